@@ -1,0 +1,68 @@
+"""The package and its commands.
+
+The stages live in top-level folders of the repository and import as parts of mvl_auto: names as
+common as `inference` must not land bare in anyone's site-packages.
+"""
+
+from pathlib import Path
+
+from setuptools import setup
+
+HERE = Path(__file__).parent
+VERSION = next(
+    line.split('"')[1] for line in (HERE / "mvl_auto/version.py").read_text().splitlines() if line.startswith("__")
+)
+STAGES = ["planners", "preprocessing", "inference", "evaluation"]
+PARTS = ["cli", "demo", "llm", "network", "training"]
+COMMANDS = ["plan_and_preprocess", "train", "predict", "evaluate", "demo", "block", "explain"]
+LORA = ["peft>=0.15"]
+
+setup(
+    name="mvl-auto",
+    version=VERSION,
+    description="Self-configuring 3D medical image segmentation around a frozen LLM block in a Vision Transformer",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    keywords=["medical imaging", "segmentation", "vision transformer", "large language model"],
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Medical Science Apps.",
+        "Typing :: Typed",
+    ],
+    python_requires=">=3.11",
+    packages=["mvl_auto", *(f"mvl_auto.{part}" for part in PARTS + STAGES)],
+    package_dir={"mvl_auto": "mvl_auto"} | {f"mvl_auto.{stage}": stage for stage in STAGES},
+    package_data={"mvl_auto": ["py.typed"]},
+    entry_points={"console_scripts": [f"mvl_{name} = mvl_auto.cli.{name}:main" for name in COMMANDS]},
+    install_requires=[
+        "batchgenerators>=0.25",
+        "blosc2>=3",
+        "filelock>=3.12",
+        "gguf>=0.10",
+        "huggingface_hub>=1.0",
+        "matplotlib>=3.8",
+        "nibabel>=5.2",
+        "nilearn>=0.12",
+        "numpy>=1.26",
+        "pandas>=2.2",
+        "pillow>=10",
+        "pydantic>=2.7",
+        "safetensors>=0.4.3",
+        "scikit-image>=0.22",
+        "scipy>=1.11",
+        "SimpleITK>=2.3",
+        "threadpoolctl>=3.2",
+        "tifffile>=2024.1.30",
+        "torch>=2.8",
+        "tqdm>=4.66",
+        "transformers>=5.0",
+    ],
+    extras_require={
+        "test": [*LORA, "hypothesis>=6.100", "mypy>=1.10", "packaging>=23", "pytest>=8", "ruff>=0.15"],
+        "lora": LORA,
+    },
+)
