@@ -1,0 +1,197 @@
+"""One preprocessed case on disk, written once, of which training reads any box.
+
+    <case>.b2nd             image, float32 C Z Y X
+    <case>.seg.b2nd         classes, int16 Z Y X, IGNORE where nobody labelled
+    <case>.locations.b2nd   int32 (voxels, 3), a sample of the voxels of each class, one class after the other
+    <case>.json             CachedCase, written last: a case without it is not in the cache
+
+blosc2 keeps an array as compressed bricks: only those that a box touches are read and decompressed, so bricks have
+the proportions of a training patch. Everything is opened for one read and closed again: a reader holds no file and
+can be sent to another process, and thousands of cases need no thousands of open files.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mvl_auto.errors import MvlError
+from mvl_auto.files import writing
+from mvl_auto.plans import CachedCase, read_document, write_document
+
+Box = tuple[tuple[int, int], ...]
+Floats = NDArray[np.float32]
+Classes = NDArray[np.int16]
+Voxels = NDArray[np.int32]
+
+IMAGE, LABEL, LOCATIONS, CARD = ".b2nd", ".seg.b2nd", ".locations.b2nd", ".json"
+BLOCK_BYTES = 256 << 10  # decompressed at once: fits the L2 cache, and a whole small case
+CHUNK_BYTES = 4 << 20  # compressed together, a header each
+REMEDY = "Run mvl_plan_and_preprocess again."
+
+
+@dataclass(frozen=True)
+class CaseReader:
+    """A cached case. Boxes are (start, stop) per axis Z Y X and lie inside the case; None is all of it."""
+
+    folder: Path
+    cached: CachedCase
+
+    def image(self, box: Box | None = None) -> Floats:
+        """(C, *box) float32."""
+        whole = (slice(None),) if box else ()
+        return self._read(IMAGE, (*whole, *_slices(box)), self.cached.shape)
+
+    def label(self, box: Box | None = None) -> Classes:
+        """(*box) int16."""
+        return self._read(LABEL, _slices(box), self.cached.shape[1:])
+
+    def locations(self, k: int) -> Voxels:
+        """Z Y X of a sample of the voxels of class k, (n, 3); (0, 3) where the case has none."""
+        with _opened(self.folder / f"{self.cached.name}{LOCATIONS}") as array:
+            start, stop = array.schunk.vlmeta["rows"].get(str(k), (0, 0))
+            return np.asarray(array[start:stop])
+
+    def _read(self, suffix: str, box: tuple[slice, ...], shape: tuple[int, ...]) -> Any:
+        path = self.folder / f"{self.cached.name}{suffix}"
+        with _opened(path) as array:
+            if array.shape != shape:
+                raise MvlError(
+                    f"holds {_sizes(array.shape)} voxels, its {CARD} says {_sizes(shape)}", file=path, remedy=REMEDY
+                )
+            return array[box]
+
+
+def open_case(folder: Path, name: str) -> CaseReader:
+    """Open the cached case `name` of a configuration's folder.
+
+    Raises MvlError when it is not in the cache or damaged; so do the reader's methods.
+    """
+    return CaseReader(folder, read_document(folder / f"{name}{CARD}", CachedCase, REMEDY))
+
+
+def is_cached(folder: Path, name: str, files_hash: str, settings_hash: str) -> bool:
+    """Whether the cache holds `name` whole, made from these files (CaseFingerprint) with these settings (Plan)."""
+    try:
+        reader = open_case(folder, name)
+        its = (reader.cached.files_hash, reader.cached.settings_hash)
+        return its == (files_hash, settings_hash) and _is_whole(reader)
+    except MvlError:
+        return False
+
+
+def write_case(
+    folder: Path,
+    image: Floats,
+    label: Classes,
+    cached: CachedCase,
+    locations: Mapping[int, Voxels],
+    patch_size: Sequence[int] | None = None,
+) -> None:
+    """Write a case, or write it anew; a process killed half-way leaves no case.
+
+    image: C Z Y X. label: Z Y X. locations: class -> (n, 3). patch_size: of the crops that will be read, Z Y X or
+    Y X; None: cubes. Raises MvlError when the folder cannot be written.
+    """
+    assert cached.shape == image.shape
+    assert image.shape[1:] == label.shape
+    patch = _in_three_axes(patch_size, label.shape)
+    stem = folder / cached.name
+    card = Path(f"{stem}{CARD}")
+    card.unlink(missing_ok=True)
+    rows, voxels = _one_after_the_other(locations)
+    _write(Path(f"{stem}{IMAGE}"), image.astype(np.float32, copy=False), (1, *patch))
+    _write(Path(f"{stem}{LABEL}"), label.astype(np.int16, copy=False), patch)
+    _write(Path(f"{stem}{LOCATIONS}"), voxels, voxels.shape, rows=rows)
+    write_document(card, cached)
+
+
+def bricks(shape: Sequence[int], patch: Sequence[int], most: int) -> tuple[int, ...]:
+    """Shape of a part of an array with at most `most` elements, in the proportions of `patch` as far as it goes."""
+    brick = [1] * len(shape)
+    while True:
+        open_axes = []
+        for axis, size in enumerate(shape):
+            grown = min(2 * brick[axis], size)
+            if grown > brick[axis] and math.prod(brick) // brick[axis] * grown <= most:
+                open_axes.append(axis)
+        if not open_axes:
+            return tuple(brick)
+        axis = min(open_axes, key=lambda axis: brick[axis] / patch[axis])
+        brick[axis] = min(2 * brick[axis], shape[axis])
+
+
+def _write(path: Path, array: NDArray[Any], patch: tuple[int, ...], **meta: Any) -> None:
+    import blosc2
+
+    parameters = blosc2.CParams(
+        codec=blosc2.Codec.LZ4,  # with bit shuffling as small as zstd on images, written and read faster
+        clevel=1,
+        filters=[blosc2.Filter.BITSHUFFLE],
+        typesize=array.itemsize,
+        nthreads=1,
+    )
+    size = [max(axis, 1) for axis in array.shape]
+    block = bricks(size, patch, BLOCK_BYTES // array.itemsize)
+    chunk = bricks(size, patch, CHUNK_BYTES // array.itemsize)
+    bricked = {"chunks": chunk, "blocks": block} if array.size else {}
+    with writing(path) as beside:
+        try:
+            stored = blosc2.asarray(
+                np.ascontiguousarray(array), urlpath=str(beside), mode="w", cparams=parameters, **bricked
+            )
+            for key, value in meta.items():
+                stored.schunk.vlmeta[key] = value
+        except RuntimeError as error:  # blosc2's only word for a full disk
+            raise MvlError(
+                f"cannot be written ({error})", file=path, remedy="Free space or choose a place that you may write to."
+            ) from error
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """An array on disk. Raises MvlError when it is missing or damaged."""
+    import blosc2
+
+    try:
+        yield blosc2.open(str(path), mode="r", mmap_mode="r", dparams=blosc2.DParams(nthreads=1))
+    except FileNotFoundError as error:
+        raise MvlError("is missing", file=path, remedy=REMEDY) from error
+    except (RuntimeError, ValueError, KeyError) as error:  # what blosc2 raises for bytes that make no sense
+        raise MvlError(f"is damaged ({error})", file=path, remedy=REMEDY) from error
+
+
+def _is_whole(reader: CaseReader) -> bool:
+    """Whether all arrays open and have their shapes; what they hold is not read."""
+    nothing = ((0, 0),) * 3
+    return not (reader.image(nothing).size or reader.label(nothing).size or len(reader.locations(-1)))
+
+
+def _slices(box: Box | None) -> tuple[slice, ...]:
+    return tuple(slice(start, stop) for start, stop in box) if box else (slice(None),)
+
+
+def _sizes(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape))
+
+
+def _in_three_axes(patch_size: Sequence[int] | None, shape: Sequence[int]) -> tuple[int, ...]:
+    patch = tuple(patch_size or (1,) * len(shape))
+    return (1e-3,) * (len(shape) - len(patch)) + patch  # type: ignore[return-value]
+
+
+def _one_after_the_other(locations: Mapping[int, Voxels]) -> tuple[dict[str, tuple[int, int]], Voxels]:
+    """Rows from start to stop of each class, and all voxels below each other."""
+    rows, stop = {}, 0
+    for k, voxels in locations.items():
+        rows[str(k)] = (stop, stop + len(voxels))
+        stop += len(voxels)
+    together = np.concatenate([np.zeros((0, 3), np.int32), *locations.values()])
+    return rows, together.astype(np.int32)

@@ -1,0 +1,127 @@
+"""Files that are whole or not there: write beside and rename, JSON, hashes, one process per folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mvl_auto.errors import MvlError
+
+HASH_CHUNK = 1 << 20  # bytes read at a time
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """Yield a path beside `path` to write to; rename it to `path` when the block ends well.
+
+    The temporary name keeps the suffixes of `path`, since many writers choose the format by them.
+    Raises MvlError when the folder cannot be written or the disk is full; nothing is left behind.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folder = tempfile.mkdtemp(prefix=".writing-", dir=path.parent)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    beside = Path(folder) / path.name
+    try:
+        yield beside
+        os.replace(beside, path)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def clear_unfinished(folder: Path) -> None:
+    """Remove what a killed process was writing in `folder` or one level below. Call with the lock held."""
+    for leftover in [*folder.glob(".writing-*"), *folder.glob("*/.writing-*")]:
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def cannot_write(path: Path, error: OSError) -> MvlError:
+    """The one line for a folder that is read-only, full, or not a folder."""
+    return MvlError(
+        f"cannot be written ({error.strerror or error})",
+        file=path,
+        remedy="Free space or choose a place that you may write to.",
+    )
+
+
+def ensure_writable_folder(folder: Path) -> Path:
+    """Create `folder` and prove that a file can be written there, before hours of work rely on it.
+
+    Raises MvlError naming the folder.
+    """
+    with writing(Path(folder) / ".probe") as probe:
+        probe.touch()
+    (Path(folder) / ".probe").unlink()
+    return Path(folder)
+
+
+def write_text(path: Path, text: str) -> None:
+    with writing(path) as beside:
+        beside.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON that diffs well: indented, insertion order, a newline at the end."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path, remedy: str = "") -> Any:
+    """Read JSON. Raises MvlError when the file is missing or is no JSON."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise MvlError("is missing", file=path, remedy=remedy) from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise MvlError(f"is not valid JSON ({error})", file=path, remedy=remedy) from error
+    except OSError as error:
+        raise MvlError(f"cannot be read ({error.strerror or error})", file=path, remedy=remedy) from error
+
+
+def sha256_of_file(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while chunk := stream.read(HASH_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def sha256_of_json(content: Any) -> str:
+    """Hash of the meaning of a JSON value: key order and white space do not count."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@contextmanager
+def locked(folder: Path, doing: str) -> Iterator[None]:
+    """Hold `folder` for this process; the operating system lets go when the process dies.
+
+    doing: what this process does there ("preprocessing", "training"), for the other one's message.
+    Raises MvlError at once when another process holds it.
+    """
+    import filelock
+
+    lock = filelock.FileLock(folder / ".lock")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise MvlError(
+            f"another process is {doing} here", file=folder, remedy="Wait until it has ended, or stop it."
+        ) from error
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    try:
+        yield
+    finally:
+        lock.release()

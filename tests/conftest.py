@@ -1,0 +1,45 @@
+"""What all tests share: the real data, where there is some, and a root folder that is nobody's home."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+DEFAULT_DATA = REPOSITORY.parent / "shared" / "data"
+
+# threads of several libraries on two cores only get in each other's way; the tests' arrays are small
+for variable in ("OMP_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"):
+    os.environ.setdefault(variable, "1")
+
+# the same examples in every run, and no clock: two busy cores are no bug
+settings.register_profile("mvl", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("mvl")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "real_data" in getattr(item, "fixturenames", ()):
+            item.add_marker("real_data")
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data: $MVL_TEST_DATA, else ../shared/data. Skips the test where there is none."""
+    folder = Path(os.environ.get("MVL_TEST_DATA") or DEFAULT_DATA).absolute()
+    if not (folder / "samples").is_dir():
+        pytest.skip(f"needs real data: {folder} has none (set MVL_TEST_DATA)")
+    return folder
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty $MVL_ROOT for one test, with no other dataset folder in sight."""
+    folder = tmp_path / "root"
+    folder.mkdir()
+    monkeypatch.setenv("MVL_ROOT", str(folder))
+    monkeypatch.delenv("nnUNet_raw", raising=False)
+    return folder

@@ -1,0 +1,214 @@
+"""The cache against numpy's own slicing, and what is left of it after damage."""
+
+from __future__ import annotations
+
+import math
+import pickle
+import shutil
+
+import blosc2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mvl_auto.cache import bricks, is_cached, open_case, write_case
+from mvl_auto.errors import MvlError
+from mvl_auto.plans import IGNORE, CachedCase, Trail
+
+SHAPE = (2, 70, 50, 90)  # several chunks
+FILES, SETTINGS = "f" * 64, "5" * 64
+ARRAYS = ["case.b2nd", "case.seg.b2nd", "case.locations.b2nd"]
+
+
+def card(shape, name="case"):
+    trail = Trail(
+        size=shape[1:],
+        transpose_forward=(0, 1, 2),
+        crop=tuple((0, size) for size in shape[1:]),
+        spacing=(1.0, 1.0, 1.0),
+        resampled_size=shape[1:],
+        resampled_spacing=(1.0, 1.0, 1.0),
+        resample_separate_z=False,
+    )
+    return CachedCase(
+        name=name, shape=shape, trail=trail, files_hash=FILES, settings_hash=SETTINGS, class_voxels=(1, 2, 3)
+    )
+
+
+def make(folder, shape=SHAPE, seed=0, patch_size=(32, 32, 32), name="case"):
+    """Write a case; returns its image, label and locations."""
+    rng = np.random.default_rng(seed)
+    image = rng.normal(size=shape).astype(np.float32)
+    label = rng.integers(IGNORE, 4, shape[1:]).astype(np.int16)
+    locations = {k: np.argwhere(label == k)[:100].astype(np.int32) for k in (1, 3)}
+    write_case(folder, image, label, card(shape, name), locations, patch_size)
+    return image, label, locations
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cache")
+    return folder, *make(folder)
+
+
+@pytest.fixture
+def copied(written, tmp_path):
+    return shutil.copytree(written[0], tmp_path / "cache")
+
+
+def intervals(size):
+    return st.tuples(st.integers(0, size), st.integers(0, size)).map(lambda pair: tuple(sorted(pair)))
+
+
+@settings(max_examples=40, deadline=None)
+@given(box=st.tuples(*(intervals(size) for size in SHAPE[1:])))
+def test_any_box_is_what_numpy_cuts_out(written, box):
+    folder, image, label, _ = written
+    reader = open_case(folder, "case")
+    cut = tuple(slice(*sides) for sides in box)
+    assert np.array_equal(reader.image(box), image[(slice(None), *cut)])
+    assert np.array_equal(reader.label(box), label[cut])
+
+
+def test_the_whole_case(written):
+    folder, image, label, locations = written
+    reader = open_case(folder, "case")
+    assert np.array_equal(reader.image(), image)
+    assert np.array_equal(reader.label(), label)
+    assert (reader.image().dtype, reader.label().dtype) == (np.float32, np.int16)
+    assert reader.cached == card(SHAPE)
+    for k, voxels in locations.items():
+        assert np.array_equal(reader.locations(k), voxels)
+    assert reader.locations(2).shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("shape", "patch_size"),
+    [((1, 36, 50, 35), (32, 40, 32)), ((3, 1, 603, 1272), (256, 512)), ((1, 1, 1, 1), (8, 8, 8)), ((2, 5, 6, 7), None)],
+)
+def test_other_shapes(tmp_path, shape, patch_size):
+    image, label, _ = make(tmp_path, shape, patch_size=patch_size)
+    reader = open_case(tmp_path, "case")
+    assert np.array_equal(reader.image(), image)
+    assert np.array_equal(reader.label(), label)
+
+
+def test_a_case_without_any_labelled_voxel(tmp_path):
+    write_case(tmp_path, np.zeros((1, 4, 5, 6), np.float32), np.zeros((4, 5, 6), np.int16), card((1, 4, 5, 6)), {})
+    assert open_case(tmp_path, "case").locations(1).shape == (0, 3)
+    assert is_cached(tmp_path, "case", FILES, SETTINGS)
+
+
+def test_the_image_may_be_a_view(tmp_path):
+    image = np.random.default_rng(0).normal(size=(9, 8, 7, 1)).astype(np.float32).transpose(3, 2, 0, 1)
+    write_case(tmp_path, image, np.zeros((7, 9, 8), np.int16)[:, ::-1], card(image.shape), {})
+    assert np.array_equal(open_case(tmp_path, "case").image(), image)
+
+
+def test_a_reader_can_be_sent_to_another_process(written):
+    reader = pickle.loads(pickle.dumps(open_case(written[0], "case")))  # noqa: S301
+    assert np.array_equal(reader.image(((1, 2), (3, 9), (0, 4))), written[1][:, 1:2, 3:9, 0:4])
+
+
+def test_a_reader_holds_no_file_open(written):
+    import psutil
+
+    before = psutil.Process().num_fds()
+    readers = [open_case(written[0], "case") for _ in range(20)]
+    for reader in readers:
+        reader.image(((0, 4), (0, 4), (0, 4)))
+        reader.locations(1)
+    assert psutil.Process().num_fds() == before
+
+
+def test_cases_of_confusing_names_do_not_meet(tmp_path):
+    both = {name: make(tmp_path, (1, 4, 5, 6), seed, name=name) for seed, name in enumerate(["a", "a_seg", "a.1"])}
+    for name, (image, label, _) in both.items():
+        assert np.array_equal(open_case(tmp_path, name).image(), image)
+        assert np.array_equal(open_case(tmp_path, name).label(), label)
+
+
+def test_cached_means_these_files_and_these_settings(copied):
+    assert is_cached(copied, "case", FILES, SETTINGS)
+    assert not is_cached(copied, "case", "0" * 64, SETTINGS)
+    assert not is_cached(copied, "case", FILES, "0" * 64)
+    assert not is_cached(copied, "other", FILES, SETTINGS)
+
+
+@pytest.mark.parametrize("name", [*ARRAYS, "case.json"])
+@pytest.mark.parametrize("left", [None, 0, 10, 0.5, -1])
+def test_a_missing_or_truncated_file_is_named_and_not_trusted(copied, name, left):
+    file = copied / name
+    content = file.read_bytes()
+    if left is None:
+        file.unlink()
+    else:
+        file.write_bytes(content[: int(left * len(content)) if isinstance(left, float) else left])
+    if name == "case.json" and left == -1:
+        return  # the newline at the end
+    assert not is_cached(copied, "case", FILES, SETTINGS)
+    with pytest.raises(MvlError, match=rf"{name}: is .*\. Run mvl_plan_and_preprocess"):
+        read_all(copied)
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+def test_bytes_that_make_no_sense_are_named(copied, name):
+    (copied / name).write_bytes(np.random.default_rng(0).bytes(5000))
+    assert not is_cached(copied, "case", FILES, SETTINGS)
+    with pytest.raises(MvlError, match=rf"{name}: is damaged"):
+        read_all(copied)
+
+
+def test_an_array_of_another_case_is_not_taken_for_this_one(copied, tmp_path):
+    make(tmp_path, (2, 70, 50, 89))
+    shutil.copy(tmp_path / "case.b2nd", copied / "case.b2nd")
+    assert not is_cached(copied, "case", FILES, SETTINGS)
+    with pytest.raises(MvlError, match=r"case\.b2nd: holds 2x70x50x89 .*2x70x50x90"):
+        read_all(copied)
+
+
+@pytest.mark.parametrize("which", [1, 2, 3])
+def test_a_full_disk_leaves_no_case_not_even_the_old_one(copied, monkeypatch, which):
+    calls = []
+
+    def asarray(*args, write=blosc2.asarray, **kwargs):
+        calls.append(args)
+        if len(calls) == which:
+            raise RuntimeError("Could not build empty array")
+        return write(*args, **kwargs)
+
+    monkeypatch.setattr(blosc2, "asarray", asarray)
+    with pytest.raises(MvlError, match="cannot be written"):
+        make(copied, seed=1)
+    assert not is_cached(copied, "case", FILES, SETTINGS)
+    assert not list(copied.glob(".writing-*"))
+    monkeypatch.undo()
+    image, *_ = make(copied, seed=1)
+    assert np.array_equal(open_case(copied, "case").image(), image)
+
+
+@given(
+    shape=st.tuples(*[st.integers(1, 600)] * 3),
+    patch=st.tuples(*[st.integers(1, 256)] * 3),
+    most=st.integers(1, 1 << 20),
+)
+def test_bricks_are_as_large_as_they_may_be(shape, patch, most):
+    brick = bricks(shape, patch, most)
+    assert math.prod(brick) <= most
+    assert all(1 <= part <= whole for part, whole in zip(brick, shape, strict=True))
+    grown = [math.prod(brick) // brick[n] * min(2 * brick[n], shape[n]) for n in range(3) if brick[n] < shape[n]]
+    assert not grown or min(grown) > most, "no axis can grow any more"
+
+
+def test_a_small_case_is_one_block_and_a_slice_patch_stays_in_its_slice():
+    assert bricks((1, 36, 50, 35), (1, 32, 40, 32), 65536) == (1, 36, 50, 35)
+    assert bricks((1, 300, 512, 512), (1, 1e-3, 256, 256), 65536) == (1, 1, 256, 256)
+    assert bricks((1, 300, 512, 512), (1, 64, 64, 64), 65536) == (1, 64, 32, 32)
+
+
+def read_all(folder):
+    reader = open_case(folder, "case")
+    reader.image()
+    reader.label()
+    reader.locations(1)

@@ -1,0 +1,191 @@
+"""Files that are whole or not there."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mvl_auto.errors import MvlError
+from mvl_auto.files import (
+    clear_unfinished,
+    ensure_writable_folder,
+    locked,
+    read_json,
+    sha256_of_file,
+    sha256_of_json,
+    write_json,
+    writing,
+)
+
+HOLD_AND_WAIT = """
+import sys
+from pathlib import Path
+from mvl_auto.files import locked
+with locked(Path(sys.argv[1]), "training"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+KILLED_WHILE_WRITING = """
+import os, sys
+from pathlib import Path
+from mvl_auto.files import writing
+with writing(Path(sys.argv[1])) as beside:
+    beside.write_text("half")
+    os.kill(os.getpid(), 9)
+"""
+
+
+def everything_in(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def test_a_file_appears_whole_under_its_own_suffixes(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "case.nii.gz"
+    with writing(target) as beside:
+        assert beside.name.endswith(".nii.gz")
+        beside.write_text("whole")
+        assert not target.exists()
+    assert target.read_text() == "whole"
+    assert everything_in(tmp_path) == ["new", "new/case.nii.gz"]
+
+
+def test_after_an_error_the_old_file_stands_and_nothing_else(tmp_path: Path) -> None:
+    target = tmp_path / "file.txt"
+    target.write_text("old")
+
+    def fail_half_way() -> None:
+        with writing(target) as beside:
+            beside.write_text("new")
+            (beside.parent / "companion.raw").touch()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_half_way()
+    assert target.read_text() == "old"
+    assert everything_in(tmp_path) == ["file.txt"]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full, a device that is always full")
+def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
+    def write_on_a_full_disk() -> None:
+        with writing(tmp_path / "plan.json") as beside:
+            beside.symlink_to("/dev/full")
+            beside.write_text("x" * 100_000)
+
+    with pytest.raises(MvlError) as caught:
+        write_on_a_full_disk()
+    assert str(caught.value) == (
+        f"{tmp_path}/plan.json: cannot be written ({os.strerror(errno.ENOSPC)}). "
+        "Free space or choose a place that you may write to."
+    )
+    assert everything_in(tmp_path) == []
+
+
+def test_a_place_that_is_no_folder_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(MvlError, match=r"file/below/plan\.json: cannot be written"):
+        write_json(tmp_path / "file" / "below" / "plan.json", {})
+    with pytest.raises(MvlError, match="cannot be written"):
+        ensure_writable_folder(tmp_path / "file" / "out")
+    assert ensure_writable_folder(tmp_path / "out") == tmp_path / "out"
+    assert everything_in(tmp_path) == ["file", "out"]
+
+
+def test_what_a_killed_process_left_is_cleared_and_nothing_else(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", KILLED_WHILE_WRITING, tmp_path / "folder" / "case.txt"], check=False)
+    (tmp_path / "folder" / "done.txt").touch()
+    assert any(".writing-" in name for name in everything_in(tmp_path))
+    assert not (tmp_path / "folder" / "case.txt").exists()
+    clear_unfinished(tmp_path)
+    assert everything_in(tmp_path) == ["folder", "folder/done.txt"]
+
+
+def test_json_is_read_as_it_was_written(tmp_path: Path) -> None:
+    content = {"b": [1, 2.5, None], "a": "µm"}
+    write_json(tmp_path / "x.json", content)
+    assert read_json(tmp_path / "x.json") == content
+    text = (tmp_path / "x.json").read_text(encoding="utf-8")
+    assert list(json.loads(text)) == ["b", "a"]
+    assert "µm" in text
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write_json(tmp_path / "nan.json", float("nan"))
+    assert everything_in(tmp_path) == ["x.json"]
+
+
+def test_json_that_cannot_be_read_names_the_file(tmp_path: Path) -> None:
+    (tmp_path / "cut.json").write_text('{"a": ')
+    (tmp_path / "binary.json").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "folder.json").mkdir()
+    for name, words in (
+        ("none", "is missing"),
+        ("cut", "is not valid JSON"),
+        ("binary", "is not valid JSON"),
+        ("folder", "cannot be read"),
+    ):
+        with pytest.raises(MvlError) as caught:
+            read_json(tmp_path / f"{name}.json", remedy="Do this.")
+        message = str(caught.value)
+        assert message.startswith(f"{tmp_path}/{name}.json: {words}")
+        assert message.endswith("Do this.")
+        assert "\n" not in message
+
+
+json_values: Any = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+)
+
+
+def reversed_keys(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: reversed_keys(value[key]) for key in reversed(value)}
+    return [reversed_keys(item) for item in value] if isinstance(value, list) else value
+
+
+@settings(max_examples=30)
+@given(json_values)
+def test_the_order_of_keys_is_not_part_of_a_hash(value: Any) -> None:
+    assert sha256_of_json(reversed_keys(value)) == sha256_of_json(value)
+
+
+def test_the_order_of_a_list_is_part_of_a_hash() -> None:
+    assert sha256_of_json([1, 2]) != sha256_of_json([2, 1])
+
+
+def test_large_files_are_hashed_whole(tmp_path: Path) -> None:
+    content = os.urandom(3_000_000)
+    (tmp_path / "file").write_bytes(content)
+    assert sha256_of_file(tmp_path / "file") == hashlib.sha256(content).hexdigest()
+
+
+def test_a_second_process_is_refused_until_the_first_is_gone(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    command = [sys.executable, "-c", HOLD_AND_WAIT, str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "held\n"
+        with (
+            pytest.raises(MvlError, match=r"folder: another process is training here\. Wait"),
+            locked(folder, "training"),
+        ):
+            pytest.fail("two processes held one folder")
+        first.kill()  # without a chance to let go
+        first.wait()
+    with locked(folder, "training"):
+        pass
+
+
+def test_a_folder_that_cannot_be_made_cannot_be_locked(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(MvlError, match="cannot be written"), locked(tmp_path / "file" / "folder", "training"):
+        pytest.fail("a file was taken for a folder")

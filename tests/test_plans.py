@@ -1,0 +1,178 @@
+"""Documents: what one stage writes the next one reads, or says in one line why not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from networks import tiny
+from pydantic import ValidationError
+
+from mvl_auto import plans
+from mvl_auto.errors import MvlError
+from mvl_auto.plans import (
+    Channel,
+    ChannelStatistics,
+    Configuration,
+    LabelScheme,
+    Plan,
+    Splits,
+    read_document,
+    write_document,
+)
+
+SPLITS = Splits(fingerprint_hash="abc", seed=3, folds=(("a", "b"), ("c",)))
+
+
+def configuration(**changes: Any) -> Configuration:
+    settings: dict[str, Any] = {
+        "name": "3d_fullres",
+        "spacing": (2.5, 1.0, 1.0),
+        "median_image_size_in_voxels": (20.0, 40.0, 40.0),
+        "patch_size": (16, 32, 32),
+        "batch_size": 2,
+        "normalization_schemes": ("z_score",),
+        "use_mask_for_norm": (False,),
+        "resample_separate_z": False,
+        "iterations": 100,
+        "mirror_axes": (0, 1, 2),
+        "network": tiny(),
+    }
+    return Configuration(**(settings | changes))
+
+
+def plan(**changes: Any) -> Plan:
+    one = dict.fromkeys(ChannelStatistics.model_fields, 1.0)
+    content: dict[str, Any] = {
+        "dataset": "Dataset007_Tiny",
+        "fingerprint_hash": "abc",
+        "channels": (Channel(name="MRI"),),
+        "labels": LabelScheme(class_values=(0, 255), class_names=("background", "a")),
+        "file_ending": ".nii.gz",
+        "transpose_forward": (0, 1, 2),
+        "foreground_intensity_properties_per_channel": (ChannelStatistics(**one),),
+        "memory_budget": 1 << 30,
+        "configurations": {"3d_fullres": configuration()},
+        "recommended": "3d_fullres",
+    }
+    return Plan(**(content | changes))
+
+
+def rewrite(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize("document", [SPLITS, plan()], ids=["splits", "plan"])
+def test_a_document_is_read_as_it_was_written(tmp_path: Path, document: Any) -> None:
+    write_document(tmp_path / "document.json", document)
+    again = read_document(tmp_path / "document.json", type(document))
+    assert again == document
+    assert again.hash == document.hash
+    content = json.loads((tmp_path / "document.json").read_text())
+    assert content["schema_version"] == plans.SCHEMA_VERSION
+    assert content["mvl_auto_version"]
+
+
+def test_the_hash_is_of_the_meaning(tmp_path: Path) -> None:
+    write_document(tmp_path / "splits.json", SPLITS)
+    content = json.loads((tmp_path / "splits.json").read_text())
+    (tmp_path / "splits.json").write_text(json.dumps(dict(reversed(content.items())), indent=7))
+    assert read_document(tmp_path / "splits.json", Splits).hash == SPLITS.hash
+    assert SPLITS.model_copy(update={"mvl_auto_version": "99.0"}).hash == SPLITS.hash
+    assert SPLITS.model_copy(update={"seed": 4}).hash != SPLITS.hash
+    assert SPLITS.model_copy(update={"folds": (("b", "a"), ("c",))}).hash != SPLITS.hash
+
+
+def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
+    write_document(tmp_path / "splits.json", SPLITS)
+    rewrite(tmp_path / "splits.json", schema_version=plans.SCHEMA_VERSION + 1, new_field=1)
+    with pytest.raises(MvlError) as caught:
+        read_document(tmp_path / "splits.json", Splits)
+    message = str(caught.value)
+    assert message.startswith(f"{tmp_path}/splits.json: has schema version {plans.SCHEMA_VERSION + 1}")
+    assert "Update" in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"seed": "three"}, "is damaged at 'seed'"),
+        ({"folds": [["a"], 4]}, "is damaged at 'folds.1'"),
+        ({"colour": "red"}, "is damaged at 'colour'"),
+        ({"schema_version": None}, "has no schema_version"),
+        ({"schema_version": 0}, "has no schema_version"),
+    ],
+)
+def test_a_damaged_document_is_one_line(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+    write_document(tmp_path / "splits.json", SPLITS)
+    rewrite(tmp_path / "splits.json", **changes)
+    with pytest.raises(MvlError) as caught:
+        read_document(tmp_path / "splits.json", Splits, remedy="Plan again.")
+    message = str(caught.value)
+    assert message.startswith(f"{tmp_path}/splits.json: {words}")
+    assert message.endswith("Plan again.")
+    assert "\n" not in message
+
+
+def test_what_is_no_document_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "list.json").write_text("[1, 2]")
+    with pytest.raises(MvlError, match="has no schema_version"):
+        read_document(tmp_path / "list.json", Splits)
+    with pytest.raises(MvlError, match=r"none\.json: is missing\. Plan first\."):
+        read_document(tmp_path / "none.json", Splits, remedy="Plan first.")
+
+
+def test_documents_do_not_change_and_hold_no_nan() -> None:
+    with pytest.raises(ValidationError):
+        SPLITS.seed = 4  # type: ignore[misc]
+    with pytest.raises(ValidationError):
+        configuration(spacing=(float("nan"), 1.0, 1.0))
+
+
+def test_the_cache_depends_on_the_preprocessing_alone() -> None:
+    before = plan().preprocessing_hash("3d_fullres")
+    trained_otherwise = plan(configurations={"3d_fullres": configuration(batch_size=4, patch_size=(8, 8, 8))})
+    assert trained_otherwise.preprocessing_hash("3d_fullres") == before
+    for other in (
+        plan(configurations={"3d_fullres": configuration(spacing=(2.0, 1.0, 1.0))}),
+        plan(configurations={"3d_fullres": configuration(resample_separate_z=True)}),
+        plan(transpose_forward=(1, 0, 2)),
+        plan(labels=LabelScheme(class_values=(0, 254), class_names=("background", "a"))),
+    ):
+        assert other.preprocessing_hash("3d_fullres") != before
+
+
+def test_configurations_are_found_by_name_or_as_the_recommended_one() -> None:
+    assert plan().configuration().name == "3d_fullres"
+    assert plan().configuration("3d_fullres").network.token_size == (8, 8, 8)
+    with pytest.raises(MvlError, match=r"Dataset007_Tiny has no configuration '2d' \(there are: 3d_fullres\)"):
+        plan().configuration("2d")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"class_names": ("background",)},
+        {"class_values": (0, 0)},
+        {"regions": ((1,),), "region_names": ("a", "b"), "regions_class_order": (1,)},
+    ],
+)
+def test_label_schemes_that_contradict_themselves_cannot_be_made(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        LabelScheme(**({"class_values": (0, 1), "class_names": ("background", "a")} | wrong))
+
+
+def test_outputs_and_what_is_scored() -> None:
+    plain = LabelScheme(class_values=(0, 5, 9), class_names=("background", "a", "b"))
+    assert (plain.num_outputs, plain.foreground_names, plain.foreground_classes) == (3, ("a", "b"), ((1,), (2,)))
+    regions = LabelScheme(
+        class_values=(0, 1, 2),
+        class_names=("background", "rim", "core"),
+        region_names=("whole", "core"),
+        regions=((1, 2), (2,)),
+        regions_class_order=(1, 2),
+    )
+    assert (regions.num_outputs, regions.foreground_names) == (2, ("whole", "core"))
+    assert regions.foreground_classes == ((1, 2), (2,))
