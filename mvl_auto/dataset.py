@@ -1,0 +1,261 @@
+"""A dataset on disk: dataset.json and its files, in any of three layouts, as one `Dataset`.
+
+    MSD          Task04_Hippocampus/      imagesTr/case.nii.gz       labelsTr/case.nii.gz, "training": [...]
+    nnU-Net v1   Task004_Hippocampus/     imagesTr/case_0000.nii.gz  labelsTr/case.nii.gz, "training": [...]
+    nnU-Net v2   Dataset004_Hippocampus/  imagesTr/case_0000.nii.gz  labelsTr/case.nii.gz, "channel_names"
+
+They are read as they are and never changed; one dataset in any layout gives the same `Dataset`. A
+channel is a file of its own, or all channels are in one file (4D NIfTI, RGB picture). An image may
+be a folder of DICOM slices.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import itertools
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mvl_auto.cases import Case, channel_files, files_of, find_cases, join_channels
+from mvl_auto.errors import MvlError
+from mvl_auto.files import read_json, sha256_of_file
+from mvl_auto.images import Volume, check_finite, check_same_geometry, file_ending, read_image, read_label, stem
+from mvl_auto.labels import read_scheme, to_classes, to_values
+from mvl_auto.paths import dataset_id
+from mvl_auto.plans import Channel, LabelScheme
+
+__all__ = ["Case", "Dataset", "find_cases", "hash_files", "load_case", "read_dataset", "to_classes", "to_values"]
+
+DICOM_PREDICTION_ENDING = ".nii.gz"  # DICOM images have no ending; their segmentations are written as this
+GROUPS_FILE = "groups.csv"
+DESCRIBE = "See docs/dataset.md for an example."
+LISTED = 5  # names in a message
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What the stages know of a raw dataset: no voxels are read for it."""
+
+    id: str  # Dataset004_Hippocampus
+    folder: Path
+    channels: tuple[Channel, ...]
+    labels: LabelScheme
+    file_ending: str  # of the images, with the dot
+    cases: tuple[Case, ...]  # by name
+    groups: dict[str, str]  # case -> patient, for the cases that groups.csv lists
+
+
+def read_dataset(folder: Path) -> Dataset:
+    """Read dataset.json and find the files of every training case.
+
+    Raises MvlError when dataset.json is missing, is no JSON or lacks something; when a listed file is
+    missing; when an image has no label or a label no image; when cases differ in the number of
+    channel files; when groups.csv names unknown cases.
+    """
+    folder = Path(folder).absolute()
+    description = folder / "dataset.json"
+    content = read_json(description, remedy=DESCRIBE)
+    if not isinstance(content, dict):
+        raise MvlError("is a list, not an object with channels and labels", file=description, remedy=DESCRIBE)
+    channels = _channels(content, description)
+    labels = read_scheme(content, description)
+    cases = tuple(sorted(_find_training_cases(folder, content, len(channels)), key=lambda case: case.name))
+    _check_cases(cases, len(channels), folder)
+    return Dataset(
+        id=dataset_id(folder),
+        folder=folder,
+        channels=channels,
+        labels=labels,
+        file_ending=file_ending(cases[0].images[0]) or DICOM_PREDICTION_ENDING,
+        cases=cases,
+        groups=_read_groups(folder / GROUPS_FILE, {case.name for case in cases}),
+    )
+
+
+def load_case(
+    case: Case, labels: LabelScheme, num_channels: int | None = None
+) -> tuple[Volume, NDArray[np.int16] | None]:
+    """Read a case and check all that can be wrong with it.
+
+    Returns the image and its classes (Z, Y, X), or None for a case without a label.
+    Raises MvlError when a file cannot be read, the image holds NaN or infinity, has another number of
+    channels than `num_channels`, or the label's size, place or values do not fit.
+    """
+    volume = read_image(case.images)
+    if num_channels is not None and volume.num_channels != num_channels:
+        raise MvlError(
+            f"has {volume.num_channels} channel{'s' * (volume.num_channels != 1)}, expected {num_channels}",
+            file=case.images[0],
+            remedy="Give every case the channels that dataset.json names.",
+        )
+    check_finite(volume, case.images)
+    if case.label is None:
+        return volume, None
+    values, geometry = read_label(case.label)
+    check_same_geometry(volume.geometry, geometry, case.images[0], case.label)
+    return volume, to_classes(values, labels, case.label)
+
+
+def hash_files(case: Case) -> str:
+    """sha256 over the bytes of all files of a case, in a fixed order, whatever their names."""
+    digest = hashlib.sha256()
+    for path in files_of(case):
+        digest.update(bytes.fromhex(sha256_of_file(path)))
+    return digest.hexdigest()
+
+
+# ------------------------------------------------------------------------------- dataset.json
+
+
+def _channels(content: dict[str, Any], description: Path) -> tuple[Channel, ...]:
+    """`channel_names` of nnU-Net v2, or `modality` of MSD and v1: {"0": "MRI"}."""
+    names = content.get("channel_names", content.get("modality"))
+    if not isinstance(names, dict) or sorted(names) != sorted(map(str, range(len(names)))) or not names:
+        raise MvlError(
+            "names no channels",
+            file=description,
+            remedy='Add "channel_names": {"0": "CT"}, numbered from 0. See docs/dataset.md.',
+        )
+    return tuple(Channel(name=str(names[str(n)])) for n in range(len(names)))
+
+
+def _find_training_cases(folder: Path, content: dict[str, Any], num_channels: int) -> list[Case]:
+    if isinstance(content.get("dataset"), dict):
+        return _explicit_cases(folder, content["dataset"])
+    if isinstance(content.get("training"), list) and "file_ending" not in content:
+        return _listed_cases(folder, content["training"])
+    return _cases_in_folders(folder, num_channels)
+
+
+def _explicit_cases(folder: Path, entries: dict[str, Any]) -> list[Case]:
+    """nnU-Net v2's "dataset": {"case": {"images": [paths], "label": path}}."""
+    cases = []
+    for name, entry in entries.items():
+        if not isinstance(entry, dict) or not isinstance(entry.get("images"), list) or not entry.get("label"):
+            raise MvlError(f"the case '{name}' has no images or no label", file=folder / "dataset.json")
+        cases.append(Case(name, tuple(folder / path for path in entry["images"]), folder / entry["label"]))
+    return cases
+
+
+def _listed_cases(folder: Path, entries: list[Any]) -> list[Case]:
+    """MSD's and nnU-Net v1's "training": [{"image": path, "label": path}]."""
+    cases = []
+    for entry in entries:
+        if not isinstance(entry, dict) or not isinstance(entry.get("image"), str) or not entry.get("label"):
+            raise MvlError(f"has a training entry without image or label: {entry}", file=folder / "dataset.json")
+        image, label = folder / entry["image"], folder / str(entry["label"])
+        name = stem(label) if join_channels(image) == stem(label) else stem(image)
+        cases.append(Case(name, _listed_images(image), label))
+    _check_nothing_left_over(folder, cases)
+    return cases
+
+
+def _listed_images(image: Path) -> tuple[Path, ...]:
+    """The listed image, or the channel files case_0000, case_0001, ... that nnU-Net v1 means by it."""
+    if image.exists():
+        return (image,)
+    return channel_files(image.parent, stem(image), file_ending(image)) or (image,)
+
+
+def _check_nothing_left_over(folder: Path, cases: list[Case]) -> None:
+    """What lies in imagesTr and labelsTr unlisted: half a case is an error, a whole one a warning."""
+    listed = {path.absolute() for case in cases for path in (*case.images, case.label) if path is not None}
+    named = {stem(path) for path in _image_files(folder / "labelsTr")}
+    images, labels = (
+        {
+            stem(path) if stem(path) in named else join_channels(path): path
+            for path in _image_files(folder / part)
+            if path.absolute() not in listed
+        }
+        for part in ("imagesTr", "labelsTr")
+    )
+    for name in sorted(images.keys() - labels.keys()):
+        raise MvlError("is an image without its label", file=images[name], remedy="Add its label or remove it.")
+    for name in sorted(labels.keys() - images.keys()):
+        raise MvlError("is a label without its image", file=labels[name], remedy="Add its image or remove it.")
+    if images:
+        log.warning("%s: %d cases are not listed under training and not used", folder / "dataset.json", len(images))
+
+
+def _cases_in_folders(folder: Path, num_channels: int) -> list[Case]:
+    """nnU-Net v2: what lies in imagesTr and labelsTr."""
+    images = {case.name: case for case in find_cases(folder / "imagesTr", num_channels)}
+    labels = {stem(path): path for path in _image_files(folder / "labelsTr")}
+    for name in sorted(images.keys() - labels.keys()):
+        file = images[name].images[0]
+        if join_channels(file) in labels:
+            raise MvlError(
+                f"is one channel more than the {num_channels} of dataset.json", file=file, remedy="Remove it."
+            )
+        raise MvlError(
+            f"is an image without its label ({folder.name}/labelsTr has no '{name}')",
+            file=file,
+            remedy="Add its label or remove it.",
+        )
+    for name in sorted(labels.keys() - images.keys()):
+        raise MvlError("is a label without its image", file=labels[name], remedy="Add its image or remove it.")
+    return [Case(name, images[name].images, labels[name]) for name in images]
+
+
+def _check_cases(cases: tuple[Case, ...], num_channels: int, folder: Path) -> None:
+    description = folder / "dataset.json"
+    if not cases:
+        raise MvlError("has no training case", file=description, remedy=DESCRIBE)
+    names = [case.name for case in cases]
+    for name, following in itertools.pairwise(names):
+        if name == following:
+            raise MvlError(f"has two cases called '{name}'", file=description, remedy="Rename or remove one.")
+    for case in cases:
+        for path in (*case.images, case.label):
+            if path is not None and not path.exists():
+                raise MvlError(
+                    f"is missing; it belongs to the training case '{case.name}'",
+                    file=path,
+                    remedy=f"Add it, or take the case out of {description}.",
+                )
+        if len(case.images) not in (1, num_channels):
+            raise MvlError(
+                f"has {len(case.images)} channel files, dataset.json names {num_channels} channels",
+                file=case.images[0],
+                remedy="Add or remove channel files.",
+            )
+
+
+def _image_files(folder: Path) -> Iterable[Path]:
+    """Image files, without the hidden ones that archives from macOS carry (`._case.nii.gz`)."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if file_ending(path) and not path.name.startswith("."))
+
+
+def _read_groups(path: Path, names: set[str]) -> dict[str, str]:
+    """groups.csv: columns case, group (the patient). Cases that it does not list are groups of their own."""
+    if not path.is_file():
+        return {}
+    remedy = "Write a header line 'case,group' and one line a case."
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as stream:
+            rows = list(csv.DictReader(stream, skipinitialspace=True))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise MvlError(f"is not a CSV file ({error})", file=path, remedy=remedy) from error
+    if any(not row.get("case") or not row.get("group") for row in rows):
+        raise MvlError("has a line without case or group", file=path, remedy=remedy)
+    groups = {row["case"].strip(): row["group"].strip() for row in rows}
+    unknown = sorted(groups.keys() - names)
+    if unknown:
+        more = f" and {len(unknown) - LISTED} more" if len(unknown) > LISTED else ""
+        raise MvlError(
+            f"names cases that the dataset does not have: {', '.join(unknown[:LISTED])}{more}",
+            file=path,
+            remedy="Remove these lines or correct the names.",
+        )
+    return groups
