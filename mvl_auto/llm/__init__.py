@@ -1,0 +1,38 @@
+"""The block bank: where the frozen LLM layer comes from, and how it gets to disk (docs/blocks.md).
+
+load_block(source, layer, folder) -> FrozenBlock
+load_same_block(source, layer, sha256, folder) -> FrozenBlock    the very one that a network was trained with
+ensure_block(source, layer, folder) -> BlockCard                 in the bank, not in memory
+permuted(block, seed) -> FrozenBlock                             the control
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mvl_auto.llm.bank import list_blocks
+from mvl_auto.llm.card import BlockCard, Geometry
+from mvl_auto.llm.load import ensure_block, load_block, load_same_block
+
+if TYPE_CHECKING:
+    from mvl_auto.llm.block import FrozenBlock, permuted
+
+__all__ = [
+    "BlockCard",
+    "FrozenBlock",
+    "Geometry",
+    "ensure_block",
+    "list_blocks",
+    "load_block",
+    "load_same_block",
+    "permuted",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """What needs torch is imported when it is asked for: the bank itself can be listed without."""
+    if name in ("FrozenBlock", "permuted"):
+        from mvl_auto.llm import block
+
+        return getattr(block, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,186 @@
+"""The decoder layers that are known: transformers' own classes, built from a block's geometry.
+
+Two directions: a model's config.json gives the geometry of one of its layers, and a geometry gives
+transformers' layer, final norm and rotary embedding. Supporting another architecture is a line in
+CLASSES and one in FIELDS, if its layer takes and gives what Llama's does, and a case in
+tests/llm/test_parity.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, get_args
+
+from pydantic import ValidationError
+
+from mvl_auto.errors import MvlError
+from mvl_auto.llm.card import Architecture, Geometry, Layer, resolve_layer
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedConfig
+
+SUPPORTED: tuple[str, ...] = get_args(Architecture)
+FULL, SLIDING = "full_attention", "sliding_attention"
+
+# architecture -> package below transformers.models, prefix of the layer's classes, configuration class
+CLASSES = {
+    "llama": ("llama", "Llama", "LlamaConfig"),
+    "mistral": ("mistral", "Mistral", "MistralConfig"),
+    "qwen2": ("qwen2", "Qwen2", "Qwen2Config"),
+    "qwen3": ("qwen3", "Qwen3", "Qwen3Config"),
+    "gemma3_text": ("gemma3", "Gemma3", "Gemma3TextConfig"),
+}
+SHARED_FIELDS = (
+    "hidden_size",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "intermediate_size",
+    "rms_norm_eps",
+    "max_position_embeddings",
+)
+# architecture -> geometry field -> name of transformers' configuration field
+OWN_FIELDS = {
+    "llama": {
+        "head_dim": "head_dim",
+        "hidden_act": "hidden_act",
+        "attention_bias": "attention_bias",
+        "mlp_bias": "mlp_bias",
+    },
+    "mistral": {"head_dim": "head_dim", "hidden_act": "hidden_act"},
+    "qwen2": {"hidden_act": "hidden_act"},
+    "qwen3": {"head_dim": "head_dim", "hidden_act": "hidden_act", "attention_bias": "attention_bias"},
+    "gemma3_text": {
+        "head_dim": "head_dim",
+        "hidden_act": "hidden_activation",
+        "attention_bias": "attention_bias",
+        "query_pre_attn_scalar": "query_pre_attn_scalar",
+    },
+}
+
+
+@dataclass(frozen=True)
+class Parts:
+    """layer: decoder layer. norm: the model's final norm. rotary: cosines and sines of positions.
+
+    rotary takes (hidden_bnd, position_ids (1, n), **rotary_arguments), gives (cos, sin), each (1, n, head_dim).
+    """
+
+    layer: nn.Module
+    norm: nn.Module
+    rotary: nn.Module
+    rotary_arguments: dict[str, str] = field(default_factory=dict)
+
+
+def build_parts(geometry: Geometry) -> Parts:
+    """The parts of a block in transformers' own classes; weights on the meta device, rotary on the CPU."""
+    import torch
+
+    package, prefix, _ = CLASSES[geometry.architecture]
+    modeling = import_module(f"transformers.models.{package}.modeling_{package}")
+    config = transformers_config(geometry)
+    config._attn_implementation = "sdpa"
+    with torch.device("meta"):
+        layer = getattr(modeling, f"{prefix}DecoderLayer")(config, 0)
+        norm = getattr(modeling, f"{prefix}RMSNorm")(geometry.hidden_size, eps=geometry.rms_norm_eps)
+    with torch.device("cpu"):
+        rotary = getattr(modeling, f"{prefix}RotaryEmbedding")(config)
+    arguments = {"layer_type": layer_type(geometry)} if geometry.architecture == "gemma3_text" else {}
+    return Parts(layer, norm, rotary, arguments)
+
+
+def layer_type(geometry: Geometry) -> str:
+    return FULL if geometry.sliding_window is None else SLIDING
+
+
+def transformers_config(geometry: Geometry) -> PreTrainedConfig:
+    """transformers' configuration of a model whose only layer has this geometry."""
+    rope = {key: list(value) if isinstance(value, tuple) else value for key, value in geometry.rope_parameters.items()}
+    words: dict[str, Any] = {name: getattr(geometry, name) for name in SHARED_FIELDS}
+    words |= {theirs: getattr(geometry, ours) for ours, theirs in OWN_FIELDS[geometry.architecture].items()}
+    words |= {"num_hidden_layers": 1, "rope_parameters": rope}
+    if geometry.architecture == "gemma3_text":
+        words["rope_parameters"] = {FULL: rope, SLIDING: rope}
+    if geometry.architecture not in ("llama", "mistral"):
+        words["layer_types"] = [layer_type(geometry)]
+    if geometry.sliding_window is not None:
+        words |= {"sliding_window": geometry.sliding_window, "use_sliding_window": True}
+    return _config_class(geometry.architecture)(**words)
+
+
+def read_config(config_json: Any, layer: Layer, file: str) -> tuple[Geometry, int, int]:
+    """(geometry of the layer, its number from 0, number of layers) from a model's config.json.
+
+    file: what to call it in messages. Raises MvlError for an architecture that is not supported, for
+    quantised checkpoints, for a config that makes no sense, and for a layer that isn't there.
+    """
+    from huggingface_hub.errors import StrictDataclassError
+
+    if not isinstance(config_json, dict):
+        raise MvlError("is no JSON object", file=file)
+    architecture = check_architecture(config_json.get("model_type"), file)
+    if config_json.get("quantization_config"):
+        raise MvlError(
+            "describes a quantised checkpoint, whose packed tensors only its own library can read",
+            file=file,
+            remedy="Take the original model, or a GGUF file of it.",
+        )
+    try:
+        config = _config_class(architecture).from_dict(config_json)
+        number = resolve_layer(layer, config.num_hidden_layers, file)
+        return _geometry(architecture, config, number), number, config.num_hidden_layers
+    except (
+        StrictDataclassError,
+        ValidationError,
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        ArithmeticError,
+    ) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise MvlError(f"does not describe a model ({reason[:200]})", file=file) from error
+
+
+def check_architecture(name: Any, file: str) -> Architecture:
+    for known in SUPPORTED:
+        if name == known:
+            return known  # type: ignore[return-value]
+    hint = ""
+    if name in ("gemma3", "mistral3", "llama4", "qwen2_vl", "qwen2_5_vl"):
+        hint = "It is a vision-language model: take the text model of the family."
+    raise MvlError(
+        f"has the architecture '{name}', whose decoder layer is not supported (supported: {', '.join(SUPPORTED)})",
+        file=file,
+        remedy=hint or "Choose a model of a supported architecture; mvl_block list shows some.",
+    )
+
+
+def _geometry(architecture: Architecture, config: Any, layer: int) -> Geometry:
+    kind = _layer_type(architecture, config, layer)
+    rope = config.rope_parameters[kind] if architecture == "gemma3_text" else config.rope_parameters
+    own = {ours: getattr(config, theirs) for ours, theirs in OWN_FIELDS[architecture].items()}
+    if architecture == "gemma3_text" and (config.use_bidirectional_attention or config.attn_logit_softcapping):
+        raise ValueError("bidirectional or soft-capped Gemma layers are not supported")
+    return Geometry(
+        architecture=architecture,
+        **{name: getattr(config, name) for name in SHARED_FIELDS},
+        **({"head_dim": config.hidden_size // config.num_attention_heads} | own),
+        rope_parameters={key: tuple(v) if isinstance(v, list) else v for key, v in rope.items()},
+        sliding_window=config.sliding_window if kind == SLIDING else None,
+    )
+
+
+def _layer_type(architecture: Architecture, config: Any, layer: int) -> str:
+    """Llama always looks at everything before, Mistral through its window if it has one, the others by layer."""
+    if architecture == "llama":
+        return FULL
+    if architecture == "mistral":
+        return FULL if config.sliding_window is None else SLIDING
+    return str(config.layer_types[layer])
+
+
+def _config_class(architecture: Architecture) -> Any:
+    package, _, name = CLASSES[architecture]
+    return getattr(import_module(f"transformers.models.{package}.configuration_{package}"), name)

@@ -1,0 +1,150 @@
+"""The block bank: a folder of extracted layers, each complete in itself.
+
+    <root>/blocks/<name>-layer<k>-<hash>.safetensors   the weights, a few MB
+    <root>/blocks/<name>-layer<k>-<hash>.json          BlockCard, written last
+
+The hash is the beginning of the weights' sha256, which is checked whenever a block is read.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mvl_auto.errors import MvlError
+from mvl_auto.files import cannot_write, sha256_of_file
+from mvl_auto.llm.card import BlockCard
+from mvl_auto.llm.extracted import Extracted
+from mvl_auto.llm.sources import Source
+from mvl_auto.plans import read_document, write_document
+
+if TYPE_CHECKING:
+    from mvl_auto.llm.block import FrozenBlock
+
+LOG = logging.getLogger(__name__)
+WEIGHTS, CARD = ".safetensors", ".json"
+HASH_DIGITS = 12
+UNFINISHED = ".writing-"  # what mvl_auto.files.clear_unfinished clears after a killed process
+AGAIN = "Delete it: the block is fetched again when it is needed."
+
+
+def list_blocks(folder: Path) -> list[BlockCard]:
+    """The cards of the bank, by name. A damaged card is told in the log, and its block as good as not there."""
+    cards = []
+    for path in card_files(folder):
+        try:
+            cards.append(_read_card(path))
+        except MvlError as error:
+            LOG.warning("%s", error)
+    return cards
+
+
+def verify(folder: Path) -> dict[str, MvlError | None]:
+    """What is wrong with each block, by name; None for a sound one."""
+    found: dict[str, MvlError | None] = {}
+    for path in card_files(folder):
+        try:
+            check_weights(_read_card(path), folder)
+            found[path.stem] = None
+        except MvlError as error:
+            found[path.stem] = error
+    return found
+
+
+def card_files(folder: Path) -> list[Path]:
+    return sorted(folder.glob(f"[!.]*{CARD}"))
+
+
+def _read_card(path: Path) -> BlockCard:
+    card = read_document(path, BlockCard, AGAIN)
+    if card.name != path.stem:
+        raise MvlError(f"is the card of {card.name}: it was renamed or copied over", file=path, remedy=AGAIN)
+    if not path.with_suffix(WEIGHTS).is_file():
+        raise MvlError(f"has no {path.with_suffix(WEIGHTS).name} beside it", file=path, remedy=AGAIN)
+    return card
+
+
+def find_block(folder: Path, wanted: Callable[[BlockCard], bool]) -> BlockCard | None:
+    return next((card for card in list_blocks(folder) if wanted(card)), None)
+
+
+def block_named(name: str, folder: Path) -> BlockCard:
+    """The block whose name is, or starts with, `name`. Raises MvlError, listing the bank, for none or several."""
+    cards = list_blocks(folder)
+    matches = [card for card in cards if card.name == name] or [card for card in cards if card.name.startswith(name)]
+    if len(matches) == 1:
+        return matches[0]
+    listed = ", ".join(card.name for card in matches or cards) or "nothing"
+    found = "several blocks" if matches else "no block"
+    raise MvlError(f"{found} of the name '{name}' in {folder}; there is: {listed}", remedy="See mvl_block list.")
+
+
+def read_block(card: BlockCard, folder: Path) -> FrozenBlock:
+    """Read a block, checking that its bytes are the card's. Raises MvlError when they aren't."""
+    from safetensors.torch import load_file
+
+    from mvl_auto.llm.block import FrozenBlock
+
+    check_weights(card, folder)
+    return FrozenBlock(card, load_file(weights_file(card, folder)))
+
+
+def check_weights(card: BlockCard, folder: Path) -> None:
+    path = weights_file(card, folder)
+    try:
+        found = sha256_of_file(path)
+    except OSError as error:
+        raise MvlError(f"cannot be read ({error.strerror or error})", file=path, remedy=AGAIN) from error
+    if found != card.sha256:
+        raise MvlError("is damaged: its sha256 is not the one of its card", file=path, remedy=AGAIN)
+
+
+def store(extracted: Extracted, source: Source, folder: Path) -> BlockCard:
+    """Write a layer into the bank, its card last. Raises MvlError when it can't be written; nothing is left then."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=folder) as scratch:
+            beside = Path(scratch) / f"block{WEIGHTS}"
+            beside.touch()
+            mode = beside.stat().st_mode  # safetensors makes files that nobody else may read
+            save_file({name: weight.contiguous() for name, weight in extracted.weights.items()}, beside)
+            beside.chmod(mode)
+            card = _card(extracted, source, sha256_of_file(beside))
+            os.replace(beside, weights_file(card, folder))
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    except SafetensorError as error:
+        raise MvlError(f"cannot be written ({error})", file=folder, remedy="Free space on the disk.") from error
+    write_document(folder / f"{card.name}{CARD}", card)
+    return card
+
+
+def weights_file(card: BlockCard, folder: Path) -> Path:
+    return folder / f"{card.name}{WEIGHTS}"
+
+
+def _card(extracted: Extracted, source: Source, sha256: str) -> BlockCard:
+    short_name = re.sub(r"[^A-Za-z0-9._-]+", "-", source.short_name).strip("-.")
+    return BlockCard(
+        name=f"{short_name}-layer{extracted.layer}-{sha256[:HASH_DIGITS]}",
+        source=str(source),
+        layer=extracted.layer,
+        num_layers=extracted.num_layers,
+        geometry=extracted.geometry,
+        parameters=sum(weight.numel() for weight in extracted.weights.values()),
+        dtype=str(extracted.weights["layer.self_attn.q_proj.weight"].dtype).removeprefix("torch."),
+        quantisation=extracted.quantisation,
+        licence=extracted.licence,
+        revision=extracted.revision,
+        sha256=sha256,
+        bytes_read=extracted.bytes_read,
+        bytes_layer=extracted.bytes_layer,
+    )

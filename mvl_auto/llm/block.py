@@ -1,0 +1,111 @@
+"""A frozen block: one decoder layer of a language model, and the model's final norm.
+
+    y = RMSNorm_final(layer(x)),   layer(x) = h + MLP(norm(h)),   h = x + Attention(norm(x))
+
+transformers' own layer does the computing. Weights rest in the dtype they are stored in; they compute in
+the dtype of the input (cast on the way where it differs), or in autocast's where that is on: the same
+tokens give the same result on every device, and a GPU under bf16 autocast multiplies bf16 weights as they lie.
+
+Shape letters: b batch, n tokens, d hidden_size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from mvl_auto.llm.architectures import build_parts
+from mvl_auto.llm.card import BlockCard, Geometry
+
+
+class FrozenBlock(nn.Module):
+    """One frozen decoder layer with its final norm; gradients pass through it, never into it.
+
+    Always in evaluation mode. Keys of `weights`: "layer." and "norm." before transformers' own names.
+    """
+
+    def __init__(self, card: BlockCard, weights: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        parts = build_parts(card.geometry)
+        self.card = card
+        self.layer, self.norm, self.rotary = parts.layer, parts.norm, parts.rotary
+        self.rotary_arguments = parts.rotary_arguments
+        self.load_state_dict(dict(weights), strict=True, assign=True)
+        self.requires_grad_(False)
+        self.eval()
+
+    def forward(
+        self, hidden_bnd: Tensor, *, causal: bool = False, rotary: bool = False, final_norm: bool = True
+    ) -> Tensor:
+        """(b, n, d) -> (b, n, d), of the input's dtype.
+
+        causal: a token sees itself and those before it (the layer's sliding window included); else all see all.
+        rotary: tokens are told their places 0, 1, ..., n - 1; else the order of tokens means nothing.
+        final_norm: apply the model's final norm, as its last layer has it.
+        """
+        hidden = self._compute(
+            self.layer,
+            hidden_bnd,
+            attention_mask=self._window_mask(hidden_bnd) if causal else None,
+            position_embeddings=self._positions(hidden_bnd, rotary),
+            is_causal=causal,  # without it, transformers' attention is causal whenever there is no mask
+        )
+        if final_norm:
+            hidden = self._compute(self.norm, hidden)
+        return hidden.to(hidden_bnd.dtype)
+
+    def train(self, mode: bool = True) -> FrozenBlock:
+        """Stay in evaluation mode, whatever the network around does."""
+        return super().train(False)
+
+    def _compute(self, module: nn.Module, hidden_bnd: Tensor, **words: Any) -> Tensor:
+        """Run a module with its weights in the input's dtype, or as they are where autocast casts."""
+        weights = dict(module.named_parameters())
+        if torch.is_autocast_enabled(hidden_bnd.device.type) or all(
+            weight.dtype == hidden_bnd.dtype for weight in weights.values()
+        ):
+            return module(hidden_bnd, **words)
+        cast = {name: weight.to(hidden_bnd.dtype) for name, weight in weights.items()}
+        return functional_call(module, cast, (hidden_bnd,), words)
+
+    def _positions(self, hidden_bnd: Tensor, rotary: bool) -> tuple[Tensor, Tensor]:
+        """Cosines and sines of the rotation; (1, 1, head_dim) of no rotation when rotary is off."""
+        if not rotary:
+            ones = hidden_bnd.new_ones(1, 1, self.card.geometry.head_dim)
+            return ones, torch.zeros_like(ones)
+        positions_1n = torch.arange(hidden_bnd.shape[1], device=hidden_bnd.device)[None]
+        return self.rotary(hidden_bnd, positions_1n, **self.rotary_arguments)
+
+    def _window_mask(self, hidden_bnd: Tensor) -> Tensor | None:
+        """(1, 1, n, n), true where a query sees a key; None where the window holds all tokens."""
+        window, tokens = self.card.geometry.sliding_window, hidden_bnd.shape[1]
+        if window is None or tokens <= window:
+            return None
+        place = torch.arange(tokens, device=hidden_bnd.device)
+        back = place[:, None] - place[None, :]
+        return ((back >= 0) & (back < window))[None, None]
+
+
+def weight_shapes(geometry: Geometry) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every weight of a block, without making one."""
+    parts = build_parts(geometry)
+    modules = (("layer", parts.layer), ("norm", parts.norm))
+    return {f"{prefix}.{name}": tuple(w.shape) for prefix, module in modules for name, w in module.named_parameters()}
+
+
+def permuted(block: FrozenBlock, seed: int) -> FrozenBlock:
+    """The block with the rows of each of its weights shuffled: same numbers, another function.
+
+    The control for "any weights of this distribution would do": every matrix keeps its multiset of
+    entries and its singular values, and only how the matrices fit together is lost.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    shuffled = {
+        name: weight[torch.randperm(len(weight), generator=generator).to(weight.device)]
+        for name, weight in sorted(block.state_dict().items())
+    }
+    return FrozenBlock(block.card.model_copy(update={"name": f"{block.card.name}-permuted{seed}"}), shuffled)

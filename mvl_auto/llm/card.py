@@ -1,0 +1,101 @@
+"""What is known of a block: where it comes from, what it is, which bytes it has.
+
+    <name>-layer<k>-<hash>.safetensors     the weights
+    <name>-layer<k>-<hash>.json            BlockCard
+
+The geometry holds values of the layer itself, whatever file format they came from: transformers' own
+configuration is built from it (`mvl_auto.llm.architectures`), so a block is complete without the model.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from mvl_auto.errors import MvlError
+from mvl_auto.plans import Document, Frozen
+
+Architecture = Literal["llama", "mistral", "qwen2", "qwen3", "gemma3_text"]
+Layer = int | Literal["last"]
+Activation = Literal["silu", "gelu", "gelu_new", "gelu_pytorch_tanh", "relu"]
+RopeValue = bool | int | float | str | tuple[float, ...] | None
+
+ROPE_TYPES = ("default", "linear", "dynamic", "yarn", "longrope", "llama3")
+LARGEST_WIDTH = 1 << 20  # no known model comes near it; a header that says more is damaged
+
+
+class Geometry(Frozen):
+    """One decoder layer of a Llama-like model, in the words of transformers' configurations."""
+
+    architecture: Architecture = Field(description="transformers' model_type")
+    hidden_size: int = Field(ge=1, le=LARGEST_WIDTH, description="d: channels of a token")
+    num_attention_heads: int = Field(ge=1, le=LARGEST_WIDTH)
+    num_key_value_heads: int = Field(ge=1, le=LARGEST_WIDTH, description="fewer than heads: grouped-query attention")
+    head_dim: int = Field(ge=2, le=LARGEST_WIDTH, description="channels of one head")
+    intermediate_size: int = Field(ge=1, le=LARGEST_WIDTH, description="channels inside the SwiGLU")
+    rms_norm_eps: float = Field(gt=0)
+    hidden_act: Activation = Field("silu", description="inside the gated MLP, transformers' name")
+    attention_bias: bool = Field(False, description="q, k, v (and o but for qwen2) have a bias")
+    mlp_bias: bool = False
+    max_position_embeddings: int = Field(2048, ge=1, description="longest sequence of the model's training")
+    rope_parameters: dict[str, RopeValue] = Field(description="rope_type, rope_theta and what the type needs besides")
+    sliding_window: int | None = Field(None, ge=1, description="tokens a causal layer looks back; None: all")
+    query_pre_attn_scalar: int | None = Field(None, description="gemma: scores are divided by its root, not head_dim's")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Geometry:
+        if self.num_attention_heads % self.num_key_value_heads:
+            raise ValueError("num_attention_heads must be a multiple of num_key_value_heads")
+        if self.head_dim % 2:
+            raise ValueError("head_dim must be even")
+        if self.rope_parameters.get("rope_type") not in ROPE_TYPES:
+            raise ValueError(f"rope_type must be one of {', '.join(ROPE_TYPES)}")
+        return self
+
+
+class BlockCard(Document):
+    """One block of the bank."""
+
+    name: str = Field(description="file name in the bank without its ending")
+    source: str = Field(description="block bank syntax, as asked for")
+    layer: int = Field(ge=0, description="which decoder layer, counted from 0")
+    num_layers: int = Field(ge=1, description="decoder layers of the model")
+    geometry: Geometry
+    parameters: int = Field(ge=1, description="weights of the layer and the final norm")
+    dtype: str = Field(description="of the projections as stored: float32, bfloat16, float16")
+    quantisation: str | None = Field(None, description="GGUF type that the projections were dequantised from")
+    licence: str = Field(description="as the source states it; 'unknown' where it doesn't")
+    revision: str | None = Field(
+        None, description="commit of the hub, version of the package, size and time of the file"
+    )
+    sha256: str = Field(description="of the safetensors file")
+    bytes_read: int = Field(ge=0, description="bytes of the source that were read, headers included")
+    bytes_layer: int = Field(ge=0, description="bytes of the layer and the final norm in the source")
+
+    @property
+    def hidden_size(self) -> int:
+        return self.geometry.hidden_size
+
+    @property
+    def architecture(self) -> Architecture:
+        return self.geometry.architecture
+
+    @property
+    def pretrained(self) -> bool:
+        return not self.source.startswith("random:")
+
+
+def resolve_layer(layer: Layer, num_layers: int, source: str) -> int:
+    """The layer's number from 0. layer: "last", a number, or a negative number counted from the end.
+
+    Raises MvlError when the model has no such layer.
+    """
+    number = num_layers - 1 if layer == "last" else layer + num_layers if layer < 0 else layer
+    if not 0 <= number < num_layers:
+        raise MvlError(
+            f"has {num_layers} layers, there is no layer {layer}",
+            file=source,
+            remedy=f"Choose 0 to {num_layers - 1}, -{num_layers} to -1, or last.",
+        )
+    return number

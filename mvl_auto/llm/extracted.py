@@ -1,0 +1,66 @@
+"""A layer as it comes out of a source, before it is in the bank; and the checks that every source shares."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mvl_auto.errors import MvlError
+from mvl_auto.llm.card import Geometry
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+UNKNOWN_LICENCE = "unknown"
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """weights: by FrozenBlock's names. bytes_read, bytes_layer: as in BlockCard."""
+
+    geometry: Geometry
+    layer: int
+    num_layers: int
+    weights: Mapping[str, Tensor]
+    bytes_read: int
+    bytes_layer: int
+    quantisation: str | None = None
+    licence: str = UNKNOWN_LICENCE
+    revision: str | None = None
+
+
+def expected_shapes(geometry: Geometry, file: str) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every weight of a layer. Raises MvlError where transformers can't make a layer of it."""
+    from huggingface_hub.errors import StrictDataclassError
+
+    from mvl_auto.llm.block import weight_shapes
+
+    try:
+        return weight_shapes(geometry)
+    except (StrictDataclassError, ValueError, TypeError, KeyError, ArithmeticError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise MvlError(f"describes a layer that cannot be built ({reason})", file=file) from error
+
+
+def check_names(expected: Iterable[str], there: Iterable[str], known_extras: tuple[str, ...], file: str) -> None:
+    """Raise MvlError unless the layer has exactly the tensors that its architecture has.
+
+    known_extras: endings of names that carry no weights of ours.
+    """
+    wanted, found = set(expected), {name for name in there if not name.endswith(known_extras)}
+    if missing := sorted(wanted - found):
+        raise MvlError(
+            f"lacks {', '.join(missing)}", file=file, remedy="The file is incomplete, or of another architecture."
+        )
+    if unexpected := sorted(found - wanted):
+        raise MvlError(
+            f"holds {', '.join(unexpected)}, which its architecture doesn't have",
+            file=file,
+            remedy="It is a variant whose output would differ: choose another model.",
+        )
+
+
+def check_shape(name: str, found: tuple[int, ...], expected: tuple[int, ...], file: str) -> None:
+    if found != expected:
+        raise MvlError(f"holds {name} of shape {found}, its geometry asks for {expected}", file=file)

