@@ -1,0 +1,178 @@
+"""A trained or half-trained network on disk: checkpoint.safetensors, and state.json beside it.
+
+    checkpoint.safetensors   ema.*         what predicts: the averaged weights, without the frozen block
+                             weights.*     what trains            } only while the run is unfinished
+                             optimizer.*   its moments            }
+                             metadata      the State, as JSON: one file is always consistent with itself
+    state.json               the same State, to read
+    ../plans.json            the plan it was trained with
+
+The frozen block is not stored again: the State has its name and sha256, and loading checks them.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import Field, ValidationError
+
+from mvl_auto.errors import MvlError
+from mvl_auto.files import writing
+from mvl_auto.plans import Configuration, Document, Frozen, LabelScheme, Plan, read_document, write_document
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from mvl_auto.llm import FrozenBlock
+    from mvl_auto.network.model import MedVisionLlama
+
+CHECKPOINT, STATE, PLAN = "checkpoint.safetensors", "state.json", "plans.json"
+AVERAGED, TRAINING, OPTIMIZER = "ema.", "weights.", "optimizer."
+
+
+class BlockReference(Frozen):
+    """Which frozen block a network was trained with."""
+
+    name: str
+    source: str
+    layer: int
+    sha256: str
+
+
+class State(Document):
+    """How far a run is."""
+
+    dataset: str
+    configuration: str
+    fold: str
+    plan_hash: str
+    block: BlockReference | None
+    seed: int
+    training_cases: tuple[str, ...]
+    validation_cases: tuple[str, ...]
+    budget_steps: int | None
+    budget_seconds: float | None
+    step: int = Field(description="optimizer steps done")
+    elapsed: float = Field(description="seconds of optimisation, over all sittings")
+    finished: bool
+    optimizer_steps: dict[str, float] = Field({}, description="AdamW's own step counter")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network that can predict, with what it needs to know."""
+
+    network: MedVisionLlama
+    plan: Plan
+    configuration: Configuration
+    state: State
+    folder: Path
+
+    @property
+    def labels(self) -> LabelScheme:
+        return self.plan.labels
+
+
+def save(folder: Path, state: State, tensors: dict[str, Tensor]) -> None:
+    """Write checkpoint and state; a reader sees the old pair or the new checkpoint, never half a file."""
+    from safetensors.torch import save_file
+
+    with writing(folder / CHECKPOINT) as beside:
+        contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        beside.touch()
+        mode = beside.stat().st_mode  # safetensors would make it readable for the owner alone
+        save_file(contiguous, beside, metadata={"state": state.model_dump_json()})
+        beside.chmod(mode)
+    write_document(folder / STATE, state)
+
+
+def read_state(folder: Path) -> State:
+    """The state inside the checkpoint of a fold. Raises MvlError when it is damaged."""
+    from safetensors import SafetensorError, safe_open
+
+    path = folder / CHECKPOINT
+    try:
+        with safe_open(path, framework="np") as stream:
+            metadata = stream.metadata() or {}
+        return State.model_validate(json.loads(metadata["state"]))
+    except FileNotFoundError as error:
+        raise MvlError("is missing", file=path, remedy="Train this fold with mvl_train.") from error
+    except (SafetensorError, KeyError, json.JSONDecodeError, ValidationError) as error:
+        raise _damaged(path, error) from error
+
+
+def read_tensors(folder: Path, prefixes: tuple[str, ...]) -> dict[str, dict[str, Tensor]]:
+    """The tensors of a checkpoint by prefix, their names without it."""
+    from safetensors import SafetensorError, safe_open
+
+    found: dict[str, dict[str, Tensor]] = {prefix: {} for prefix in prefixes}
+    try:
+        with safe_open(folder / CHECKPOINT, framework="pt") as stream:
+            for key in stream.keys():  # noqa: SIM118 (no mapping)
+                for prefix in prefixes:
+                    if key.startswith(prefix):
+                        found[prefix][key.removeprefix(prefix)] = stream.get_tensor(key)
+    except (SafetensorError, OSError) as error:
+        raise _damaged(folder / CHECKPOINT, error) from error
+    return found
+
+
+def load_trained(fold_folder: Path, blocks_folder: Path) -> Trained:
+    """The averaged network of a fold, in eval mode, on the CPU.
+
+    Raises MvlError when the checkpoint is damaged, belongs to another plan, or its block is another one.
+    """
+    state = read_state(fold_folder)
+    plan = read_document(fold_folder.parent / PLAN, Plan, remedy="Train this run anew with mvl_train.")
+    if plan.hash != state.plan_hash:
+        raise MvlError(
+            f"was trained with another plan than {fold_folder.parent / PLAN}",
+            file=fold_folder / CHECKPOINT,
+            remedy="Restore the plan of this run, or train it anew.",
+        )
+    configuration = plan.configuration(state.configuration)
+    network = network_of(plan, configuration, load_block_of(configuration, state, blocks_folder))
+    weights = read_tensors(fold_folder, (AVERAGED,))[AVERAGED]
+    load_weights(network, weights, fold_folder / CHECKPOINT)
+    return Trained(network.eval(), plan, configuration, state, fold_folder)
+
+
+def network_of(plan: Plan, configuration: Configuration, block: FrozenBlock | None, seed: int = 0) -> MedVisionLlama:
+    """The network of a configuration, freshly initialised."""
+    from mvl_auto.network.model import build_network
+
+    return build_network(configuration.network, len(plan.channels), plan.labels.num_outputs, block, seed)
+
+
+def load_block_of(configuration: Configuration, state: State | None, blocks_folder: Path) -> FrozenBlock | None:
+    """The frozen block of a configuration; where a state is given, the very block of that state."""
+    settings = configuration.network.llm
+    if not settings.present:
+        return None
+    from mvl_auto.llm import load_block, load_same_block
+
+    if state is None or state.block is None:
+        return load_block(settings.source, settings.layer, blocks_folder)
+    return load_same_block(state.block.source, state.block.layer, state.block.sha256, blocks_folder)
+
+
+def trainable(network: nn.Module) -> dict[str, nn.Parameter]:
+    """The weights that training changes, by name: all but the frozen block's. There are no other buffers."""
+    return {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
+
+
+def load_weights(network: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
+    """Copy weights into the network. Raises MvlError when a name or a shape does not fit."""
+    own = trainable(network)
+    odd = sorted(own.keys() ^ weights.keys()) or [name for name in own if own[name].shape != weights[name].shape]
+    if odd:
+        raise MvlError(f"does not fit the network of its plan (first at '{odd[0]}')", file=path)
+    for name, parameter in own.items():
+        parameter.data.copy_(weights[name])
+
+
+def _damaged(path: Path, error: Exception) -> MvlError:
+    return MvlError(f"is damaged ({error})", file=path, remedy="Restore it, or delete it and train again.")

@@ -1,0 +1,32 @@
+"""Where a network runs, and in which precision."""
+
+from __future__ import annotations
+
+import torch
+
+from mvl_auto.errors import MvlError
+
+
+def choose_device(name: str) -> torch.device:
+    """auto: the GPU where there is one. Raises MvlError when the wanted one is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise MvlError(f"'{name}' is no device", remedy="Use auto, cpu, cuda or cuda:1.") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        there = torch.cuda.device_count()
+        raise MvlError(
+            f"device {name} was asked for, torch sees {there or 'no'} GPU{'s' * (there > 1)}",
+            remedy="Use --device cpu." if not there else "Use --device cuda.",
+        )
+    return device
+
+
+def autocast(device: torch.device) -> torch.autocast:
+    """Mixed precision on a GPU, bfloat16 where it has it, else float16; on a CPU everything stays as it is."""
+    if device.type != "cuda":
+        return torch.autocast(device.type, enabled=False)
+    in_hardware = torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.autocast("cuda", torch.bfloat16 if in_hardware else torch.float16)

@@ -1,0 +1,111 @@
+"""Layers that exist in 2D and 3D, and the two ways between a voxel grid and a token sequence.
+
+Shape letters: b batch, c channels, z y x voxels (2D: y x), n tokens, d width, k outputs.
+
+Everything is laid out channels last (oneDNN and cuDNN convolve faster so, and tokens are then a view of
+the grid, not a copy); the shapes stay b c z y x.
+"""
+
+from __future__ import annotations
+
+from math import gcd, prod
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mvl_auto.plans import Shape
+
+CONVOLUTION: dict[int, Any] = {2: nn.Conv2d, 3: nn.Conv3d}
+MEMORY_FORMAT = {2: torch.channels_last, 3: torch.channels_last_3d}
+KERNEL = 3
+NORM_GROUPS = 8  # Wu and He 2018; as small batches need it, and fast channels last
+
+
+def convolution(dimensions: int, inputs: int, outputs: int, kernel: int = KERNEL) -> nn.Module:
+    """A convolution that keeps the grid. (b, inputs, z, y, x) -> (b, outputs, z, y, x)."""
+    return CONVOLUTION[dimensions](inputs, outputs, kernel, padding=kernel // 2, bias=False)
+
+
+def normalisation(channels: int) -> nn.Module:
+    """Group normalisation: independent of the batch, and of the image's size at prediction."""
+    return nn.GroupNorm(gcd(NORM_GROUPS, channels), channels)
+
+
+class Residual(nn.Module):
+    """a(S(x) + N(C(a(N(C(x)))))): two convolutions around a skip. Keeps the grid."""
+
+    def __init__(self, dimensions: int, inputs: int, channels: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            convolution(dimensions, inputs, channels),
+            normalisation(channels),
+            nn.LeakyReLU(inplace=True),
+            convolution(dimensions, channels, channels),
+            normalisation(channels),
+        )
+        self.skip = nn.Identity() if inputs == channels else convolution(dimensions, inputs, channels, kernel=1)
+
+    def forward(self, x_bczyx: Tensor) -> Tensor:
+        return F.leaky_relu(self.skip(x_bczyx) + self.body(x_bczyx))
+
+
+class Down(nn.Module):
+    """A convolution whose kernel is its stride: every voxel goes into exactly one output.
+
+    (b, inputs, z, y, x) -> (b, outputs, z / s_z, y / s_y, x / s_x). With stride 1, a plain 3x3x3 one.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: Shape) -> None:
+        super().__init__()
+        if all(step == 1 for step in stride):
+            self.body = convolution(len(stride), inputs, outputs)
+        else:
+            self.body = CONVOLUTION[len(stride)](inputs, outputs, stride, stride=stride)
+
+    def forward(self, x_bczyx: Tensor) -> Tensor:
+        return self.body(x_bczyx)
+
+
+class Up(nn.Module):
+    """A transposed convolution whose kernel is its stride, as one matrix product and channel-to-space.
+
+    (b, inputs, z, y, x) -> (b, outputs, z * s_z, y * s_y, x * s_x).
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: Shape) -> None:
+        super().__init__()
+        self.stride = stride
+        self.body = nn.Linear(inputs, prod(stride) * outputs)
+
+    def forward(self, x_bczyx: Tensor) -> Tensor:
+        return channel_to_space(self.body(x_bczyx.movedim(1, -1)), self.stride)
+
+
+def channel_to_space(x_bzyxc: Tensor, stride: Shape) -> Tensor:
+    """(b, z, y, x, prod(stride) * c) -> (b, c, z * s_z, y * s_y, x * s_x), the c of one voxel adjacent."""
+    batch, *grid, channels = x_bzyxc.shape
+    axes = len(stride)
+    x = x_bzyxc.reshape(batch, *grid, *stride, channels // prod(stride))
+    pairs = [axis for i in range(axes) for axis in (1 + i, 1 + axes + i)]
+    finer = [size * step for size, step in zip(grid, stride, strict=True)]
+    return x.permute(0, *pairs, 1 + 2 * axes).reshape(batch, *finer, channels // prod(stride)).movedim(-1, 1)
+
+
+def to_tokens(x_bczyx: Tensor) -> Tensor:
+    """(b, d, z, y, x) -> (b, z * y * x, d), x running fastest."""
+    return x_bczyx.movedim(1, -1).flatten(1, -2)
+
+
+def to_grid(tokens_bnd: Tensor, grid: Shape) -> Tensor:
+    """(b, z * y * x, d) -> (b, d, z, y, x)."""
+    return tokens_bnd.unflatten(1, grid).movedim(-1, 1)
+
+
+def pad_to_multiple(x_bczyx: Tensor, multiple: Shape) -> Tensor:
+    """Repeat the last voxels of each axis until its size is a multiple of `multiple`."""
+    missing = [-size % step for size, step in zip(x_bczyx.shape[2:], multiple, strict=True)]
+    if not any(missing):
+        return x_bczyx
+    return F.pad(x_bczyx, [pad for axis in reversed(missing) for pad in (0, axis)], mode="replicate")
