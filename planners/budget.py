@@ -1,0 +1,69 @@
+"""What training may cost: memory, on which kind of device."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from mvl_auto.errors import MvlError
+from mvl_auto.planners.presets import GIB
+
+Device = Literal["cpu", "gpu"]
+HOST_SHARE = 3  # on a CPU training may take one part in so many of the memory: data loading and others need theirs
+PRESETS = {"S": 8 * GIB, "M": 16 * GIB, "L": 24 * GIB, "XL": 80 * GIB}  # GPUs as they are sold
+CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+GPU_DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # NVIDIA, AMD, Windows' subsystem for Linux
+
+
+@dataclass(frozen=True)
+class Budget:
+    """memory: bytes that training may take, on a device of this kind."""
+
+    memory: int
+    device: Device = "cpu"
+
+    def __post_init__(self) -> None:
+        if self.memory <= 0:
+            raise MvlError(f"a memory budget of {self.memory} bytes is none", remedy="Give one such as 8GB.")
+
+
+def budget_here(memory: int | None = None, device: str | None = None) -> Budget:
+    """The budget of this machine, for what is not given: the free memory of its GPU, or a third of its memory.
+
+    What was found is rounded down to whole GiB (quarters below one), so that planning twice gives the same plan.
+    device: "cpu" or anything that names a GPU ("cuda", "cuda:1", "gpu", "mps"); None: a GPU if there is one.
+    """
+    free = None if device == "cpu" or (device is None and not may_have_gpu()) else _gpu_memory(device)
+    if free is None and device not in (None, "cpu"):
+        raise MvlError(f"there is no device '{device}' here", remedy="Use --device cpu, or leave it out.")
+    kind: Device = "cpu" if free is None else "gpu"
+    found = host_memory() // HOST_SHARE if free is None else free
+    return Budget(_round_down(found) if memory is None else memory, kind)
+
+
+def host_memory() -> int:
+    """Bytes of memory that this process may use: the machine's, or less in a container."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for file in map(Path, CGROUP_LIMITS):
+        if file.is_file() and (limit := file.read_text().strip()).isdigit():
+            total = min(total, int(limit))
+    return total
+
+
+def may_have_gpu() -> bool:
+    """Whether it is worth the seconds that torch takes to be asked."""
+    return sys.platform != "linux" or any(map(os.path.exists, GPU_DRIVERS))
+
+
+def _gpu_memory(device: str | None) -> int | None:
+    from mvl_auto.planners.memory import gpu_memory
+
+    return gpu_memory(device)
+
+
+def _round_down(size: int) -> int:
+    unit = GIB if size >= GIB else GIB // 4
+    return max(size // unit, 1) * unit

@@ -1,0 +1,80 @@
+"""Numbers of the plan that the user chose: they stand, and the search goes on around them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from mvl_auto.errors import MvlError
+from mvl_auto.planners.presets import Size
+from mvl_auto.planners.search import Rung
+from mvl_auto.plans import Shape
+
+REASON = "chosen by hand"
+
+
+@dataclass(frozen=True)
+class ByHand:
+    """None: the planner's choice. patch_size: of the configurations that have as many axes."""
+
+    patch_size: Shape | None = None
+    batch_size: int | None = None
+    width: int | None = None
+    depth: int | None = None
+    iterations: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, number in vars(self).items():
+            if number is not None and min(number if isinstance(number, tuple) else (number,)) < 1:
+                raise MvlError(f"{name} {number} is too small", remedy="Give whole numbers from 1 on.")
+
+    def fields(self, dimensions: int) -> list[str]:
+        """Names of the fields of a configuration that are not the planner's."""
+        patch = self.patch_size is not None and len(self.patch_size) == dimensions
+        given = {
+            "patch_size": patch,
+            "batch_size": self.batch_size is not None,
+            "network": self.width is not None or self.depth is not None,
+            "iterations": self.iterations is not None,
+        }
+        return [name for name, is_given in given.items() if is_given]
+
+
+def fixed(candidates: Sequence[Rung], by_hand: ByHand, token_size: Shape) -> list[Rung]:
+    """The rungs with the user's numbers in place of their own, each once, in the same order.
+
+    Raises MvlError for a patch that is not made of whole tokens.
+    """
+    patch = by_hand.patch_size
+    if patch is None or len(patch) != len(token_size):
+        patch = None
+    elif any(voxels % token for voxels, token in zip(patch, token_size, strict=True)):
+        raise MvlError(
+            f"a patch of {_by(patch)} voxels is not made of whole tokens of {_by(token_size)}",
+            remedy=f"Take {_by([-(-n // t) * t for n, t in zip(patch, token_size, strict=True)])}.",
+        )
+    changed = [
+        replace(
+            rung,
+            patch_size=patch or rung.patch_size,
+            batch_size=by_hand.batch_size or rung.batch_size,
+            size=_sized(rung.size, by_hand),
+        )
+        for rung in candidates
+    ]
+    return list(dict.fromkeys(changed))
+
+
+def _sized(size: Size, by_hand: ByHand) -> Size:
+    """Heads stay about as wide as they were, and divide the width."""
+    if by_hand.width is None and by_hand.depth is None:
+        return size
+    width = by_hand.width or size.width
+    heads = max(1, width * size.heads // size.width)
+    while width % heads:
+        heads -= 1
+    return replace(size, width=width, heads=heads, depth=by_hand.depth or size.depth)
+
+
+def _by(numbers: Sequence[int]) -> str:
+    return " x ".join(map(str, numbers))

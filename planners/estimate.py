@@ -1,0 +1,61 @@
+"""A rough count of what a training step takes in memory, in microseconds and without torch.
+
+It tells when memory is no question at all, so that nothing needs to be measured (planners.memory); a test holds it
+within a quarter of what is measured.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from mvl_auto.plans import NetworkSettings
+
+FLOAT32 = 4  # bytes
+TRUSTED = 1.25  # the factor that it may be wrong by
+WEIGHT_COPIES = 5  # weight, gradient, two moments of Adam, moving average
+LEVEL_TENSORS = 17  # of a stem level's channels: two residual pairs of convolutions, and what is fused
+BLOCK_TENSORS = 12.0  # of a ViT block's width: norms, q k v, both branches, projection, residuals
+MLP_TENSORS = 2.0  # of its inner width: before and after the nonlinearity
+LLM_TENSORS = 14.0  # of the hidden size, in the block and its mappers
+LLM_FFN_RATIO = 8 / 3  # SmolLM2-135M
+LLM_FFN_TENSORS = 4.0  # of the block's inner width
+MIXED = 0.55  # of the activations' bytes in mixed precision: half of them, but for norms and losses
+LOGIT_TENSORS = 8.0  # logits, softmax, target, losses and their gradients, at full resolution
+
+
+def estimate_memory(
+    settings: NetworkSettings,
+    patch_size: Sequence[int],
+    batch_size: int,
+    channels: int,
+    outputs: int,
+    mixed_precision: bool = False,
+) -> int:
+    """Bytes of tensors at the peak of a training step.
+
+    patch_size: voxels per axis. channels: of the image. outputs: of the logits.
+    """
+    voxels = float(math.prod(patch_size))
+    kernel = 3**settings.dimensions
+    activations = voxels * (channels + LOGIT_TENSORS * outputs)
+    weights = 0.0
+    before, level = channels, voxels
+    for width, stride in zip(settings.stem_channels, settings.stem_strides, strict=True):
+        level /= math.prod(stride)
+        activations += level * width * LEVEL_TENSORS
+        weights += before * width * math.prod(stride) + 4 * kernel * width * width
+        weights += 2 * settings.width * width * math.prod(settings.token_size) * level / voxels
+        before = width
+    tokens = voxels / math.prod(settings.token_size)
+    inner = settings.width * settings.mlp_ratio
+    kept = 1.0 if settings.gradient_checkpointing else BLOCK_TENSORS + MLP_TENSORS * settings.mlp_ratio
+    activations += tokens * settings.width * kept * settings.depth
+    weights += settings.depth * settings.width * (4 * settings.width + 2 * inner + kernel)
+    if settings.llm.present:
+        hidden = settings.llm.hidden_size or settings.width
+        activations += tokens * hidden * (LLM_TENSORS + LLM_FFN_TENSORS * LLM_FFN_RATIO)
+        weights += 2 * hidden * settings.width + hidden * hidden * (2.7 + 3 * LLM_FFN_RATIO) / WEIGHT_COPIES
+    if mixed_precision:
+        activations *= MIXED
+    return math.ceil(FLOAT32 * (activations * batch_size + weights * WEIGHT_COPIES))

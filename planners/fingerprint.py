@@ -1,0 +1,173 @@
+"""What a dataset is: every case examined once, in parallel, and the sum of it.
+
+The fingerprint is the same for the same voxels, however they are stored: turned, in another layout, in another order.
+Memory does not grow with the dataset but for a few numbers per case.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+from mvl_auto.cases import files_of
+from mvl_auto.dataset import Case, Dataset, hash_files
+from mvl_auto.errors import MvlError
+from mvl_auto.planners.examine import Examination, examine_case, name_in
+from mvl_auto.planners.intensities import Intensities
+from mvl_auto.plans import Anomaly, CaseFingerprint, Fingerprint, LabelScheme
+from mvl_auto.progress import Progress, silent
+from mvl_auto.workers import JobFailed, run_jobs, worthwhile_workers
+
+NAMED = 5  # files that a message names
+
+log = logging.getLogger(__name__)
+
+
+def fingerprint_dataset(dataset: Dataset, *, workers: int | None = None, progress: Progress = silent) -> Fingerprint:
+    """Examine every case of a dataset.
+
+    workers: processes; None: one per core, fewer where the files are so small that starting them takes longer.
+    Raises MvlError at the end when cases cannot be used, naming the first and listing the others; also when no
+    case has a labelled voxel, or when images of two and of three dimensions are mixed.
+    """
+    cases = {case.name: case for case in sorted(dataset.cases, key=lambda case: case.name)}
+    if not cases:
+        raise MvlError("has no training cases", file=dataset.folder, remedy="Add images and labels to it.")
+    if workers is None:
+        workers = worthwhile_workers((file for case in cases.values() for file in files_of(case)), len(cases))
+    examine = partial(
+        _examine,
+        labels=dataset.labels,
+        channels=len(dataset.channels),
+        groups=dict(dataset.groups),
+        folder=dataset.folder,
+    )
+    intensities = [Intensities() for _ in dataset.channels]
+    fingerprints: dict[str, CaseFingerprint] = {}
+    anomalies: dict[str, tuple[Anomaly, ...]] = {}
+    failures: dict[str, MvlError] = {}
+    with progress("examining", len(cases)) as advance:
+        for case, outcome in run_jobs(examine, cases.values(), min(workers, len(cases))):
+            advance(1, case.name)
+            if isinstance(outcome, MvlError | JobFailed):
+                failures[case.name] = _told(case, outcome)
+                continue
+            fingerprints[case.name] = outcome.fingerprint
+            anomalies[case.name] = outcome.anomalies
+            for channel, found in zip(intensities, outcome.sketches, strict=False):
+                channel.add(found)
+    if failures:
+        raise _first([failures[name] for name in cases if name in failures])
+    examined = [fingerprints[name] for name in cases]
+    _check_together(dataset, examined)
+    return Fingerprint(
+        dataset=dataset.id,
+        channels=dataset.channels,
+        labels=dataset.labels,
+        file_ending=dataset.file_ending,
+        cases=tuple(examined),
+        foreground_intensity_properties_per_channel=tuple(channel.statistics() for channel in intensities),
+        anomalies=(
+            *(anomaly for name in cases for anomaly in anomalies[name]),
+            *_anomalies_between(dataset, cases, examined),
+        ),
+    )
+
+
+def changed_cases(fingerprint: Fingerprint, dataset: Dataset) -> tuple[str, ...]:
+    """Names of the cases that are new, gone, changed, or of another group than when the fingerprint was taken.
+
+    Reads every file, but decodes none. Raises MvlError for a file that cannot be read.
+    """
+    before = {case.name: (case.files_hash, case.group) for case in fingerprint.cases}
+    now = {case.name: case for case in dataset.cases}
+    changed = before.keys() ^ now.keys()
+    for name in before.keys() & now.keys():
+        if before[name] != (hash_files(now[name]), dataset.groups.get(name, name)):
+            changed.add(name)
+    return tuple(sorted(changed))
+
+
+def _examine(case: Case, labels: LabelScheme, channels: int, groups: dict[str, str], folder: Path) -> Examination:
+    """In a worker."""
+    return examine_case(case, labels, channels, groups.get(case.name, case.name), folder)
+
+
+def _told(case: Case, outcome: MvlError | JobFailed) -> MvlError:
+    if isinstance(outcome, MvlError):
+        return outcome
+    if outcome.trace:
+        log.error("%s: %s", case.name, outcome.trace)
+    return MvlError(f"could not be examined: {outcome}", file=case.images[0], remedy="Remove or repair this case.")
+
+
+def _first(failures: Sequence[MvlError]) -> MvlError:
+    """The one line for all of them."""
+    first, *others = failures
+    if not others:
+        return first
+    files = ", ".join(str(other.file) for other in others[:NAMED]) + ", ..." * (len(others) > NAMED)
+    more = f"({len(others)} more case{'s' * (len(others) > 1)} cannot be used either: {files})"
+    return MvlError(first.what, file=first.file, remedy=f"{first.remedy} {more}")
+
+
+def _check_together(dataset: Dataset, cases: Sequence[CaseFingerprint]) -> None:
+    """Raises MvlError where each case is fine but all together are no dataset."""
+    if not any(sum(case.class_voxels[1:]) for case in cases):
+        raise MvlError(
+            f"none of its {len(cases)} cases has a labelled voxel",
+            file=dataset.folder,
+            remedy="Check the values in labelsTr against the labels in dataset.json.",
+        )
+    flat = [case.name for case in cases if min(case.size) == 1]
+    if flat and len(flat) < len(cases):
+        deep = next(case.name for case in cases if min(case.size) > 1)
+        raise MvlError(
+            f"mixes images of one slice ({flat[0]}, {len(flat)} in all) and of several ({deep})",
+            file=dataset.folder,
+            remedy="Keep 2D and 3D images in datasets of their own.",
+        )
+
+
+def _anomalies_between(
+    dataset: Dataset, cases: dict[str, Case], fingerprints: Sequence[CaseFingerprint]
+) -> Iterator[Anomaly]:
+    """What is odd about the cases taken together: copies, and classes that hardly occur."""
+    images = {name: name_in(dataset.folder, case.images[0]) for name, case in cases.items()}
+    copies = defaultdict(list)
+    for fingerprint in fingerprints:
+        copies[fingerprint.image_hash].append(fingerprint)
+    for first, *others in copies.values():
+        for other in others:
+            label = "the same label" if other.label_hash == first.label_hash else "another label"
+            yield Anomaly(
+                file=images[other.name],
+                what=f"is the same image as {images[first.name]}, with {label}",
+                remedy="Remove one of them; until then both are kept in the same fold.",
+            )
+    yield from _rare_labels(dataset, images, fingerprints)
+
+
+def _rare_labels(
+    dataset: Dataset, images: dict[str, str], fingerprints: Sequence[CaseFingerprint]
+) -> Iterator[Anomaly]:
+    holders: dict[str, list[str]] = defaultdict(list)  # the only case (or none) -> labels
+    for k, name in list(enumerate(dataset.labels.class_names))[1:]:
+        holding = [fingerprint.name for fingerprint in fingerprints if fingerprint.class_voxels[k]]
+        if not holding:
+            holders[""].append(f"'{name}' ({dataset.labels.class_values[k]})")
+        elif len(holding) == 1 and len(fingerprints) > 1:
+            holders[holding[0]].append(f"'{name}' ({dataset.labels.class_values[k]})")
+    for case, labels in sorted(holders.items()):
+        listed = ", ".join(labels[:NAMED]) + f" and {len(labels) - NAMED} more" * (len(labels) > NAMED)
+        where = f"only in {images[case]}" if case else "in no case"
+        yield Anomaly(
+            file="dataset.json",
+            what=f"label{'s' * (len(labels) > 1)} {listed} occur{'s' * (len(labels) == 1)} {where}",
+            remedy="Add cases with it, or remove the label."
+            if len(labels) == 1
+            else "Add cases, or remove the labels.",
+        )

@@ -1,0 +1,203 @@
+"""From what a dataset is to what shall be done with it: `plan(fingerprint, budget) -> Plan`.
+
+Deterministic: no disk, no clock, the same bytes for the same dataset and budget. Each number is chosen by a rule that
+the plan tells in words (Configuration.reasons); docs/planner.md has the rules with their sources.
+"""
+
+from __future__ import annotations
+
+import math
+
+from mvl_auto.planners.budget import Budget
+from mvl_auto.planners.by_hand import REASON, ByHand, fixed
+from mvl_auto.planners.cost import buy
+from mvl_auto.planners.normalisation import normalization_schemes, use_mask_for_norm
+from mvl_auto.planners.presets import (
+    BATCH_SHARE,
+    CPU_COVERAGE,
+    LADDERS,
+    LLM_HIDDEN_SIZE,
+    LOWRES_COVERAGE,
+    LOWRES_WORTH,
+    OVERSAMPLE_FOREGROUND,
+)
+from mvl_auto.planners.reasons import reasons
+from mvl_auto.planners.schedule import iterations, mirror_axes
+from mvl_auto.planners.search import Rung, patches, rungs, stages
+from mvl_auto.planners.spacing import (
+    DIGITS,
+    coarser,
+    median_resampled_shape,
+    separate_axis,
+    target_spacing,
+    transpose_forward,
+)
+from mvl_auto.planners.task import Task
+from mvl_auto.plans import (
+    Configuration,
+    ConfigurationName,
+    Fingerprint,
+    LlmSettings,
+    NetworkSettings,
+    Plan,
+    Shape,
+    Vector,
+)
+
+DEFAULT_LLM = LlmSettings()
+NOTHING_BY_HAND = ByHand()
+
+
+def plan(
+    fingerprint: Fingerprint, budget: Budget, llm: LlmSettings = DEFAULT_LLM, by_hand: ByHand = NOTHING_BY_HAND
+) -> Plan:
+    """All configurations that make sense for a dataset, as large as the budget pays for.
+
+    llm: the frozen block, with its hidden_size where the caller knows it. by_hand: numbers that are not to be chosen.
+    Raises MvlError for a budget that pays for no network, naming the least that would.
+    """
+    task = understand(fingerprint, budget, llm, by_hand)
+    configurations: dict[ConfigurationName, Configuration] = {}
+    recommended: ConfigurationName = "2d"
+    if task.volumetric:
+        recommended = "3d_fullres"
+        full, rung = _configure(task, "3d_fullres", task.spacing)
+        configurations["3d_fullres"] = full
+        if (low := _lowres(task, full)) is not None:
+            configurations["3d_lowres"] = low
+            configurations["3d_cascade_fullres"], _ = _configure(
+                task, "3d_cascade_fullres", task.spacing, previous="3d_lowres", at_most=rung
+            )
+            if budget.device == "cpu" and coverage(full.patch_size, task.shape) < CPU_COVERAGE:
+                recommended = "3d_lowres"
+    configurations["2d"], _ = _configure(task, "2d", task.spacing)
+    return Plan(
+        dataset=fingerprint.dataset,
+        fingerprint_hash=fingerprint.hash,
+        channels=fingerprint.channels,
+        labels=fingerprint.labels,
+        file_ending=fingerprint.file_ending,
+        transpose_forward=task.order,
+        foreground_intensity_properties_per_channel=fingerprint.foreground_intensity_properties_per_channel,
+        memory_budget=budget.memory,
+        configurations=configurations,
+        recommended=recommended,
+    )
+
+
+def understand(
+    fingerprint: Fingerprint, budget: Budget, llm: LlmSettings = DEFAULT_LLM, by_hand: ByHand = NOTHING_BY_HAND
+) -> Task:
+    """Target spacing, median size and order of axes: what all configurations share."""
+    shapes = [case.size_after_crop for case in fingerprint.cases]
+    spacings = [case.spacing for case in fingerprint.cases]
+    spacing = target_spacing(spacings, shapes)
+    shape = median_resampled_shape(shapes, spacings, spacing)
+    order = transpose_forward(spacing, shape)
+    if llm.present and llm.hidden_size is None:
+        llm = llm.model_copy(update={"hidden_size": LLM_HIDDEN_SIZE})
+    return Task(
+        fingerprint=fingerprint,
+        budget=budget,
+        llm=llm,
+        by_hand=by_hand,
+        order=order,
+        spacing=tuple(spacing[axis] for axis in order),
+        shape=tuple(shape[axis] for axis in order),
+    )
+
+
+def coverage(patch_size: Shape, shape: Vector) -> float:
+    """Share of the median image that a patch covers."""
+    return math.prod(patch_size) / math.prod(shape)
+
+
+def lowres_spacing(spacing: Vector, shape: Vector, patch_size: Shape, start: Vector | None = None) -> Vector:
+    """The spacing at which a patch covers a quarter of the median image, coarsened from `start` (or the full one).
+
+    spacing, shape: of the full resolution.
+    """
+    low = start or spacing
+    voxels = math.prod(shape) * math.prod(spacing)
+    while math.prod(patch_size) / (voxels / math.prod(low)) < LOWRES_COVERAGE:
+        low = coarser(low)
+    return low
+
+
+def shape_at(spacing: Vector, full_spacing: Vector, full_shape: Vector) -> Vector:
+    """Median size at another spacing than the full one, in voxels."""
+    return tuple(
+        float(max(1, round(n * full / mm))) for n, full, mm in zip(full_shape, full_spacing, spacing, strict=True)
+    )
+
+
+def _lowres(task: Task, full: Configuration) -> Configuration | None:
+    """3d_lowres; None where the full resolution's patch covers enough, or the low one would not be much smaller."""
+    spacing = lowres_spacing(task.spacing, task.shape, full.patch_size)
+    while math.prod(spacing) / math.prod(task.spacing) >= LOWRES_WORTH:
+        low, _ = _configure(task, "3d_lowres", tuple(round(mm, DIGITS) for mm in spacing))
+        coarse = lowres_spacing(task.spacing, task.shape, low.patch_size, start=spacing)
+        if coarse == spacing:
+            return low
+        spacing = coarse  # its own patch is smaller than the full resolution's
+    return None
+
+
+def _configure(
+    task: Task,
+    name: ConfigurationName,
+    spacing: Vector,
+    previous: ConfigurationName | None = None,
+    at_most: Rung | None = None,
+) -> tuple[Configuration, Rung]:
+    """One configuration at `spacing` (three axes, transposed; 2d leaves out the first), no larger than `at_most`.
+
+    previous: the configuration whose prediction is extra input, one channel for each label.
+    """
+    first = 1 if name == "2d" else 0
+    labels, cases = task.fingerprint.labels, task.fingerprint.cases
+    shape = shape_at(spacing, task.spacing, task.shape) if spacing != task.spacing else task.shape
+    schemes = normalization_schemes(
+        task.fingerprint.channels, task.fingerprint.foreground_intensity_properties_per_channel
+    )
+    channels = len(task.fingerprint.channels) + (len(labels.foreground_names) if previous else 0)
+    strides = stages(spacing[first:], shape[first:])
+    token = tuple(math.prod(axis) for axis in zip(*strides, strict=True))
+    ladder = LADDERS[task.budget.device, len(token)]
+    dataset_voxels = math.prod(shape) * len(cases)
+
+    def settings(rung: Rung) -> NetworkSettings:
+        return NetworkSettings(
+            spacing=spacing[first:],
+            stem_channels=tuple(rung.size.stem * 2**level for level in range(len(strides) - 1)),
+            stem_strides=strides[:-1],
+            token_stride=strides[-1],
+            width=rung.size.width,
+            depth=rung.size.depth,
+            heads=rung.size.heads,
+            llm=task.llm,
+        )
+
+    ours = rungs(ladder, patches(spacing[first:], shape[first:], token), BATCH_SHARE * dataset_voxels)
+    candidates = fixed(ours, task.by_hand, token)
+    affordable = candidates if at_most is None else candidates[: candidates.index(at_most) + 1]
+    bought = buy(affordable, settings, channels, labels.num_outputs, task.budget, name)
+    chosen = bought.rung
+    configuration = Configuration(
+        name=name,
+        spacing=spacing,
+        median_image_size_in_voxels=shape,
+        patch_size=chosen.patch_size,
+        batch_size=chosen.batch_size,
+        normalization_schemes=schemes,
+        use_mask_for_norm=use_mask_for_norm(schemes, cases),
+        resample_separate_z=first == 0 and separate_axis(spacing) is not None,
+        network=settings(chosen),
+        iterations=task.by_hand.iterations or iterations(dataset_voxels, ladder),
+        oversample_foreground_percent=OVERSAMPLE_FOREGROUND,
+        mirror_axes=mirror_axes(labels, task.order[first:], task.volumetric, ladder),
+        previous_stage=previous,
+    )
+    why = reasons(task, configuration, ladder, bought, most=chosen == candidates[-1])
+    why |= dict.fromkeys(task.by_hand.fields(len(token)), REASON)
+    return configuration.model_copy(update={"reasons": why}), chosen

@@ -1,0 +1,131 @@
+"""The search for the largest network that a budget pays for.
+
+The objective. All plans that are considered lie on one ladder: each rung is at least as large as the one below it, in
+patch, in batch and in trunk. The best plan is the highest rung that fits. So a larger budget never gives a smaller
+anything, and the order in which the ladder grows (planners.presets) is the order of preference.
+
+The fixed costs, the frozen block and its mappers first, are in every rung from the lowest on.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from mvl_auto.errors import MvlError
+from mvl_auto.planners.presets import (
+    ISOTROPY,
+    PATCH_TOKENS_MIN,
+    SMALL,
+    STAGES_MIN,
+    TOKEN_MAX,
+    TOKEN_VOXELS,
+    TOKENS_MIN,
+    Ladder,
+    Size,
+)
+from mvl_auto.plans import Shape
+
+LARGEST_PATCH = {2: 2048**2, 3: 256**3}  # voxels to start shrinking from (nnU-Net)
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One candidate."""
+
+    patch_size: Shape
+    batch_size: int
+    size: Size
+
+
+def stages(spacing_mm: Sequence[float], shape: Sequence[float]) -> tuple[Shape, ...]:
+    """Strides from the voxels down to the tokens, finest first, per axis 1 or 2.
+
+    An axis that is at least twice as coarse as the finest waits until the others have caught up (nnU-Net's
+    get_pool_and_conv_props); one that would be left with fewer than two tokens is not halved. There are three stages,
+    or more until a token covers 256 voxels.
+    spacing_mm, shape: of the median image.
+    """
+    spacing, voxels, token = list(spacing_mm), list(shape), [1] * len(shape)
+    strides: list[Shape] = []
+    while len(strides) < STAGES_MIN or math.prod(token) < TOKEN_VOXELS:
+        large = [n >= 2 * TOKENS_MIN and t < TOKEN_MAX for n, t in zip(voxels, token, strict=True)]
+        finest = min((mm for mm, may in zip(spacing, large, strict=True) if may), default=0.0)
+        stride = tuple(2 if may and mm < ISOTROPY * finest else 1 for mm, may in zip(spacing, large, strict=True))
+        if len(strides) >= STAGES_MIN and math.prod(stride) == 1:
+            break
+        strides.append(stride)
+        spacing = [mm * step for mm, step in zip(spacing, stride, strict=True)]
+        voxels = [n / step for n, step in zip(voxels, stride, strict=True)]
+        token = [t * step for t, step in zip(token, stride, strict=True)]
+    return tuple(strides)
+
+
+def patches(spacing_mm: Sequence[float], shape: Sequence[float], token_size: Shape) -> list[Shape]:
+    """Patch sizes from the largest down to the smallest, each inside the one before, multiples of the token size.
+
+    The largest is as long in mm along every axis, of 256^3 voxels (2D: 2048^2), but not larger than the median image.
+    Then the axis that is largest in relation to the median image is shortened by one token at a time (nnU-Net).
+    """
+    volume = LARGEST_PATCH[len(shape)]
+    edge_mm = (volume * math.prod(spacing_mm)) ** (1 / len(shape))
+    patch = [
+        max(1, math.ceil(min(edge_mm / mm, n) / t)) * t for mm, n, t in zip(spacing_mm, shape, token_size, strict=True)
+    ]
+    least = [min(n, PATCH_TOKENS_MIN * t) for n, t in zip(patch, token_size, strict=True)]
+    chain = [tuple(patch)]
+    while patch != least:
+        shrinkable = [axis for axis in range(len(patch)) if patch[axis] > least[axis]]
+        longest = max(shrinkable, key=lambda axis: (patch[axis] / shape[axis], -axis))
+        patch[longest] -= token_size[longest]
+        chain.append(tuple(patch))
+    return chain
+
+
+def rungs(ladder: Ladder, patch_chain: Sequence[Shape], batch_voxels: float) -> list[Rung]:
+    """The ladder for one configuration, lowest rung first.
+
+    patch_chain: largest first. batch_voxels: that a batch may hold beyond the ladder's first batch size.
+    """
+    growing = list(reversed(patch_chain))
+    limit = min(batch_voxels, ladder.voxels_per_step or math.inf)
+    climbed = [Rung(growing[0], ladder.batch_size, SMALL)]
+    for step in ladder.steps:
+        now = climbed[-1]
+        if step.size is not None:
+            climbed.append(replace(now, size=step.size))
+        elif step.batch_size is not None:
+            sizes = range(now.batch_size + 1, step.batch_size + 1)
+            climbed += [replace(now, batch_size=n) for n in sizes if n * math.prod(now.patch_size) <= limit]
+        elif step.patch_voxels is not None:
+            most = min(step.patch_voxels, (ladder.voxels_per_step or math.inf) / now.batch_size)
+            larger = [patch for patch in growing if math.prod(now.patch_size) < math.prod(patch) <= most]
+            climbed += [replace(now, patch_size=patch) for patch in larger]
+    return climbed
+
+
+def highest(
+    candidates: Sequence[Rung], cost: Callable[[Rung], int], guess: Callable[[Rung], int], memory: int, what: str
+) -> Rung:
+    """The highest rung that costs no more than `memory` bytes. what: the configuration, for the message.
+
+    guess: proportional to the cost, about, and quick: it says where to look, so that few costs are taken.
+    Raises MvlError, with the memory that would do, when not even the lowest fits.
+    """
+    guesses = [guess(rung) for rung in candidates]
+    fits, fails, scale = -1, len(candidates), 1.0
+    while fails - fits > 1:
+        likely = bisect_right(guesses, memory / scale) - 1
+        probe = min(max(likely, fits + 1), fails - 1)
+        taken = cost(candidates[probe])
+        scale = taken / guesses[probe]
+        fits, fails = (probe, fails) if taken <= memory else (fits, probe)
+    if fits < 0:
+        raise MvlError(
+            f"{memory / 1e9:.2f} GB of memory pay for no {what} network: "
+            f"the smallest needs {math.ceil(cost(candidates[0]) / 1e7) / 100:.2f} GB",
+            remedy="Give it more with --memory, or train without the LLM block (--llm none).",
+        )
+    return candidates[fits]

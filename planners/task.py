@@ -1,0 +1,30 @@
+"""What all configurations of one dataset share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mvl_auto.planners.budget import Budget
+from mvl_auto.planners.by_hand import ByHand
+from mvl_auto.plans import Fingerprint, LlmSettings, Shape, Vector
+
+
+@dataclass(frozen=True)
+class Task:
+    """A dataset to plan for. spacing (mm) and shape (voxels, median at that spacing): in the order of the cached axes.
+
+    order: the axes of the canonical Z Y X array in the order of the cached one.
+    """
+
+    fingerprint: Fingerprint
+    budget: Budget
+    llm: LlmSettings
+    by_hand: ByHand
+    order: Shape
+    spacing: Vector
+    shape: Vector
+
+    @property
+    def volumetric(self) -> bool:
+        """Whether there is more than one slice to look at."""
+        return self.shape[0] > 1

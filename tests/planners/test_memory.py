@@ -1,0 +1,90 @@
+"""Memory without taking it, against what torch's allocator reports for a real training step."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+import torch
+from networks import tiny
+from torch.profiler import ProfilerActivity, profile
+
+from mvl_auto.llm import load_block
+from mvl_auto.network import build_network
+from mvl_auto.planners.estimate import TRUSTED, estimate_memory
+from mvl_auto.planners.memory import training_memory
+from mvl_auto.plans import LabelScheme, LlmSettings, NetworkSettings
+from mvl_auto.training.loss import deep_loss, membership
+from mvl_auto.training.optimiser import Average, make_optimizer
+
+TEN_PERCENT = 0.1
+BLOCK = LlmSettings(source="random:hidden=576,heads=9,kv_heads=3,ffn=1536,seed=0", hidden_size=576)
+SMALL = {"stem_channels": (24, 48), "width": 192, "depth": 2, "heads": 6}
+FLAT = {"stem_channels": (24, 48, 96), "stem_strides": ((2, 2),) * 3, "token_stride": (2, 2)}
+ANISOTROPIC = {"spacing": (3.0, 1.0, 1.0), "stem_strides": ((1, 2, 2), (1, 2, 2))}
+
+# settings, patch, batch, channels, outputs, mixed precision
+STEPS = {
+    "3D with a block": (tiny(**SMALL, llm=BLOCK), (40, 56, 40), 2, 1, 3, False),
+    "3D mixed": (tiny(**SMALL, llm=BLOCK), (48, 48, 48), 2, 1, 3, True),
+    "3D checkpointed": (tiny(**SMALL, gradient_checkpointing=True), (48, 48, 48), 2, 4, 2, False),
+    "anisotropic": (tiny(**SMALL | ANISOTROPIC), (12, 96, 96), 2, 3, 4, False),
+    "2D": (tiny(2, **SMALL | FLAT, llm=BLOCK), (128, 160), 3, 3, 2, False),
+}
+
+
+def real_peak(
+    settings: NetworkSettings,
+    patch: tuple[int, ...],
+    batch: int,
+    channels: int,
+    outputs: int,
+    mixed: bool,
+    blocks: Path,
+) -> int:
+    """Bytes at the peak of the second training step, from the allocator's own log."""
+    block = load_block(settings.llm.source, "last", blocks).to(torch.bfloat16) if settings.llm.present else None
+    network = build_network(settings, channels, outputs, block).train()
+    optimizer, average = make_optimizer(network), Average(network)
+    image, label = torch.zeros(batch, channels, *patch), torch.zeros(batch, *patch, dtype=torch.int16)
+    scheme = LabelScheme(class_values=tuple(range(outputs)), class_names=tuple(map(str, range(outputs))))
+    table = membership(scheme, torch.device("cpu"))
+
+    def step() -> None:
+        with torch.autocast("cpu", torch.bfloat16) if mixed else nullcontext():
+            loss = deep_loss(network(image), label, table, softmax=True)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        average.update(1)
+
+    step()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as log:
+        step()
+    events = (event for event in log.profiler.kineto_results.events() if event.name() == "[memory]")
+    now = peak = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        now += event.nbytes()
+        peak = max(peak, now)
+    weights = [(weight.nbytes, weight.requires_grad) for weight in network.parameters()]
+    before = sum(5 * size if trained else size for size, trained in weights)  # gradient, two moments, average
+    return before + image.nbytes + label.nbytes + peak
+
+
+@pytest.mark.parametrize("step", STEPS.values(), ids=STEPS.keys())
+def test_a_fake_step_takes_what_a_real_one_does(step, tmp_path):
+    real = real_peak(*step, tmp_path)
+    assert training_memory(*step) == pytest.approx(real, rel=TEN_PERCENT)
+    assert estimate_memory(*step) <= TRUSTED * real
+    assert estimate_memory(*step) >= real / TRUSTED
+
+
+def test_measuring_twice_gives_the_same_bytes():
+    assert training_memory(*STEPS["2D"]) == training_memory(*STEPS["2D"])
+
+
+def test_a_block_of_unknown_width_cannot_be_measured():
+    settings = tiny(llm=LlmSettings(source="auto"))
+    with pytest.raises(ValueError, match="hidden_size"):
+        training_memory(settings, (16, 16, 16), 1, 1, 2)

@@ -1,0 +1,133 @@
+"""The ladder: every rung at least as large as the one below, and the highest that a budget pays for."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mvl_auto.errors import MvlError
+from mvl_auto.planners.presets import LADDERS, SIZES, SMALL, TOKEN_MAX, TOKENS_MIN
+from mvl_auto.planners.search import Rung, highest, patches, rungs, stages
+
+MM = st.floats(0.2, 10)
+VOXELS = st.integers(1, 700)
+IMAGES = st.one_of(
+    st.tuples(st.tuples(MM, MM, MM), st.tuples(VOXELS, VOXELS, VOXELS)),
+    st.tuples(st.tuples(MM, MM), st.tuples(VOXELS, VOXELS)),
+)
+
+
+def token_of(strides) -> tuple[int, ...]:
+    return tuple(math.prod(axis) for axis in zip(*strides, strict=True))
+
+
+# ----------------------------------------------------------------------------------------- strides
+
+
+@pytest.mark.parametrize(
+    ("spacing", "shape", "expected"),
+    [
+        ((1.0, 1.0, 1.0), (36, 50, 35), [(2, 2, 2)] * 3),
+        ((3.6, 0.625, 0.625), (20, 320, 319), [(1, 2, 2), (1, 2, 2), (2, 2, 2), (2, 2, 2)]),  # 3.6 < 2 x 2.5
+        ((7.5, 0.5, 0.5), (11, 320, 320), [(1, 2, 2), (1, 2, 2), (1, 2, 2), (2, 2, 2)]),
+        ((17.0, 0.84, 0.84), (5, 40, 40), [(1, 2, 2), (1, 2, 2), (1, 2, 2), (1, 2, 2)]),
+        ((0.65, 0.65), (256, 320), [(2, 2)] * 4),
+        ((1.0, 1.0, 1.0), (1, 1, 1), [(1, 1, 1)] * 3),
+        ((1.0, 1.0, 1.0), (3, 40, 40), [(1, 2, 2), (1, 2, 2), (1, 2, 2), (1, 2, 2)]),  # too few slices to halve
+    ],
+)
+def test_strides_by_hand(spacing, shape, expected):
+    assert stages(spacing, shape) == tuple(expected)
+
+
+@given(IMAGES)
+def test_tokens_stay_large_enough_and_fine_enough(image):
+    spacing, shape = image
+    token = token_of(stages(spacing, shape))
+    for size, voxels in zip(token, shape, strict=True):
+        assert size <= TOKEN_MAX
+        assert size == 1 or voxels / size >= TOKENS_MIN
+
+
+# ----------------------------------------------------------------------------------------- patches
+
+
+def test_the_largest_patch_is_the_median_image_in_whole_tokens():
+    assert patches((1.0, 1.0, 1.0), (36, 50, 35), (8, 8, 8))[0] == (40, 56, 40)
+
+
+def test_a_large_image_is_cut_to_a_cube_in_mm():
+    largest = patches((1.0, 0.5, 0.5), (5000, 5000, 5000), (8, 8, 8))[0]
+    edge = (256**3 * 0.25) ** (1 / 3)
+    assert largest == tuple(math.ceil(edge / mm / 8) * 8 for mm in (1.0, 0.5, 0.5))
+
+
+@given(IMAGES)
+def test_patches_shrink_one_token_at_a_time_down_to_four(image):
+    spacing, shape = image
+    token = token_of(stages(spacing, shape))
+    chain = patches(spacing, shape, token)
+    for larger, smaller in pairwise(chain):
+        steps = [a - b for a, b in zip(larger, smaller, strict=True)]
+        assert sorted(zip(steps, token, strict=True))[-1][0] > 0
+        assert sum(step > 0 for step in steps) == 1
+    for patch in chain:
+        assert all(voxels % size == 0 and voxels > 0 for voxels, size in zip(patch, token, strict=True))
+    assert all(voxels <= 4 * size for voxels, size in zip(chain[-1], token, strict=True))
+
+
+# ------------------------------------------------------------------------------------------ ladder
+
+
+@given(IMAGES, st.sampled_from(["cpu", "gpu"]), st.floats(1, 1e10))
+def test_every_rung_is_at_least_as_large_as_the_one_below(image, device, batch_voxels):
+    spacing, shape = image
+    chain = patches(spacing, shape, token_of(stages(spacing, shape)))
+    ladder = LADDERS[device, len(shape)]
+    climbed = rungs(ladder, chain, batch_voxels)
+    for below, above in pairwise(climbed):
+        assert below != above
+        assert all(a <= b for a, b in zip(below.patch_size, above.patch_size, strict=True))
+        assert below.batch_size <= above.batch_size
+        assert SIZES.index(below.size) <= SIZES.index(above.size)
+    if ladder.voxels_per_step:
+        first = math.prod(chain[-1]) * ladder.batch_size
+        assert all(math.prod(r.patch_size) * r.batch_size <= max(first, ladder.voxels_per_step) for r in climbed)
+
+
+def test_small_datasets_keep_small_batches():
+    chain = patches((1.0, 1.0, 1.0), (36, 50, 35), (8, 8, 8))
+    assert rungs(LADDERS["cpu", 3], chain, batch_voxels=3 * 40 * 56 * 40)[-1].batch_size == 3
+
+
+# ------------------------------------------------------------------------------------------ search
+
+CANDIDATES = [Rung((n,), n, SMALL) for n in range(1, 60)]
+
+
+@given(st.lists(st.integers(1, 1000), min_size=59, max_size=59), st.integers(1, 40_000), st.floats(0.1, 10))
+def test_the_highest_rung_is_found_however_bad_the_guess(steps, memory, bias):
+    costs = {rung: sum(steps[: n + 1]) for n, rung in enumerate(CANDIDATES)}
+    affordable = [rung for rung in CANDIDATES if costs[rung] <= memory]
+    guess = {rung: max(1, int(bias * 500 * (n + 1))) for n, rung in enumerate(CANDIDATES)}
+    if affordable:
+        assert highest(CANDIDATES, costs.__getitem__, guess.__getitem__, memory, "3d_fullres") == affordable[-1]
+    else:
+        with pytest.raises(MvlError, match="smallest needs"):
+            highest(CANDIDATES, costs.__getitem__, guess.__getitem__, memory, "3d_fullres")
+
+
+def test_a_good_guess_needs_few_looks():
+    looks = []
+
+    def cost(rung):
+        looks.append(rung)
+        return 1000 * rung.batch_size + 70
+
+    found = highest(CANDIDATES, cost, lambda rung: 600 * rung.batch_size, 33_333, "3d_fullres")
+    assert found.batch_size == 33
+    assert len(looks) <= 4
