@@ -1,0 +1,113 @@
+"""One case from its canonical array to the network's: the same code prepares a training case and a new image.
+
+    canonical array -> transpose_forward -> crop to non-zero -> normalise -> resample
+
+Normalised before it is resampled, as in nnU-Net. What was done is kept as a Trail, to go back the same way
+(mvl_auto.preprocessing.inverse).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mvl_auto.errors import MvlError
+from mvl_auto.plans import Configuration, Plan, Trail
+from mvl_auto.preprocessing.crop import filled_mask, nonzero_box, slices
+from mvl_auto.preprocessing.normalise import normalise
+from mvl_auto.preprocessing.resample import resample_channel, resample_labels
+
+SPACING_DIGITS = 6  # mm, as in the fingerprint: a turned image has other last bits in its spacing
+
+Floats = NDArray[np.float32]
+Classes = NDArray[np.int16]
+
+
+@dataclass(frozen=True)
+class PreparedCase:
+    """image: C Z Y X float32. label: Z Y X int16, None for an image to predict."""
+
+    image: Floats
+    label: Classes | None
+    trail: Trail
+
+
+def preprocess_case(
+    image: Floats, spacing: Sequence[float], label: Classes | None, plan: Plan, configuration: Configuration
+) -> PreparedCase:
+    """Prepare a case as `configuration` of `plan` says.
+
+    image: C Z Y X, canonical. spacing: mm, Z Y X. label: classes, Z Y X, on the image's grid.
+    Raises MvlError when the image has other channels than the plan.
+    """
+    _check_channels(image, plan)
+    axes = plan.transpose_forward
+    turned = image.transpose(0, *(1 + axis for axis in axes))
+    box = nonzero_box(turned)
+    cropped = turned[(slice(None), *slices(box))]
+    trail = _trail(image.shape[1:], spacing, box, axes, configuration)
+    prepared = _prepare_channels(cropped, plan, configuration, trail)
+    if label is None:
+        return PreparedCase(prepared, None, trail)
+    cropped_label = label.transpose(axes)[slices(box)]
+    return PreparedCase(prepared, resample_labels(cropped_label, trail.resampled_size, separate_axis(trail)), trail)
+
+
+def separate_axis(trail: Trail) -> int | None:
+    """The axis of the network's array that is resampled apart from the others: the coarsest, if the plan wants it."""
+    return int(np.argmax(trail.resampled_spacing)) if trail.resample_separate_z else None
+
+
+def _trail(
+    size: tuple[int, ...],
+    spacing: Sequence[float],
+    box: tuple[tuple[int, int], ...],
+    axes: tuple[int, ...],
+    configuration: Configuration,
+) -> Trail:
+    here = tuple(round(float(spacing[axis]), SPACING_DIGITS) for axis in axes)
+    there = tuple(configuration.spacing)
+    if configuration.dimensions == 2:
+        there = (here[0], *there[1:])  # slices stay where they are
+    cropped = [stop - start for start, stop in box]
+    return Trail(
+        size=size,
+        transpose_forward=axes,
+        crop=box,
+        spacing=here,
+        resampled_size=tuple(
+            max(1, round(voxels * old / new)) for voxels, old, new in zip(cropped, here, there, strict=True)
+        ),
+        resampled_spacing=there,
+        resample_separate_z=configuration.resample_separate_z,
+    )
+
+
+def _prepare_channels(cropped: Floats, plan: Plan, configuration: Configuration, trail: Trail) -> Floats:
+    """One channel after the other, so that only one lies in memory twice."""
+    mask = filled_mask(cropped) if any(configuration.use_mask_for_norm) else None
+    result = np.empty((len(cropped), *trail.resampled_size), np.float32)
+    for c, channel in enumerate(cropped):
+        try:
+            normalised = normalise(
+                channel,
+                configuration.normalization_schemes[c],
+                plan.foreground_intensity_properties_per_channel[c],
+                mask if configuration.use_mask_for_norm[c] else None,
+            )
+        except MvlError as error:
+            raise MvlError(f"channel '{plan.channels[c].name}' {error.what}", remedy=error.remedy) from error
+        result[c] = resample_channel(normalised, trail.resampled_size, separate_axis(trail))
+    return result
+
+
+def _check_channels(image: Floats, plan: Plan) -> None:
+    if len(image) != len(plan.channels):
+        names = ", ".join(channel.name for channel in plan.channels)
+        raise MvlError(
+            f"has {len(image)} channels, {plan.dataset} has {len(plan.channels)} ({names})",
+            remedy="Give one file per channel, or one file that holds them all, in that order.",
+        )

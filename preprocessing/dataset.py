@@ -1,0 +1,144 @@
+"""All cases of a dataset prepared for training, in parallel; only what is missing or has changed is done.
+
+A case is read once, whichever configurations are made of it. It counts as done when its files and the settings that
+decide its arrays are those of before, by their hashes, so a run that was killed goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mvl_auto.cache import is_cached, write_case
+from mvl_auto.cases import files_of
+from mvl_auto.dataset import Case, Dataset, hash_files, load_case
+from mvl_auto.errors import MvlError
+from mvl_auto.files import clear_unfinished, locked
+from mvl_auto.images import Volume
+from mvl_auto.plans import CachedCase, Plan
+from mvl_auto.preprocessing.case import preprocess_case
+from mvl_auto.progress import Progress, silent
+from mvl_auto.workers import JobFailed, run_jobs, worthwhile_workers
+
+LOCATIONS_PER_CLASS = 4096  # more centres than a training draws from one case; 100 classes are 5 MB
+LOCATIONS_SEED = 1234
+
+Classes = NDArray[np.int16]
+Voxels = NDArray[np.int32]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Report:
+    """Names of the cases. failed: name -> why, in one line."""
+
+    done: tuple[str, ...]
+    reused: tuple[str, ...]
+    failed: dict[str, str]
+
+
+def preprocess_dataset(
+    dataset: Dataset,
+    plan: Plan,
+    names: Sequence[str],
+    folder: Path,
+    *,
+    workers: int | None = None,
+    progress: Progress = silent,
+) -> Report:
+    """Prepare every case for the configurations `names` of `plan`, into <folder>/<configuration>.
+
+    workers: processes; None: one per core, fewer where there is little to do. A case that fails does not stop the
+    others. Raises MvlError when another process is at it, or the folder cannot be written.
+    """
+    configurations = [plan.configuration(name).name for name in names]
+    prepare = partial(prepare_case, plan=plan, names=configurations, folder=folder)
+    if workers is None:
+        workers = worthwhile_workers((file for case in dataset.cases for file in files_of(case)), len(dataset.cases))
+    done: list[str] = []
+    reused: list[str] = []
+    failed: dict[str, str] = {}
+    with ExitStack() as locks, progress(f"preparing {', '.join(configurations)}", len(dataset.cases)) as advance:
+        for name in configurations:
+            locks.enter_context(locked(folder / name, "preprocessing"))
+            clear_unfinished(folder / name)
+        for case, outcome in run_jobs(prepare, dataset.cases, min(workers, max(1, len(dataset.cases)))):
+            advance(1, case.name)
+            if isinstance(outcome, MvlError | JobFailed):
+                failed[case.name] = _reason(case, outcome)
+            else:
+                (done if outcome else reused).append(case.name)
+    return Report(tuple(sorted(done)), tuple(sorted(reused)), dict(sorted(failed.items())))
+
+
+def prepare_case(case: Case, plan: Plan, names: Sequence[str], folder: Path) -> bool:
+    """In a worker: whether there was anything to do for this case. Raises MvlError naming its file."""
+    files_hash = hash_files(case)
+    settings = {name: plan.preprocessing_hash(name) for name in names}
+    missing = [name for name in names if not is_cached(folder / name, case.name, files_hash, settings[name])]
+    if not missing:
+        return False
+    if case.label is None:
+        raise MvlError("has no label", file=case.images[0], remedy="Add its label or remove it.")
+    volume, classes = load_case(case, plan.labels, len(plan.channels))
+    assert classes is not None
+    for name in missing:
+        _prepare(case, volume, classes, plan, name, folder / name, (files_hash, settings[name]))
+    return True
+
+
+def class_locations(label: Classes, num_classes: int) -> dict[int, Voxels]:
+    """Of each foreground class that occurs a sample of its voxels, (n, 3) Z Y X, always the same one."""
+    from scipy import ndimage
+
+    locations = {}
+    boxes = ndimage.find_objects(np.maximum(label, 0), max_label=num_classes - 1)
+    for k, box in enumerate(boxes, start=1):
+        if box is None:
+            continue
+        voxels = np.flatnonzero(label[box] == k)
+        if len(voxels) > LOCATIONS_PER_CLASS:
+            rng = np.random.default_rng([LOCATIONS_SEED, k])
+            voxels = np.sort(rng.choice(voxels, LOCATIONS_PER_CLASS, replace=False, shuffle=False))
+        places = np.stack(np.unravel_index(voxels, label[box].shape), axis=1)
+        locations[k] = (places + [side.start for side in box]).astype(np.int32)
+    return locations
+
+
+def _prepare(
+    case: Case, volume: Volume, classes: Classes, plan: Plan, name: str, folder: Path, hashes: tuple[str, str]
+) -> None:
+    configuration = plan.configuration(name)
+    try:
+        prepared = preprocess_case(volume.array, volume.spacing, classes, plan, configuration)
+    except MvlError as error:
+        raise MvlError(error.what, file=case.images[0], remedy=error.remedy) from error
+    assert prepared.label is not None
+    num_classes = len(plan.labels.class_values)
+    voxels = np.bincount(prepared.label[prepared.label >= 0], minlength=num_classes)
+    cached = CachedCase(
+        name=case.name,
+        shape=prepared.image.shape,
+        trail=prepared.trail,
+        files_hash=hashes[0],
+        settings_hash=hashes[1],
+        class_voxels=tuple(map(int, voxels)),
+    )
+    locations = class_locations(prepared.label, num_classes)
+    write_case(folder, prepared.image, prepared.label, cached, locations, configuration.patch_size)
+
+
+def _reason(case: Case, error: MvlError | JobFailed) -> str:
+    if isinstance(error, MvlError):
+        return str(error)
+    if error.trace:
+        log.error("%s: %s", case.name, error.trace)
+    return f"{case.images[0]}: {error}"

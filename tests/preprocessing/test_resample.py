@@ -1,0 +1,161 @@
+"""Resampling against scikit-image and scipy, which do it voxel by voxel in 64 bits."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+from skimage.transform import resize
+
+from mvl_auto.plans import IGNORE
+from mvl_auto.preprocessing.resample import resample_image, resample_labels, resample_probabilities
+
+SIZES = st.tuples(st.integers(1, 40), st.integers(1, 20), st.integers(1, 20))
+LONG = (170, 3, 5)  # more than one band of rows
+
+
+def reference(volume, shape, order):
+    return resize(volume.astype(np.float64), shape, order=order, mode="edge", anti_aliasing=False)
+
+
+def nearest_slices(volume, axis, size):
+    place = (np.arange(size) + 0.5) * volume.shape[axis] / size - 0.5
+    chosen = ndimage.map_coordinates(np.arange(volume.shape[axis]), [place], order=0, mode="nearest")
+    return volume.take(chosen, axis)
+
+
+def slice_by_slice(volume, axis, shape, order):
+    """nnU-Net's separate z: each slice by itself, then the nearest slice."""
+    plane = tuple(size for n, size in enumerate(shape) if n != axis)
+    slices = [reference(piece, plane, order) for piece in np.moveaxis(volume, axis, 0)]
+    return nearest_slices(np.stack(slices, axis), axis, shape[axis])
+
+
+def smooth_labels(shape, seed=0):
+    """Classes 0 to 3 that touch each other, and a corner that nobody labelled."""
+    field = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=shape), 2)
+    label = np.digitize(field, np.quantile(field, [0.6, 0.8, 0.9])).astype(np.int16)
+    label[: shape[0] // 4, : shape[1] // 3] = IGNORE
+    return label
+
+
+def shares(label, shape):
+    """Classes in ascending order of who wins a draw, and their shares."""
+    classes = [*np.unique(label[label != IGNORE]), IGNORE]
+    return np.array(classes), np.stack([reference(label == k, shape, order=1) for k in classes])
+
+
+@settings(max_examples=60, deadline=None)
+@given(old=SIZES, new=SIZES, order=st.sampled_from([1, 3]))
+def test_any_size_to_any_size(old, new, order):
+    volume = np.random.default_rng(0).normal(size=(2, *old)).astype(np.float32)
+    found = (resample_image if order == 3 else resample_probabilities)(volume, new)
+    assert found.dtype == np.float32
+    expected = np.stack([reference(channel, new, order) for channel in volume])
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("new", [(400, 3, 5), (65, 4, 5), (171, 3, 9)])
+def test_an_axis_of_several_bands(new):
+    volume = np.random.default_rng(1).normal(size=(1, *LONG)).astype(np.float32)
+    np.testing.assert_allclose(resample_image(volume, new)[0], reference(volume[0], new, 3), atol=1e-5)
+
+
+def test_a_polynomial_of_third_degree_is_met_exactly_inside():
+    def polynomial(count):
+        x = (np.arange(count) + 0.5) / count
+        return 3 * x**3 - x**2 + x
+
+    volume = np.broadcast_to(polynomial(60).astype(np.float32)[None, :, None, None], (1, 60, 2, 2))
+    found = resample_image(volume, (97, 2, 2))[0, :, 0, 0]
+    np.testing.assert_allclose(found[25:-25], polynomial(97)[25:-25], atol=1e-6)
+
+
+def test_a_spline_does_not_leave_the_range_of_its_channel():
+    steps = np.zeros((2, 20, 20, 20), np.float32)
+    steps[0, 10:] = 1
+    steps[1, :, 10:] = 5
+    found = resample_image(steps, (37, 31, 33))
+    for channel, top in zip(found, (1, 5), strict=True):
+        assert (channel.min(), channel.max()) == (0, top)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("factor", [0.4, 1, 2.5])
+def test_a_coarse_axis_is_kept_apart(axis, factor):
+    old = [14, 15, 16]
+    old[axis] = 7
+    new = [18, 19, 21]
+    new[axis] = round(7 * factor)
+    volume = np.random.default_rng(2).normal(size=(2, *old)).astype(np.float32)
+    for resample, order in ((resample_image, 3), (resample_probabilities, 1)):
+        expected = np.stack([slice_by_slice(channel, axis, new, order) for channel in volume])
+        np.testing.assert_allclose(resample(volume, new, axis), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(24, 31, 17), (41, 23, 57), (40, 36, 80), (13, 17, 11)])
+def test_the_class_with_the_largest_share_wins(shape):
+    label = smooth_labels((40, 36, 30))
+    classes, share = shares(label, shape)
+    expected = classes[len(classes) - 1 - share[::-1].argmax(axis=0)]
+    first, second = np.sort(share, axis=0)[:-3:-1]
+    found = resample_labels(label, shape)
+    assert found.dtype == np.int16
+    differs = found != expected
+    assert not differs[first - second > 1e-6].any(), "not even where one has a clear majority"
+    assert differs.mean() < 0.02
+
+
+def test_labels_with_a_coarse_axis_kept_apart():
+    label = smooth_labels((6, 40, 44))
+    slices = [resample_labels(piece[None], (1, 29, 57))[0] for piece in label]
+    np.testing.assert_array_equal(resample_labels(label, (11, 29, 57), 0), nearest_slices(np.stack(slices), 0, 11))
+
+
+def test_two_classes_with_half_a_share_each():
+    """Averaging two voxels leaves a draw: as in nnU-Net the greater class wins, and nobody's voxels stay nobody's."""
+    pairs = [(0, 1), (2, 1), (0, IGNORE), (3, IGNORE), (2, 2)]
+    label = np.array([value for pair in pairs for value in pair], np.int16)[None, None]
+    assert resample_labels(label, (1, 1, 5)).ravel().tolist() == [1, 2, IGNORE, IGNORE, 2]
+
+
+def test_ignored_voxels_stay_ignored_and_nothing_else_becomes_so():
+    label = np.zeros((20, 20, 20), np.int16)
+    label[5:15, 5:15, 5:15] = IGNORE
+    found = resample_labels(label, (40, 40, 20))
+    assert (found[10:30, 10:30, 5:15] == IGNORE).all()
+    assert (found == IGNORE).sum() == 20 * 20 * 10
+    assert set(np.unique(found)) == {IGNORE, 0}
+
+
+@pytest.mark.parametrize("value", [0, 2, IGNORE])
+def test_a_map_of_one_class_stays_one(value):
+    assert (resample_labels(np.full((5, 6, 7), value, np.int16), (9, 4, 7)) == value).all()
+
+
+def test_the_same_size_is_left_alone():
+    volume = np.random.default_rng(3).normal(size=(1, 5, 6, 7)).astype(np.float32)
+    label = smooth_labels((5, 6, 7))
+    assert np.array_equal(resample_image(volume, (5, 6, 7)), volume)
+    assert np.array_equal(resample_labels(label, (5, 6, 7)), label)
+    assert np.array_equal(resample_probabilities(volume, (5, 6, 7)), volume)
+
+
+@settings(max_examples=40, deadline=None)
+@given(old=SIZES, new=SIZES, thickness=st.integers(1, 9), apart=st.sampled_from([None, 0, 1, 2]))
+def test_probabilities_some_rows_at_a_time(old, new, thickness, apart):
+    volume = np.random.default_rng(0).random((2, *old), np.float32)
+    parts = [
+        resample_probabilities(volume, new, apart, (start, min(start + thickness, new[0])))
+        for start in range(0, new[0], thickness)
+    ]
+    np.testing.assert_allclose(np.concatenate(parts, 1), resample_probabilities(volume, new, apart), atol=1e-6)
+
+
+def test_probabilities_still_add_up_to_one():
+    probabilities = np.random.default_rng(4).dirichlet(np.ones(5), (12, 13, 14)).astype(np.float32)
+    found = resample_probabilities(np.moveaxis(probabilities, -1, 0), (20, 9, 31))
+    np.testing.assert_allclose(found.sum(axis=0), 1, atol=1e-5)
+    assert found.min() >= 0
