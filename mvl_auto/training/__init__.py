@@ -1,0 +1,5 @@
+"""Training: from the cache of a fold to a checkpoint and its validation."""
+
+from mvl_auto.training.train import TrainingResult, train
+
+__all__ = ["TrainingResult", "train"]

@@ -1,0 +1,185 @@
+"""The training loop of one fold, from the cache to a finished checkpoint.
+
+Killed at any moment and started again with the same words, it goes on from the last checkpoint; for a
+budget in steps, the losses are then those of the uninterrupted run (bit for bit on a CPU).
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mvl_auto.network import checkpoint as ckpt
+from mvl_auto.network.device import autocast
+from mvl_auto.plans import LabelScheme
+from mvl_auto.progress import Progress
+from mvl_auto.training.loss import deep_loss, membership
+from mvl_auto.training.optimiser import (
+    CLIP_NORM,
+    PEAK_LEARNING_RATE,
+    Average,
+    make_optimizer,
+    optimizer_tensors,
+    restore_optimizer,
+)
+from mvl_auto.training.schedule import Budget, learning_rate_factor
+
+log = logging.getLogger(__name__)
+
+REPORT_EVERY = 10  # steps between looks at the loss: each look waits for the device
+SAVE_EVERY = 120.0  # seconds between checkpoints
+
+
+@dataclass
+class Run:
+    """All that changes while training, saved and restored as one."""
+
+    network: nn.Module
+    optimizer: torch.optim.AdamW
+    average: Average
+    step: int = 0
+    elapsed: float = 0.0  # seconds, over all sittings
+    waited: float = 0.0  # seconds spent waiting for batches, this sitting
+    history: list[tuple[int, float, float, float]] = field(default_factory=list)
+
+    @classmethod
+    def fresh(cls, network: nn.Module) -> Run:
+        return cls(network, make_optimizer(network), Average(network))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that the next sitting needs."""
+        parts: dict[str, Mapping[str, Tensor]] = {
+            ckpt.AVERAGED: self.average.tensors(),
+            ckpt.TRAINING: ckpt.trainable(self.network),
+            ckpt.OPTIMIZER: optimizer_tensors(self.optimizer, self.network),
+        }
+        return {prefix + name: tensor for prefix, part in parts.items() for name, tensor in part.items()}
+
+    def resume(self, folder: Path, state: ckpt.State) -> None:
+        parts = ckpt.read_tensors(folder, (ckpt.AVERAGED, ckpt.TRAINING, ckpt.OPTIMIZER))
+        ckpt.load_weights(self.network, parts[ckpt.TRAINING], folder / ckpt.CHECKPOINT)
+        self.average.restore(parts[ckpt.AVERAGED])
+        restore_optimizer(self.optimizer, self.network, parts[ckpt.OPTIMIZER])
+        self.step, self.elapsed = state.step, state.elapsed
+
+
+def optimise(
+    run: Run,
+    batches: Iterator[dict[str, Any]],
+    labels: LabelScheme,
+    budget: Budget,
+    folder: Path,
+    state: ckpt.State,
+    device: torch.device,
+    progress: Progress,
+    started: float,
+) -> None:
+    """Train until the budget is spent. started: time.monotonic() when this sitting began."""
+    table = membership(labels, device)
+    precision, scaler = precision_of(device)
+    before, saved, recent = run.elapsed, time.monotonic(), []
+    run.network.train()
+    in_time = budget.steps is None
+    total = budget.seconds if in_time else budget.steps
+    with progress("training", total or 0, unit="s" if in_time else "step", done=before if in_time else run.step) as go:
+        while (share := budget.share_done(run.step, run.elapsed)) < 1:
+            asked = time.monotonic()
+            batch = next(batches)
+            run.waited += time.monotonic() - asked
+            rate = PEAK_LEARNING_RATE * learning_rate_factor(share)
+            loss = one_step(run, batch, labels, table, rate, device, precision, scaler)
+            run.step += 1
+            run.average.update(run.step)
+            recent.append((run.step, loss, batch["names"]))
+            now = time.monotonic()
+            go(now - started + before - run.elapsed if in_time else 1)
+            run.elapsed = before + now - started
+            if run.step % REPORT_EVERY == 0 or budget.share_done(run.step, run.elapsed) >= 1:
+                mean = check_finite(recent, rate)
+                record_progress(folder, run, mean, rate)
+                recent.clear()
+                go(0, note=f"loss {mean:.3f}")
+                if now - saved > SAVE_EVERY:
+                    save_run(folder, run, state)
+                    saved = time.monotonic()
+
+
+def one_step(
+    run: Run,
+    batch: dict[str, Any],
+    labels: LabelScheme,
+    table: Tensor,
+    rate: float,
+    device: torch.device,
+    precision: torch.autocast,
+    scaler: torch.amp.GradScaler | None,
+) -> Tensor:
+    """Forward, backward, clip, step. Returns the loss, still on the device."""
+    image = torch.as_tensor(batch["data"]).to(device, non_blocking=True)
+    label = torch.as_tensor(batch["seg"]).to(device, non_blocking=True)
+    for group in run.optimizer.param_groups:
+        group["lr"] = rate
+    with precision:
+        logits = run.network(image)
+        loss = deep_loss(logits, label, table, softmax=not labels.has_regions)
+    run.optimizer.zero_grad(set_to_none=True)
+    trainable = [p for group in run.optimizer.param_groups for p in group["params"]]
+    if scaler is None:
+        loss.backward()
+        nn.utils.clip_grad_norm_(trainable, CLIP_NORM)
+        run.optimizer.step()
+    else:
+        scaler.scale(loss).backward()
+        scaler.unscale_(run.optimizer)
+        nn.utils.clip_grad_norm_(trainable, CLIP_NORM)
+        scaler.step(run.optimizer)
+        scaler.update()
+    return loss.detach()
+
+
+def precision_of(device: torch.device) -> tuple[torch.autocast, torch.amp.GradScaler | None]:
+    """Mixed precision on a GPU; where it has no bfloat16, with loss scaling."""
+    precision = autocast(device)
+    scaled = device.type == "cuda" and precision.fast_dtype == torch.float16
+    return precision, torch.amp.GradScaler("cuda") if scaled else None
+
+
+def check_finite(recent: list[tuple[int, Tensor, list[str]]], rate: float) -> float:
+    """The mean loss of the recent steps. Raises FloatingPointError, naming step, cases and learning rate."""
+    values = torch.stack([loss for _, loss, _ in recent]).tolist()
+    for value, (step, _, names) in zip(values, recent, strict=True):
+        if value != value or value in (float("inf"), float("-inf")):
+            raise FloatingPointError(
+                f"the loss is {value} at step {step} (learning rate {rate:.2e}, cases {', '.join(names)}); "
+                f"the last checkpoint is untouched"
+            )
+    return sum(values) / len(values)
+
+
+def record_progress(folder: Path, run: Run, loss: float, rate: float) -> None:
+    """Append to progress.csv; lines beyond the step that a resumed run starts from were cut before."""
+    path = folder / "progress.csv"
+    new = not path.exists()
+    with open(path, "a", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        if new:
+            writer.writerow(["step", "seconds", "loss", "learning_rate"])
+        writer.writerow([run.step, f"{run.elapsed:.2f}", f"{loss:.6f}", f"{rate:.3e}"])
+
+
+def save_run(folder: Path, run: Run, state: ckpt.State, finished: bool = False) -> ckpt.State:
+    """Write the checkpoint: with all that a next sitting needs, or only what predicts once it is finished."""
+    state = state.model_copy(update={"step": run.step, "elapsed": round(run.elapsed, 3), "finished": finished})
+    tensors = run.tensors()
+    if finished:
+        tensors = {name: tensor for name, tensor in tensors.items() if name.startswith(ckpt.AVERAGED)}
+    ckpt.save(folder, state, tensors)
+    return state

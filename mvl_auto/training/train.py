@@ -1,0 +1,269 @@
+"""Train one fold: what belongs together is looked up and checked here, the loop is in loop.py."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from mvl_auto.cache import is_cached, open_case
+from mvl_auto.dataset import read_dataset
+from mvl_auto.errors import MvlError
+from mvl_auto.files import clear_unfinished, ensure_writable_folder, locked, write_text
+from mvl_auto.logs import log_file
+from mvl_auto.network import checkpoint as ckpt
+from mvl_auto.network.device import choose_device
+from mvl_auto.plans import Configuration, DatasetRecord, Plan, Splits, read_document, write_document
+from mvl_auto.progress import Progress, silent
+from mvl_auto.training.batches import Batches, batches_ahead, default_workers
+from mvl_auto.training.loop import Run, one_step, optimise, precision_of, save_run
+from mvl_auto.training.loss import membership
+from mvl_auto.training.schedule import Budget
+from mvl_auto.training.validation import VALIDATION, validate
+
+if TYPE_CHECKING:
+    from mvl_auto.evaluation import Summary
+
+log = logging.getLogger(__name__)
+
+PLAN_AGAIN = "Run mvl_plan_and_preprocess again."
+TIMED_STEPS = 3  # after as many to warm up
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a finished fold is."""
+
+    folder: Path
+    steps: int
+    seconds: float  # of optimisation, over all sittings
+    validation: Summary | None  # None for the fold "all", which keeps no case apart
+
+
+def train(
+    preprocessed: Path,
+    fold: str,
+    *,
+    results_folder: Path,
+    blocks_folder: Path,
+    configuration: str | None = None,
+    run: str | None = None,
+    seconds: float | None = None,
+    steps: int | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    workers: int | None = None,
+    progress: Progress = silent,
+) -> TrainingResult:
+    """Train, then validate, one fold of a preprocessed dataset; go on where an earlier call was stopped.
+
+    preprocessed: its folder. fold: "0", ... or "all". run: the folder under results_folder (default: the
+    configuration's name). seconds: of optimisation, counted from this call; steps: optimizer steps;
+    neither: the plan's. workers: processes that make batches (0: none).
+    Raises MvlError for what the user can mend, FloatingPointError when the loss is no number any more.
+    """
+    started = time.monotonic()
+    plan = read_document(preprocessed / "plans.json", Plan, PLAN_AGAIN)
+    chosen = plan.configuration(configuration)
+    if chosen.previous_stage is not None:
+        raise MvlError(
+            f"{chosen.name} takes the prediction of {chosen.previous_stage} as input, which this version cannot train yet",
+            remedy="Train 3d_fullres or 3d_lowres with -c.",
+        )
+    training_cases, validation_cases = cases_of_fold(preprocessed, plan, fold)
+    check_cache(preprocessed / chosen.name, plan, chosen, (*training_cases, *validation_cases))
+    run_folder = results_folder / (run or chosen.name)
+    folder = ensure_writable_folder(run_folder / (f"fold{fold}" if fold != "all" else "fold_all"))
+    budget = Budget(steps, seconds) if steps or seconds else Budget(steps=chosen.iterations)
+    on = choose_device(device)
+    with locked(folder, "training"), log_file(folder / "log.txt"):
+        clear_unfinished(folder)
+        keep_plan(run_folder, plan)
+        block = ckpt.load_block_of(chosen, None, blocks_folder)
+        state = ckpt.State(
+            dataset=plan.dataset,
+            configuration=chosen.name,
+            fold=fold,
+            plan_hash=plan.hash,
+            block=None if block is None else ckpt.BlockReference(**{k: getattr(block.card, k) for k in REFERENCE}),
+            seed=seed,
+            training_cases=training_cases,
+            validation_cases=validation_cases,
+            budget_steps=budget.steps,
+            budget_seconds=budget.seconds,
+            step=0,
+            elapsed=0.0,
+            finished=False,
+        )
+        network = ckpt.network_of(plan, chosen, block, seed).to(on)
+        state = train_network(
+            network, state, chosen, plan, preprocessed / chosen.name, folder, budget, on, workers, progress, started
+        )
+        trained = ckpt.load_trained(folder, blocks_folder)
+        summary = None
+        if validation_cases:
+            raw = read_dataset(Path(read_document(preprocessed / "dataset.json", DatasetRecord, PLAN_AGAIN).folder))
+            summary = validate(trained, raw, validation_cases, folder, on, progress)
+    return TrainingResult(folder, state.step, state.elapsed, summary)
+
+
+REFERENCE = ("name", "source", "layer", "sha256")
+
+
+def train_network(
+    network: torch.nn.Module,
+    state: ckpt.State,
+    configuration: Configuration,
+    plan: Plan,
+    cache: Path,
+    folder: Path,
+    budget: Budget,
+    device: torch.device,
+    workers: int | None,
+    progress: Progress,
+    started: float,
+) -> ckpt.State:
+    """The optimisation itself, from the last checkpoint where there is one. Returns the finished state."""
+    run = Run.fresh(network)
+    if (folder / ckpt.CHECKPOINT).is_file():
+        earlier = ckpt.read_state(folder)
+        check_same_run(earlier, state, folder)
+        if earlier.finished:
+            log.info("%s is trained already (%d steps)", folder, earlier.step)
+            return earlier
+        run.resume(folder, earlier)
+        log.info("%s: going on from step %d", folder, run.step)
+    cut_progress(folder, run.step)
+    workers = default_workers() if workers is None else workers
+    batches = Batches(cache, state.training_cases, configuration, state.seed, run.step, workers)
+    with batches_ahead(batches, workers, pin_memory=device.type == "cuda") as ahead:
+        if budget.steps is not None:
+            announce(run, batches, plan, budget, device)
+        sitting = time.monotonic()
+        before = run.elapsed
+        # a budget of time is for the user: it runs from the call, not from the first step
+        optimise(run, ahead, plan.labels, budget, folder, state, device, progress, started if not before else sitting)
+    log.info(
+        "%s: %d steps in %.0f s; %.1f %% of the time was spent waiting for batches",
+        folder,
+        run.step,
+        run.elapsed,
+        100 * run.waited / max(run.elapsed - before, 1e-9),
+    )
+    # predictions of an earlier training must not be taken for this one's
+    shutil.rmtree(folder / VALIDATION, ignore_errors=True)
+    return save_run(folder, run, state, finished=True)
+
+
+def announce(run: Run, batches: Batches, plan: Plan, budget: Budget, device: torch.device) -> None:
+    """Log how long the run is going to take here, from a few steps on a copy that is thrown away."""
+    assert budget.steps is not None
+    trial = Run.fresh(copy.deepcopy(run.network).train())
+    table, (precision, scaler) = membership(plan.labels, device), precision_of(device)
+    batch = batches.batch(run.step)
+    for step in range(2 * TIMED_STEPS):
+        if step == TIMED_STEPS:
+            _wait(device)
+            begun = time.monotonic()
+        one_step(trial, batch, plan.labels, table, 0.0, device, precision, scaler)
+    _wait(device)
+    per_step = (time.monotonic() - begun) / TIMED_STEPS
+    left = (budget.steps - run.step) * per_step
+    end = time.strftime("%H:%M", time.localtime(time.time() + left))
+    log.info(
+        "%d steps at %.2f s on this device: about %s, until %s", budget.steps - run.step, per_step, duration(left), end
+    )
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `12 min`, `3 h 20 min`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def cases_of_fold(preprocessed: Path, plan: Plan, fold: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of the training and of the validation cases. Raises MvlError for a fold that does not exist."""
+    splits = read_document(preprocessed / "splits.json", Splits, PLAN_AGAIN)
+    if splits.fingerprint_hash != plan.fingerprint_hash:
+        raise MvlError(
+            "was made for another state of the dataset", file=preprocessed / "splits.json", remedy=PLAN_AGAIN
+        )
+    everyone = sorted(name for names in splits.folds for name in names)
+    if fold == "all":
+        return tuple(everyone), ()
+    if not fold.isdigit() or int(fold) >= len(splits.folds):
+        there = ", ".join([*map(str, range(len(splits.folds))), "all"])
+        raise MvlError(f"there is no fold '{fold}' of {plan.dataset} (there are: {there})")
+    validation = splits.folds[int(fold)]
+    # a single case both trains and validates: better a number that says so than none
+    training = tuple(name for name in everyone if name not in set(validation)) or tuple(everyone)
+    return training, tuple(validation)
+
+
+def check_cache(cache: Path, plan: Plan, configuration: Configuration, names: tuple[str, ...]) -> None:
+    """Raise MvlError unless every case is cached, and with the settings of this plan."""
+    wanted = plan.preprocessing_hash(configuration.name)
+    missing = [name for name in names if not (cache / f"{name}.json").is_file()]
+    if missing:
+        raise MvlError(
+            f"{len(missing)} of {len(names)} cases are not preprocessed (first: {missing[0]})",
+            file=cache,
+            remedy=f"Run mvl_plan_and_preprocess with -c {configuration.name}.",
+        )
+    stale = [name for name in names if not is_cached(cache, name, open_case(cache, name).cached.files_hash, wanted)]
+    if stale:
+        raise MvlError(
+            f"{len(stale)} cases were preprocessed for another plan (first: {stale[0]})", file=cache, remedy=PLAN_AGAIN
+        )
+
+
+def keep_plan(run_folder: Path, plan: Plan) -> None:
+    """The run keeps its own copy of the plan. Raises MvlError when it has one that is another."""
+    path = run_folder / ckpt.PLAN
+    other = path.is_file() and read_document(path, Plan).hash != plan.hash
+    if other and any(run_folder.glob(f"fold*/{ckpt.CHECKPOINT}")):
+        raise MvlError(
+            "has networks trained with another plan", file=run_folder, remedy="Choose another run with -n NAME."
+        )
+    write_document(path, plan)
+
+
+def check_same_run(earlier: ckpt.State, now: ckpt.State, folder: Path) -> None:
+    """Raise MvlError when the checkpoint in the way is not an earlier sitting of this very run."""
+    fixed = ("configuration", "plan_hash", "block", "seed", "training_cases", "budget_steps", "budget_seconds")
+    other = [name for name in fixed if getattr(earlier, name) != getattr(now, name)]
+    if other:
+        words = ", ".join(f"{name} {_short(getattr(earlier, name))}" for name in other)
+        raise MvlError(
+            f"holds a run with other settings ({words})",
+            file=folder,
+            remedy="Use the same words to go on with it, choose another run with -n NAME, or delete the folder.",
+        )
+
+
+def _short(value: object) -> str:
+    text = value.name if isinstance(value, ckpt.BlockReference) else str(value)
+    return text if len(text) < 40 else text[:37] + "..."
+
+
+def cut_progress(folder: Path, step: int) -> None:
+    """Drop the lines of progress.csv after `step`: a resumed run writes them again."""
+    path = folder / "progress.csv"
+    if not path.is_file():
+        return
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = lines[:1] + [line for line in lines[1:] if int(line.split(",")[0]) <= step]
+    write_text(path, "".join(kept))

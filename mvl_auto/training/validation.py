@@ -1,0 +1,68 @@
+"""Validation at the end of a fold: whole cases, sliding window, native space, scored like anyone's.
+
+<fold>/validation/<case><ending>   the predictions, in the files' own values and geometry
+<fold>/summary.json                the metrics per case and label, and their means
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mvl_auto.cases import Case
+from mvl_auto.dataset import Dataset, load_case
+from mvl_auto.errors import MvlError
+from mvl_auto.files import write_json
+from mvl_auto.images import read_label, write_label
+from mvl_auto.labels import to_classes, to_values
+from mvl_auto.progress import Progress
+
+if TYPE_CHECKING:
+    import torch
+
+    from mvl_auto.evaluation import Summary
+    from mvl_auto.network.checkpoint import Trained
+
+VALIDATION, SUMMARY = "validation", "summary.json"
+
+
+def validate(
+    trained: Trained, raw: Dataset, names: Sequence[str], folder: Path, device: torch.device, progress: Progress
+) -> Summary:
+    """Predict and score the cases called `names`; those that were predicted before are only scored.
+
+    Raises MvlError when a case is not in the raw dataset any more.
+    """
+    from mvl_auto.evaluation import score_case, summarise
+    from mvl_auto.evaluation.summary import as_json
+    from mvl_auto.inference import predict_case
+
+    cases = {case.name: case for case in raw.cases}
+    network = trained.network.to(device)
+    scores = {}
+    with progress("validating", len(names)) as advance:
+        for name in names:
+            volume, classes = load_case(case_named(name, cases, raw), trained.labels, len(raw.channels))
+            assert classes is not None, "training cases have labels"
+            path = folder / VALIDATION / f"{name}{raw.file_ending}"
+            if path.is_file():
+                predicted = to_classes(read_label(path)[0], trained.labels, path)
+            else:
+                predicted = predict_case([network], trained.plan, trained.configuration, volume, device=device)
+                write_label(path, to_values(predicted, trained.labels), volume.geometry, trained.labels.class_values)
+            scores[name] = score_case(classes, predicted, trained.labels)
+            advance(1, note=name)
+    summary = summarise(scores)
+    write_json(folder / SUMMARY, as_json(summary, {"steps": trained.state.step}))
+    return summary
+
+
+def case_named(name: str, cases: dict[str, Case], raw: Dataset) -> Case:
+    if name not in cases:
+        raise MvlError(
+            f"the case {name} of the splits is not in the dataset any more",
+            file=raw.folder,
+            remedy="Run mvl_plan_and_preprocess again.",
+        )
+    return cases[name]
