@@ -1,0 +1,216 @@
+"""What the LLM block does to an image, as maps in the image's own space.
+
+    before     norm of each token as it comes to the LLM part
+    after      norm of each token as it leaves it
+    change     norm of what the LLM part adds to each token, relative to `before`
+    rollout    how much attention each token gets from all others, through all blocks of the trunk
+
+All through the trained weights. The maps are made like a segmentation: by a network whose outputs they are, so that
+windows, ensembles of windows and the way back to native space are those of prediction (sliding_window.py, restore.py).
+
+Attention rollout: Abnar and Zuidema 2020, arXiv 2005.00928. Each block is R <- (A + I) / 2 R, A the mean over heads;
+of the hybrid attention the global branch counts with its gate's mean, the local one as staying where one is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import EllipsisType
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mvl_auto.cases import find_cases
+from mvl_auto.dataset import load_case
+from mvl_auto.errors import MvlError
+from mvl_auto.files import ensure_writable_folder, write_json, writing
+from mvl_auto.images import Volume, write_probabilities
+from mvl_auto.inference.models import TrainedRun
+from mvl_auto.inference.restore import native_slabs, paste
+from mvl_auto.inference.sliding_window import cheapest_axis, stream_logits
+from mvl_auto.network import MedVisionLlama
+from mvl_auto.network.checkpoint import load_trained
+from mvl_auto.network.device import choose_device
+from mvl_auto.network.layers import pad_to_multiple, to_grid
+from mvl_auto.network.trunk import VitBlock
+from mvl_auto.plans import Configuration, Plan, Shape
+from mvl_auto.preprocessing import preprocess_case
+from mvl_auto.progress import Progress, silent
+
+MAPS = ("before", "after", "change", "rollout")
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """Maps in the image's own space, and the gate of the LLM part."""
+
+    maps: dict[str, NDArray[np.float32]]  # name -> (Z, Y, X), canonical
+    gate: NDArray[np.float32] | None  # (d,): what each channel of the block's output is multiplied with
+
+
+def explain_folder(
+    input: Path,
+    output: Path,
+    run: TrainedRun,
+    blocks_folder: Path,
+    *,
+    device: str = "auto",
+    progress: Progress = silent,
+) -> list[Path]:
+    """Explain every image of a folder by the first network of a run; returns the files that were written.
+
+    Raises MvlError, naming the file, for the first image that cannot be read.
+    """
+    trained = load_trained(run.folds[0][0], blocks_folder)
+    network = trained.network
+    cases = find_cases(input, len(trained.plan.channels))
+    ensure_writable_folder(output)
+    paths: list[Path] = []
+    with progress("explaining", len(cases)) as advance:
+        for case in cases:
+            volume, _ = load_case(case, trained.labels, len(trained.plan.channels))
+            explanation = explain_case(network, trained.plan, trained.configuration, volume, choose_device(device))
+            paths += write_explanation(explanation, volume, output, case.name)
+            advance(1, note=case.name)
+    return paths
+
+
+def explain_case(
+    network: MedVisionLlama, plan: Plan, configuration: Configuration, volume: Volume, device: torch.device
+) -> Explanation:
+    """The maps of one image as it was read. Raises MvlError for a network without LLM block."""
+    if network.llm is None or configuration.network.trunk != "transformer":
+        raise MvlError(
+            f"the network of {plan.dataset} has no LLM block to explain", remedy="Train one with a plan that has --llm."
+        )
+    prepared = preprocess_case(volume.array, volume.spacing, None, plan, configuration)
+    axis = cheapest_axis(prepared.image.shape[1:], configuration.patch_size)
+    slabs = stream_logits(
+        Maps(network).eval().to(device),
+        torch.from_numpy(np.ascontiguousarray(prepared.image)),
+        configuration.patch_size,
+        len(MAPS),
+        axis=axis,
+        device=device,
+    )
+    maps = np.zeros((len(MAPS), *prepared.trail.size), np.float32)
+    for first, slab in native_slabs(slabs, prepared.trail, axis):
+        paste(maps, slab.cpu().numpy(), prepared.trail, axis, first)
+    gate = None if network.llm.gate is None else network.llm.gate.detach().cpu().numpy()
+    return Explanation(dict(zip(MAPS, maps, strict=True)), gate)
+
+
+def write_explanation(explanation: Explanation, volume: Volume, folder: Path, name: str) -> list[Path]:
+    """Write <name>_<map>.nii.gz for each map, <name>_gate.json and <name>.png; returns their paths."""
+    paths = [folder / f"{name}_{key}.nii.gz" for key in explanation.maps]
+    for path, values in zip(paths, explanation.maps.values(), strict=True):
+        write_probabilities(path, values[None], volume.geometry)
+    gate = explanation.gate
+    if gate is not None:
+        about = {"mean_absolute": float(np.abs(gate).mean()), "largest_absolute": float(np.abs(gate).max())}
+        write_json(folder / f"{name}_gate.json", about | {"values": [float(value) for value in gate]})
+        paths.append(folder / f"{name}_gate.json")
+    paths.append(draw(explanation, volume, folder / f"{name}.png"))
+    return paths
+
+
+def draw(explanation: Explanation, volume: Volume, path: Path) -> Path:
+    """The middle slice of the image, and each map over it."""
+    from matplotlib.figure import Figure
+
+    middle = volume.array.shape[1] // 2
+    grey = volume.array[0, middle]
+    figure = Figure((3 * (1 + len(MAPS)), 3.4), layout="constrained")
+    axes = figure.subplots(1, 1 + len(MAPS))
+    spacing = volume.spacing
+    for panel, title in zip(axes, ("image", *MAPS), strict=True):
+        panel.imshow(grey, cmap="gray", origin="lower", aspect=spacing[1] / spacing[2])
+        panel.set_title(title)
+        panel.set_axis_off()
+        if title in explanation.maps:
+            drawn = panel.imshow(
+                explanation.maps[title][middle],
+                alpha=0.6,
+                cmap="inferno",
+                origin="lower",
+                aspect=spacing[1] / spacing[2],
+            )
+            figure.colorbar(drawn, ax=panel, shrink=0.7)
+    with writing(path) as beside:
+        figure.savefig(beside, dpi=120)
+    return path
+
+
+class Maps(nn.Module):
+    """The network, with the maps as its outputs: (b, c, z, y, x) -> (b, len(MAPS), z, y, x)."""
+
+    def __init__(self, network: MedVisionLlama) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image_bczyx: Tensor) -> Tensor:
+        network, size = self.network, image_bczyx.shape[2:]
+        token_size = network.settings.token_size
+        grid = tuple(
+            voxels // step
+            for voxels, step in zip(pad_to_multiple(image_bczyx, token_size).shape[2:], token_size, strict=True)
+        )
+        seen: dict[str, Tensor] = {}
+        into_blocks: list[Tensor] = []
+        assert network.llm is not None
+        hooks = [
+            block.register_forward_pre_hook(lambda _, args: into_blocks.append(args[0])) for block in network.trunk
+        ]
+        hooks.append(network.llm.register_forward_hook(lambda _, args, out: seen.update(before=args[0], after=out)))
+        try:
+            network(image_bczyx)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        before, after = seen["before"], seen["after"]
+        tokens_bnm = torch.stack(
+            [
+                before.norm(dim=-1),
+                after.norm(dim=-1),
+                (after - before).norm(dim=-1) / before.norm(dim=-1).clamp_min(1e-6),
+                rollout(list(network.trunk), into_blocks),
+            ],
+            dim=-1,
+        )
+        return _voxels(to_grid(tokens_bnm.float(), grid), token_size, size)
+
+
+def rollout(blocks: Sequence[nn.Module], inputs_bnd: Sequence[Tensor]) -> Tensor:
+    """(b, n): the attention that each token gets, averaged over all tokens that give it, 1 on average."""
+    tokens = inputs_bnd[0].shape[1]
+    identity = torch.eye(tokens, device=inputs_bnd[0].device)
+    total = identity.expand(len(inputs_bnd[0]), -1, -1)
+    for block, x_bnd in zip(blocks, inputs_bnd, strict=True):
+        assert isinstance(block, VitBlock)
+        total = (attention_weights(block, x_bnd) + identity) / 2 @ total
+    return total.mean(dim=1) * tokens
+
+
+def attention_weights(block: VitBlock, x_bnd: Tensor) -> Tensor:
+    """(b, n, n): mean over heads of the global branch; the gate's share of it, the rest on the diagonal."""
+    layer = block.attention
+    q, k, _ = (
+        part.unflatten(-1, (layer.heads, -1)).transpose(1, 2)
+        for part in layer.qkv(block.norm_1(x_bnd)).chunk(3, dim=-1)
+    )
+    weights = (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5).softmax(dim=-1).mean(dim=1)
+    fixed = {"global": 1.0, "sum": 0.5, "local": 0.0}
+    share = layer.gate.sigmoid().mean() if layer.mode == "gate" else torch.tensor(fixed[layer.mode])
+    return share * weights + (1 - share) * torch.eye(weights.shape[-1], device=weights.device)
+
+
+def _voxels(maps_bmzyx: Tensor, token_size: Shape, size: Sequence[int]) -> Tensor:
+    """Each voxel gets the value of its token; the padding of the network is cut off."""
+    finer = F.interpolate(maps_bmzyx, scale_factor=list(map(float, token_size)), mode="nearest")
+    inside: tuple[EllipsisType | slice, ...] = (..., *(slice(0, voxels) for voxels in size))
+    return finer[inside]

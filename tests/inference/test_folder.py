@@ -1,0 +1,407 @@
+"""A folder of images to a folder of segmentations: names, grids, values, going on after a stop, bad files."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from contextlib import contextmanager
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from builders import make_case, write_array
+from trained import make_configuration, make_labels, make_plan, write_trained
+
+from mvl_auto.cli.predict import main
+from mvl_auto.errors import MvlError
+from mvl_auto.files import locked
+from mvl_auto.images import read_image
+from mvl_auto.inference import find_trained, predict_case, predict_folder
+
+VALUES = (0, 7, 255)
+
+
+@pytest.fixture
+def run(root: Path) -> Path:
+    """A trained network whose labels have odd values."""
+    plan = make_plan(make_configuration(normalization="z_score"), labels=make_labels(VALUES))
+    return write_trained(root, plan)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """Three small volumes."""
+    for n, name in enumerate("abc"):
+        write_array(tmp_path / "imgs" / f"{name}.nii.gz", make_case((14, 18 + n, 16), seed=n)[0][0], (1, 1, 1))
+    return tmp_path / "imgs"
+
+
+def predicted(images: Path, output: Path, root: Path, folds=None, **options):
+    return predict_folder(images, output, find_trained(root, folds=folds), root / "blocks", device="cpu", **options)
+
+
+def values(path: Path) -> np.ndarray:
+    return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+
+
+def record(output: Path) -> dict:
+    return json.loads((output / "predictions.json").read_text())
+
+
+# --------------------------------------------------------------------------- what is written
+
+
+def test_every_image_gets_its_segmentation_in_the_values_of_the_training_data(images, tmp_path, root, run):
+    report = predicted(images, tmp_path / "preds", root)
+    assert (report.done, report.skipped, report.failed) == (["a", "b", "c"], [], {})
+    trained = find_trained(root)
+    network = trained.load(root / "blocks")[0].network
+    for name in "abc":
+        classes = predict_case([network], trained.plan, trained.configuration, read_image([images / f"{name}.nii.gz"]))
+        assert set(np.unique(classes)) == {0, 1, 2}
+        assert np.array_equal(values(tmp_path / "preds" / f"{name}.nii.gz"), np.array(VALUES)[classes])
+
+
+def test_every_segmentation_has_the_type_that_all_labels_need(images, tmp_path, root):
+    """Also one that found nothing: a folder of one dataset has one type."""
+    write_trained(root, make_plan(make_configuration(normalization="z_score"), labels=make_labels((0, 300, 301))))
+    write_array(images / "empty.nii.gz", np.zeros((9, 9, 9), np.float32), (1, 1, 1))
+    predicted(images, tmp_path / "preds", root)
+    types = {path.name: nibabel.load(path).get_data_dtype() for path in (tmp_path / "preds").glob("*.nii.gz")}
+    assert types == dict.fromkeys(["a.nii.gz", "b.nii.gz", "c.nii.gz", "empty.nii.gz"], np.uint16)
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".nrrd", ".mha"])
+@pytest.mark.parametrize("axes", ["LPS", "RAI", "PIR", "SAL"])
+def test_a_turned_image_gives_the_same_segmentation_on_its_own_grid(ending, axes, tmp_path, root, run):
+    array = make_case((14, 18, 16), seed=3)[0][0]
+    straight = sitk.GetImageFromArray(array)
+    straight.SetSpacing((0.9, 1.1, 1.3))
+    straight.SetOrigin((-20.5, 11.25, 7))
+    turn = np.deg2rad(9)
+    straight.SetDirection([np.cos(turn), -np.sin(turn), 0, np.sin(turn), np.cos(turn), 0, 0, 0, 1])
+    (tmp_path / "imgs").mkdir()
+    sitk.WriteImage(straight, str(tmp_path / "imgs" / "straight.nrrd"))
+    sitk.WriteImage(sitk.DICOMOrient(straight, axes), str(tmp_path / "imgs" / f"turned{ending}"))
+    predicted(tmp_path / "imgs", tmp_path / "preds", root)
+
+    image = sitk.ReadImage(str(tmp_path / "imgs" / f"turned{ending}"))
+    turned = sitk.ReadImage(str(tmp_path / "preds" / f"turned{ending}"))
+    assert turned.GetSize() == image.GetSize()
+    for frame in ("GetSpacing", "GetOrigin", "GetDirection"):
+        np.testing.assert_allclose(getattr(turned, frame)(), getattr(image, frame)(), rtol=0, atol=1e-6)
+    back = sitk.GetArrayFromImage(sitk.DICOMOrient(turned, "LPS"))
+    expected = values(tmp_path / "preds" / "straight.nrrd")
+    assert len(np.unique(expected)) == 3
+    # NIfTI keeps the frame in 32 bits, so the spacing and with it the resampling differ in the last digits
+    assert (back != expected).mean() <= (1e-3 if "nii" in ending else 0)
+
+
+def test_an_oblique_nifti_keeps_its_affine_and_units(tmp_path, root, run):
+    affine = nibabel.affines.from_matvec(
+        nibabel.eulerangles.euler2mat(0.2, -0.1, 0.3) @ np.diag([1.2, -1, 1]), [10, -20, 30]
+    )
+    image = nibabel.Nifti1Image(make_case((14, 18, 16))[0][0].transpose(), affine)
+    image.header.set_xyzt_units("mm")
+    (tmp_path / "imgs").mkdir()
+    nibabel.save(image, tmp_path / "imgs" / "a.nii.gz")
+    predicted(tmp_path / "imgs", tmp_path / "preds", root)
+    found = nibabel.load(tmp_path / "preds" / "a.nii.gz")
+    np.testing.assert_allclose(found.affine, nibabel.load(tmp_path / "imgs" / "a.nii.gz").affine, atol=1e-6)
+    assert found.shape == (16, 18, 14)
+    assert found.header.get_xyzt_units()[0] == "mm"
+
+
+def test_channels_in_several_files_are_one_case_under_its_name(tmp_path, root):
+    write_trained(root, make_plan(make_configuration(channels=2)))
+    image = make_case((10, 12, 11), channels=2)[0] / 100
+    for channel in range(2):
+        write_array(tmp_path / "imgs" / f"a_{channel:04d}.nii.gz", image[channel], (1, 1, 1))
+    write_array(tmp_path / "imgs" / "b.nii.gz", np.moveaxis(image, 0, -1), (1, 1, 1), is_vector=True)
+    report = predicted(tmp_path / "imgs", tmp_path / "preds", root)
+    assert report.done == ["a", "b"]
+    assert np.array_equal(values(tmp_path / "preds" / "a.nii.gz"), values(tmp_path / "preds" / "b.nii.gz"))
+
+
+def test_a_picture_gives_a_picture(tmp_path, root):
+    write_trained(root, make_plan(make_configuration((16, 16), normalization="z_score"), labels=make_labels((0, 200))))
+    picture = np.random.default_rng(0).integers(0, 255, (40, 25)).astype(np.uint8)
+    write_array(tmp_path / "imgs" / "a.png", picture, (1, 1))
+    predicted(tmp_path / "imgs", tmp_path / "preds", root, probabilities=True)
+    found = values(tmp_path / "preds" / "a.png")
+    assert found.shape == picture.shape
+    assert set(np.unique(found)) == {0, 200}
+    assert (tmp_path / "preds" / "probabilities" / "a.nii.gz").is_file()
+
+
+def test_a_dicom_series_gives_a_nifti_on_its_grid(real_data, tmp_path, root):
+    folder = real_data / "samples" / "ct" / "dicom"
+    write_trained(root, make_plan(make_configuration((8, 32, 32), spacing=(4, 8, 8), normalization="z_score")))
+    predicted(folder, tmp_path / "preds", root, mirror=False, step=1)
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder)))
+    image = reader.Execute()
+    found = sitk.ReadImage(str(tmp_path / "preds" / "dicom.nii.gz"))
+    assert found.GetSize() == image.GetSize()
+    for frame in ("GetSpacing", "GetOrigin", "GetDirection"):
+        np.testing.assert_allclose(getattr(found, frame)(), getattr(image, frame)(), atol=1e-4)
+
+
+def test_folds_vote(images, tmp_path, root):
+    write_trained(root, folds=["0", "1"])
+    for folds in (["0"], ["1"], None):
+        predicted(images, tmp_path / f"preds{folds}", root, folds=folds, probabilities=True)
+    first, second, both = (
+        nibabel.load(tmp_path / f"preds{folds}" / "probabilities" / "a.nii.gz").get_fdata()
+        for folds in (["0"], ["1"], None)
+    )
+    np.testing.assert_allclose(both, (first + second) / 2, atol=1e-6)
+    np.testing.assert_array_equal(values(tmp_path / "predsNone" / "a.nii.gz").T, both.argmax(-1))
+    np.testing.assert_allclose(both.sum(-1), 1, atol=1e-5)
+    assert np.abs(first - second).max() > 0.1
+
+
+def test_a_single_image_can_be_named(images, tmp_path, root, run):
+    assert predicted(images / "b.nii.gz", tmp_path / "preds", root).done == ["b"]
+
+
+def test_the_bar_runs_to_its_end(images, tmp_path, root, run):
+    seen = []
+
+    @contextmanager
+    def progress(what, total, unit="case", done=0):
+        seen.append((what, total, done))
+        yield lambda amount=1, note="": seen.append(amount)
+
+    (images / "b.nii.gz").write_bytes(b"no image")
+    predicted(images, tmp_path / "preds", root, progress=progress)
+    assert seen[0] == ("predicting", 3, 0)
+    assert sum(seen[1:]) == pytest.approx(3)
+
+
+# ----------------------------------------------------------------------------- going on
+
+
+def test_what_is_there_and_whole_is_not_done_again(images, tmp_path, root, run):
+    output = tmp_path / "preds"
+    predicted(images, output, root)
+    times = {path.name: path.stat().st_mtime_ns for path in output.glob("*.nii.gz")}
+    (output / "b.nii.gz").unlink()
+    report = predicted(images, output, root)
+    assert (report.done, report.skipped) == (["b"], ["a", "c"])
+    assert {name: (output / name).stat().st_mtime_ns for name in ("a.nii.gz", "c.nii.gz")} == {
+        name: times[name] for name in ("a.nii.gz", "c.nii.gz")
+    }
+
+
+def test_stopped_in_the_middle_it_goes_on(images, tmp_path, root, run):
+    @contextmanager
+    def stop_at_the_third(what, total, unit="case", done=0):
+        def advance(amount=1, note=""):
+            if note == "c":
+                raise KeyboardInterrupt
+
+        yield advance
+
+    with pytest.raises(KeyboardInterrupt):
+        predicted(images, tmp_path / "preds", root, progress=stop_at_the_third)
+    report = predicted(images, tmp_path / "preds", root)
+    assert (report.done, report.skipped) == (["c"], ["a", "b"])
+    assert not list((tmp_path / "preds").glob(".writing-*"))
+
+
+def test_half_a_prediction_is_done_again_an_edited_one_is_kept(images, tmp_path, root, run):
+    output = tmp_path / "preds"
+    predicted(images, output, root)
+    whole = (output / "a.nii.gz").read_bytes()
+    (output / "a.nii.gz").write_bytes(whole[: len(whole) // 2])
+    edited = nibabel.load(output / "b.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(np.zeros_like(edited.dataobj), edited.affine), output / "b.nii.gz")
+    report = predicted(images, output, root)
+    assert (report.done, report.skipped) == (["a"], ["b", "c"])
+    assert (output / "a.nii.gz").read_bytes() == whole
+    assert not values(output / "b.nii.gz").any()
+
+
+def test_a_changed_image_is_predicted_again(images, tmp_path, root, run):
+    predicted(images, tmp_path / "preds", root)
+    write_array(images / "b.nii.gz", make_case((14, 19, 16), seed=77)[0][0], (1, 1, 1))
+    report = predicted(images, tmp_path / "preds", root)
+    assert (report.done, report.skipped) == (["b"], ["a", "c"])
+
+
+def test_overwrite_does_all_again(images, tmp_path, root, run):
+    predicted(images, tmp_path / "preds", root)
+    assert predicted(images, tmp_path / "preds", root, overwrite=True).done == ["a", "b", "c"]
+
+
+def test_probabilities_that_are_missing_are_made(images, tmp_path, root, run):
+    predicted(images, tmp_path / "preds", root)
+    assert predicted(images, tmp_path / "preds", root, probabilities=True).done == ["a", "b", "c"]
+    assert predicted(images, tmp_path / "preds", root, probabilities=True).skipped == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ({"mirror": False}, "mirroring"),
+        ({"step": 0.7}, "step 0.5"),
+        ({"folds": ["0"]}, r"other folds \(0, 1\)"),
+    ],
+)
+def test_predictions_made_otherwise_are_not_taken_for_these(change, found, images, tmp_path, root):
+    write_trained(root, folds=["0", "1"])
+    predicted(images, tmp_path / "preds", root)
+    before = {path: path.read_bytes() for path in (tmp_path / "preds").glob("*.nii.gz")}
+    with pytest.raises(MvlError, match=rf"preds: holds predictions made with {found}.*--overwrite"):
+        predicted(images, tmp_path / "preds", root, **change)
+    assert {path: path.read_bytes() for path in before} == before
+    assert predicted(images, tmp_path / "preds", root, overwrite=True, **change).done == ["a", "b", "c"]
+
+
+def test_predictions_of_a_network_trained_anew_are_not_taken_for_its_own(images, tmp_path, root):
+    write_trained(root, seed=1)
+    predicted(images, tmp_path / "preds", root)
+    write_trained(root, seed=2)
+    with pytest.raises(MvlError, match="an earlier training of this network"):
+        predicted(images, tmp_path / "preds", root)
+
+
+def test_someone_elses_file_is_neither_taken_nor_replaced(images, tmp_path, root, run):
+    (tmp_path / "preds").mkdir()
+    (tmp_path / "preds" / "c.nii.gz").write_bytes(b"precious")
+    with pytest.raises(MvlError, match=r"c\.nii\.gz: is there already, but predictions\.json does not know it"):
+        predicted(images, tmp_path / "preds", root)
+    assert (tmp_path / "preds" / "c.nii.gz").read_bytes() == b"precious"
+    assert not list((tmp_path / "preds").glob("a*"))
+
+
+def test_the_record_says_what_made_the_predictions(images, tmp_path, root, run):
+    predicted(images, tmp_path / "preds", root)
+    content = record(tmp_path / "preds")
+    made_by = content["made_by"]
+    assert (made_by["dataset"], made_by["run"], made_by["configuration"]) == (
+        "Dataset007_Tiny", "3d_fullres", "3d_fullres",
+    )  # fmt: skip
+    assert made_by["checkpoints"] == find_trained(root).checkpoints()
+    assert list(content["cases"]) == ["a", "b", "c"]
+    assert content["cases"]["a"]["size"] == (tmp_path / "preds" / "a.nii.gz").stat().st_size
+    assert "3 images to predict" in (tmp_path / "preds" / "log.txt").read_text()
+
+
+# ----------------------------------------------------------------------------- bad input
+
+
+def test_a_bad_file_is_named_and_the_others_are_done(images, tmp_path, root, run, capsys):
+    bad = (images / "a.nii.gz").read_bytes()
+    (images / "bad_0cut.nii.gz").write_bytes(bad[: len(bad) // 2])
+    nan = make_case((9, 9, 9))[0][0]
+    nan[3, 4, 5] = np.nan
+    write_array(images / "bad_1nan.nii.gz", nan, (1, 1, 1))
+    write_array(images / "bad_2two.nii.gz", np.ones((9, 9, 9, 2), np.float32), (1, 1, 1), is_vector=True)
+    (images / "notes.txt").write_text("not an image")
+    code = main(["-i", str(images), "-o", str(tmp_path / "preds"), "--root", str(root), "--device", "cpu"])
+    assert code == 1
+    assert sorted(path.name for path in (tmp_path / "preds").glob("*.nii.gz")) == ["a.nii.gz", "b.nii.gz", "c.nii.gz"]
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"root: {root}")
+    assert f"3 predicted, in {tmp_path / 'preds'}" in lines
+    reasons = lines[lines.index("3 failed:") + 1 :]
+    assert [Path(line.strip().split(": ")[0]).name for line in reasons] == [
+        "bad_0cut.nii.gz", "bad_1nan.nii.gz", "bad_2two.nii.gz",
+    ]  # fmt: skip
+    assert "1 NaN" in reasons[1]
+    assert "has 2 channels, Dataset007_Tiny has 1 (MRI)" in reasons[2]
+
+
+def test_again_after_a_failure_only_the_failed_one_is_tried(images, tmp_path, root, run, capsys):
+    whole = (images / "b.nii.gz").read_bytes()
+    (images / "b.nii.gz").write_bytes(whole[:200])
+    command = ["-i", str(images), "-o", str(tmp_path / "preds"), "--root", str(root)]
+    assert main(command) == 1
+    (images / "b.nii.gz").write_bytes(whole)
+    assert main(command) == 0
+    assert f"1 predicted, 2 were there already, in {tmp_path / 'preds'}" in capsys.readouterr().out
+
+
+def test_an_image_that_cannot_be_stored_is_a_failure_of_its_own(images, tmp_path, root):
+    """A label of 70000 does not go into a PNG."""
+    plan = make_plan(make_configuration(normalization="z_score"), labels=make_labels((0, 70000)))
+    write_trained(root, plan)
+    write_array(images / "picture.png", np.random.default_rng(0).integers(0, 255, (20, 20)).astype(np.uint8), (1, 1))
+    report = predicted(images, tmp_path / "preds", root)
+    assert report.done == ["a", "b", "c"]
+    assert list(report.failed) == ["picture"]
+    assert not (tmp_path / "preds" / "picture.png").exists()
+
+
+def test_the_images_own_folder_is_no_place_for_predictions(images, root, run):
+    for input, output in [(images, images), (images, images / "." / ".." / "imgs"), (images / "a.nii.gz", images)]:
+        with pytest.raises(MvlError, match="is the folder of the images"):
+            predicted(input, output, root)
+    assert sorted(path.name for path in images.iterdir()) == ["a.nii.gz", "b.nii.gz", "c.nii.gz"]
+
+
+def test_nothing_to_predict_is_an_error_before_anything_is_written(tmp_path, root, run):
+    (tmp_path / "imgs").mkdir()
+    for input in ("imgs", "nowhere"):
+        with pytest.raises(MvlError, match=str(tmp_path / input)):
+            predicted(tmp_path / input, tmp_path / "preds", root)
+    assert not (tmp_path / "preds").exists()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write everywhere")
+def test_a_read_only_folder_is_named(images, tmp_path, root, run):
+    (tmp_path / "preds").mkdir(mode=0o500)
+    with pytest.raises(MvlError, match=r"preds.*cannot be written"):
+        predicted(images, tmp_path / "preds", root)
+
+
+def test_a_file_where_the_folder_should_be_is_named(images, tmp_path, root, run):
+    (tmp_path / "preds").write_text("in the way")
+    with pytest.raises(MvlError, match=r"preds.*cannot be written"):
+        predicted(images, tmp_path / "preds", root)
+
+
+def test_two_processes_do_not_share_a_folder(images, tmp_path, root, run):
+    with locked(tmp_path / "preds", "predicting"), pytest.raises(MvlError, match="another process is predicting here"):
+        predicted(images, tmp_path / "preds", root)
+
+
+@pytest.mark.parametrize(("device", "what"), [("cuda:99", "torch sees"), ("nonsense", "is no device")])
+def test_a_device_that_is_not_there_is_said_before_any_work(device, what, images, tmp_path, root, run):
+    with pytest.raises(MvlError, match=what):
+        predict_folder(images, tmp_path / "preds", find_trained(root), root / "blocks", device=device)
+    assert not (tmp_path / "preds").exists()
+
+
+@pytest.mark.parametrize("step", [0, -1, 1.5, float("nan")])
+def test_a_step_that_leaves_gaps_is_refused(step, images, tmp_path, root, run):
+    with pytest.raises(MvlError, match="the step is"):
+        predicted(images, tmp_path / "preds", root, step=step)
+
+
+def test_a_run_whose_plan_was_exchanged_does_not_predict(images, tmp_path, root, run):
+    write_trained(root, make_plan(make_configuration((8, 8, 8))), run="other")
+    (run / "plans.json").write_bytes((run.parent / "other" / "plans.json").read_bytes())
+    trained = find_trained(root, run="3d_fullres")
+    with pytest.raises(MvlError, match="was trained with another plan"):
+        predict_folder(images, tmp_path / "preds", trained, root / "blocks", device="cpu")
+
+
+def test_the_command_without_a_trained_network_ends_with_one_line_and_code_2(images, tmp_path, root, capsys):
+    assert main(["-i", str(images), "-o", str(tmp_path / "preds")]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("mvl_predict: ")
+    assert not (tmp_path / "preds").exists()
+
+
+def test_failures_are_in_the_log_of_the_folder(images, tmp_path, root, run, caplog):
+    (images / "b.nii.gz").write_bytes(b"no image")
+    with caplog.at_level(logging.INFO):
+        predicted(images, tmp_path / "preds", root)
+    log = (tmp_path / "preds" / "log.txt").read_text()
+    assert "ERROR b: " in log
+    assert str(images / "b.nii.gz") in log
