@@ -1,0 +1,91 @@
+"""How far the work is: a bar with rate and time left on a terminal, a line now and then anywhere else.
+
+Both are a `mvl_auto.progress.Progress`. In a log file or a batch system a bar would be thousands of
+lines: there a line is written at every tenth of the work, at least one in half a minute, and never two
+within two seconds.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+from mvl_auto.progress import Advance, Progress
+
+LINES = 10  # lines in all, if the work is neither fast nor slow
+SHORTEST_PAUSE = 2.0  # s between two lines
+LONGEST_PAUSE = 30.0  # s without a line
+BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} {unit} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
+
+
+def bars(stream: TextIO | None = None) -> Progress:
+    """Bars where `stream` (default: stderr) is a terminal, lines where it is not."""
+    stream = stream or sys.stderr
+    return terminal_bars(stream) if stream.isatty() else plain_lines(stream)
+
+
+def terminal_bars(stream: TextIO) -> Progress:
+    from tqdm import tqdm
+
+    @contextmanager
+    def bar(what: str, total: float, unit: str = "case", done: float = 0) -> Iterator[Advance]:
+        with tqdm(
+            total=total, initial=done, desc=what, unit=unit, file=stream, dynamic_ncols=True, bar_format=BAR
+        ) as drawn:
+
+            def advance(amount: float = 1, note: str = "") -> None:
+                if note:
+                    drawn.set_postfix_str(note, refresh=False)
+                drawn.update(amount)
+
+            yield advance
+
+    return bar
+
+
+def plain_lines(stream: TextIO, clock: Callable[[], float] = time.monotonic) -> Progress:
+    """clock: seconds, of which only differences count."""
+
+    @contextmanager
+    def lines(what: str, total: float, unit: str = "case", done: float = 0) -> Iterator[Advance]:
+        start, last_line, latest_note = clock(), clock(), ""
+        already, tenth = done, _tenth(done, total)
+
+        def advance(amount: float = 1, note: str = "") -> None:
+            nonlocal done, latest_note, last_line, tenth
+            done, latest_note = done + amount, note or latest_note
+            pause = clock() - last_line
+            if done >= total:
+                return  # the closing line follows
+            if pause >= LONGEST_PAUSE or (pause >= SHORTEST_PAUSE and _tenth(done, total) > tenth):
+                last_line, tenth = clock(), _tenth(done, total)
+                write(_left(done - already, total - done, clock() - start))
+
+        def write(time_note: str) -> None:
+            percent = 100 * done / total if total else 100
+            words = [f"{percent:.0f} %", f"{done:.0f}/{total:.0f} {unit}", time_note, latest_note]
+            stream.write(f"{what}: {', '.join(filter(None, words))}\n")
+            stream.flush()
+
+        yield advance
+        write(f"took {clock_time(clock() - start)}")
+
+    return lines
+
+
+def clock_time(seconds: float) -> str:
+    """0:07, 12:30, 1:02:03."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def _tenth(done: float, total: float) -> int:
+    return int(LINES * done / total) if total else 0
+
+
+def _left(finished: float, remaining: float, seconds: float) -> str:
+    return f"{clock_time(seconds * remaining / finished)} left" if finished > 0 else ""

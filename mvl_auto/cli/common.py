@@ -1,0 +1,265 @@
+"""What all commands share: the shape of `--help`, the root, the log on the screen, errors in one line.
+
+A command is a `Command`: its words, its arguments, and a function from the parsed arguments to an exit
+code. It imports nothing heavy at module level, so that `--help` is there at once:
+
+    COMMAND = Command("mvl_train", "Train one or more folds.", "mvl_train 4 fold0", add_arguments, run)
+
+    def main(argv: Sequence[str] | None = None) -> int:
+        return run_command(COMMAND, argv)
+
+    def run(args: argparse.Namespace) -> int:
+        from mvl_auto import api                      # torch is imported here, not for --help
+        api.train(args.dataset, root=args.root, progress=args.progress)
+        return 0
+
+`args.root` is the root folder, found; `args.progress` draws bars, or lines where there is no terminal.
+Exit codes: 0 done, 1 part of it failed, 2 nothing was done because of the input, 130 stopped by Ctrl-C.
+Results go to stdout, with the root in the first line; the log, bars and errors go to stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import logging
+import os
+import re
+import sys
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mvl_auto.cli.bars import bars
+from mvl_auto.errors import MvlError, PartlyFailed
+from mvl_auto.logs import LOGGER
+from mvl_auto.paths import DEFAULT_ROOT, ROOT_VARIABLE, find_root
+from mvl_auto.progress import silent
+from mvl_auto.version import __version__
+
+DONE = 0
+PARTLY_FAILED = 1
+BAD_INPUT = 2
+INTERRUPTED = 130  # 128 + SIGINT, as shells do
+PIPE_CLOSED = 141  # 128 + SIGPIPE: `mvl_block list | head`
+
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+BYTES = (
+    {"B": 1}
+    | {f"{p}B": 1000**k for k, p in enumerate("KMGT", 1)}
+    | {f"{p}IB": 1024**k for k, p in enumerate("KMGT", 1)}
+)
+DURATION = re.compile(r"(?:\d+(?:\.\d+)?[smhd])+")
+MEMORY = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[KMGT]?I?B)", re.IGNORECASE)
+DEVICE = re.compile(r"auto|cpu|cuda(?::\d+)?")
+
+
+@dataclass(frozen=True)
+class Command:
+    """name: as typed. summary: what it does, sentences. example: command lines, one a line.
+
+    add_arguments: adds the command's own arguments to the parser. run: does it, returns the exit code.
+    uses_root: whether it works on a root folder; then it has --root and prints the root first.
+    """
+
+    name: str
+    summary: str
+    example: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
+    uses_root: bool = True
+
+
+def run_command(command: Command, argv: Sequence[str] | None = None) -> int:
+    """Parse, run, and turn what the user can mend into one line on stderr. Returns the exit code."""
+    _never_fail_at_a_letter()
+    args = build_parser(command).parse_args(argv)
+    # before torch: threads that spin while they wait starve each other on a shared machine (docs/experiments.md)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    args.progress = silent if _quiet(args) else bars()
+    with _log_on_screen(args):
+        try:
+            if command.uses_root:
+                args.root = _announce_root(args)
+            code = command.run(args)
+            sys.stdout.flush()
+            return code
+        except MvlError as error:
+            _say(f"{command.name}: {error}")
+            return PARTLY_FAILED if isinstance(error, PartlyFailed) else BAD_INPUT
+        except KeyboardInterrupt:
+            _say(f"{command.name}: stopped. The same command again goes on from what is finished.")
+            return INTERRUPTED
+        except BrokenPipeError:
+            if _someone_reads_stdout():
+                raise
+            return PIPE_CLOSED
+
+
+def build_parser(command: Command) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=command.name,
+        description=command.summary,
+        epilog="example:\n" + "\n".join(f"  {line.strip()}" for line in command.example.strip().splitlines()),
+        formatter_class=HelpFormatter,
+        allow_abbrev=False,
+    )
+    command.add_arguments(parser)
+    add_shared_arguments(parser, command.uses_root)
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    return parser
+
+
+def add_shared_arguments(parser: argparse.ArgumentParser, uses_root: bool = True) -> None:
+    """--root, -v, -q. For subparsers too: what is not given leaves no trace, so neither level overwrites the other."""
+    group = parser.add_argument_group("everywhere")
+    if uses_root:
+        group.add_argument(
+            "--root",
+            type=Path,
+            default=argparse.SUPPRESS,
+            metavar="FOLDER",
+            help=f"holds raw, preprocessed, results and blocks (default: ${ROOT_VARIABLE}, else {DEFAULT_ROOT})",
+        )
+    loudness = group.add_mutually_exclusive_group()
+    loudness.add_argument("-v", "--verbose", action="store_true", default=argparse.SUPPRESS, help="say more")
+    loudness.add_argument(
+        "-q", "--quiet", action="store_true", default=argparse.SUPPRESS, help="results and warnings only, no bars"
+    )
+
+
+class HelpFormatter(argparse.HelpFormatter):
+    """Text wrapped, indented example lines as they are; the same on every Python version, for docs/cli.md."""
+
+    def __init__(self, prog: str, **settings: Any) -> None:
+        super().__init__(prog, max_help_position=30, **settings)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        lines = text.splitlines()
+        return "\n".join(line if line.startswith(" ") else textwrap.fill(line, width) for line in lines)
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if not action.option_strings or action.nargs == 0:
+            return super()._format_action_invocation(action)
+        values = self._format_args(action, self._get_default_metavar_for_optional(action))
+        return f"{', '.join(action.option_strings)} {values}"
+
+
+# ------------------------------------------------------------------------------- types of arguments
+
+
+def duration(text: str) -> float:
+    """Seconds of "90s", "10m", "1h30m", or of a plain number."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+        if DURATION.fullmatch(text.lower()):
+            parts = re.findall(r"([\d.]+)([smhd])", text.lower())
+            seconds = sum(float(number) * SECONDS[unit] for number, unit in parts)
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"'{text}' is no duration: give 90s, 10m, 1h30m or a number of seconds")
+    return seconds
+
+
+def memory(text: str) -> int:
+    """Bytes of "8GB" (10^9), "500MB", "8GiB" (2^30)."""
+    match = MEMORY.fullmatch(text.strip())
+    size = round(float(match["number"]) * BYTES[match["unit"].upper()]) if match else 0
+    if size <= 0:
+        raise argparse.ArgumentTypeError(f"'{text}' is no amount of memory: give 8GB, 500MB or 8GiB")
+    return size
+
+
+def positive(text: str) -> int:
+    """A whole number from 1 on."""
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is no whole number from 1 on")
+    return int(text)
+
+
+def device(text: str) -> str:
+    """auto, cpu, cuda or cuda:1."""
+    if not DEVICE.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"'{text}' is no device: give auto, cpu, cuda or cuda:1")
+    return text
+
+
+def layer(text: str) -> int | str:
+    """last, or a number: from the end if it is negative."""
+    if text == "last":
+        return text
+    try:
+        return int(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"'{text}' is no layer: give last, 0, 1, ... or -1, -2, ...") from error
+
+
+# --------------------------------------------------------------------------------------- the screen
+
+
+def _quiet(args: argparse.Namespace) -> bool:
+    return bool(getattr(args, "quiet", False))
+
+
+def _never_fail_at_a_letter() -> None:
+    """A terminal or log in a narrow encoding shows ? for a name or a sign that it cannot write."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def _someone_reads_stdout() -> bool:
+    """False for a closed pipe; what is left for it is then thrown away, or Python would complain when it ends."""
+    try:
+        print(flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True
+
+
+def _announce_root(args: argparse.Namespace) -> Path:
+    """Print which root is used and who chose it: the first line of every command that works on one."""
+    given: Path | None = getattr(args, "root", None)
+    chosen_by = "--root" if given else f"${ROOT_VARIABLE}" if os.environ.get(ROOT_VARIABLE) else "default"
+    root = find_root(given)
+    print(f"root: {root} ({chosen_by})", flush=True)
+    return root
+
+
+@contextmanager
+def _log_on_screen(args: argparse.Namespace) -> Iterator[None]:
+    """Show what mvl_auto logs on stderr: from INFO on, from DEBUG with -v, from WARNING with -q."""
+    handler = _ScreenHandler()
+    handler.setLevel(logging.WARNING if _quiet(args) else logging.DEBUG)
+    level, propagate = LOGGER.level, LOGGER.propagate
+    LOGGER.propagate = False  # some libraries give the root logger a handler that would repeat every line
+    LOGGER.setLevel(logging.DEBUG if getattr(args, "verbose", False) else logging.INFO)
+    LOGGER.addHandler(handler)
+    try:
+        yield
+    finally:
+        LOGGER.removeHandler(handler)
+        LOGGER.setLevel(level)
+        LOGGER.propagate = propagate
+
+
+class _ScreenHandler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        prefix = "warning: " if record.levelno == logging.WARNING else ""
+        _say(prefix + self.format(record))
+
+
+def _say(line: str) -> None:
+    """A line on stderr, above a bar where there is one."""
+    sys.stdout.flush()
+    if "tqdm" in sys.modules:
+        from tqdm import tqdm
+
+        tqdm.write(line, file=sys.stderr)
+    else:
+        print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,55 @@
+"""mvl_explain: what the LLM block does to images, as maps in their own space."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from mvl_auto.cli.common import DONE, Command, device, run_command
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run_command(COMMAND, argv)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-i", "--input", type=Path, required=True, metavar="IMAGES", help="folder of images, or one image"
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="where the maps go")
+    parser.add_argument(
+        "-d", "--dataset", help="number, name or path of what it was trained on (default: the only one)"
+    )
+    parser.add_argument("-c", "--configuration", metavar="NAME", help="2d, 3d_fullres, ... (default: the trained one)")
+    parser.add_argument("-n", "--name", metavar="RUN", help="name of the run (default: the only one)")
+    parser.add_argument("-f", "--fold", metavar="FOLD", help="which network (default: the first that is trained)")
+    parser.add_argument("--device", type=device, default="auto", help="auto, cpu, cuda or cuda:1 (default: auto)")
+
+
+def run(args: argparse.Namespace) -> int:
+    from mvl_auto import api
+
+    for path in api.explain(
+        args.input,
+        args.output,
+        root=args.root,
+        dataset=args.dataset,
+        configuration=args.configuration,
+        run=args.name,
+        fold=args.fold,
+        device=args.device,
+        progress=args.progress,
+    ):
+        print(path)
+    return DONE
+
+
+COMMAND = Command(
+    name="mvl_explain",
+    summary="Show what the LLM block does to images: the norm of the tokens before and after it, what it changes, and "
+    "the attention of the trunk (rollout), as NIfTI in the space of each image, with a picture and the gate's values.",
+    example="mvl_explain -i imgs -o maps",
+    add_arguments=add_arguments,
+    run=run,
+)

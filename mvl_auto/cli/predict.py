@@ -1,0 +1,107 @@
+"""mvl_predict: segment new images with a trained network."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from mvl_auto.cli.common import BAD_INPUT, DONE, PARTLY_FAILED, Command, device, run_command
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run_command(COMMAND, argv)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-i",
+        "--input",
+        type=Path,
+        required=True,
+        metavar="IMAGES",
+        help="folder of images, or one image",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help="where the segmentations go",
+    )
+    parser.add_argument(
+        "-d", "--dataset", help="number, name or path of what it was trained on (default: the only one there is)"
+    )
+    parser.add_argument("-c", "--configuration", metavar="NAME", help="2d, 3d_fullres, ... (default: the trained one)")
+    parser.add_argument("-n", "--name", metavar="RUN", help="name of the run (default: the only one)")
+    parser.add_argument(
+        "-f",
+        "--folds",
+        nargs="+",
+        metavar="FOLD",
+        help="which networks vote: 0 1, fold0, ... (default: all trained)",
+    )
+    parser.add_argument("--device", type=device, default="auto", help="auto, cpu, cuda or cuda:1 (default: auto)")
+    parser.add_argument(
+        "--no-mirroring",
+        action="store_true",
+        help="do not average over mirrored images: 8 times as fast in 3D",
+    )
+    parser.add_argument(
+        "--step", type=share, default=0.5, metavar="SHARE", help="of the patch, from window to window (default: 0.5)"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="predict also what is there already")
+    parser.add_argument("--probabilities", action="store_true", help="write them too, into FOLDER/probabilities")
+
+
+def share(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number <= 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is no share: give a number above 0, up to 1")
+    return number
+
+
+def run(args: argparse.Namespace) -> int:
+    from mvl_auto import api
+
+    report = api.predict(
+        args.input,
+        args.output,
+        root=args.root,
+        dataset=args.dataset,
+        configuration=args.configuration,
+        run=args.name,
+        folds=args.folds,
+        device=args.device,
+        mirror=not args.no_mirroring,
+        step=args.step,
+        overwrite=args.overwrite,
+        probabilities=args.probabilities,
+        progress=args.progress,
+    )
+    there = f", {len(report.skipped)} were there already" if report.skipped else ""
+    print(f"{len(report.done)} predicted{there}, in {args.output}")
+    if not report.failed:
+        return DONE
+    print(f"{len(report.failed)} failed:")
+    for reason in report.failed.values():
+        print(f"  {reason}")
+    return PARTLY_FAILED if report.done or report.skipped else BAD_INPUT
+
+
+COMMAND = Command(
+    name="mvl_predict",
+    summary="Segment images with a trained network: on each image's own grid, under its own name. "
+    "Stopped and started again, it goes on; an image that cannot be read is named, and the others are done.",
+    example="""
+        mvl_predict -i imgs -o preds
+        mvl_predict -i imgs -o preds -d 4 -f 0 1 --no-mirroring
+        mvl_predict -i scan.nii.gz -o preds -c 3d_fullres --device cpu
+    """,
+    add_arguments=add_arguments,
+    run=run,
+)

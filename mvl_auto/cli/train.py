@@ -1,0 +1,78 @@
+"""mvl_train: train one fold or several of a planned dataset, and validate each at its end."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from mvl_auto.cli.common import DONE, Command, device, duration, positive, run_command
+from mvl_auto.cli.evaluate import labels
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run_command(COMMAND, argv)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("dataset", help="number, name or path: 4, Hippocampus, Task04_Hippocampus")
+    parser.add_argument("folds", nargs="+", metavar="fold", help="fold0 or 0; several: 0 1 2; all: on every case")
+    parser.add_argument(
+        "-c", "--configuration", metavar="NAME", help="of the plan: 2d, 3d_fullres, ... (default: the recommended one)"
+    )
+    parser.add_argument("-n", "--name", metavar="RUN", help="name of the run (default: the configuration's)")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument(
+        "--time",
+        type=duration,
+        metavar="TIME",
+        help="train each fold this long: 90s, 10m, 1h30m (default: the plan's steps)",
+    )
+    length.add_argument("--steps", type=positive, metavar="N", help="train each fold for N steps")
+    parser.add_argument(
+        "--device", type=device, default="auto", metavar="DEVICE", help="auto, cpu, cuda or cuda:1 (default: auto)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of weights, crops and augmentation (default: 0)"
+    )
+    parser.add_argument(
+        "--workers", type=positive, metavar="N", help="processes that make batches (default: chosen here)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    from mvl_auto import api
+
+    results = api.train(
+        args.dataset,
+        args.folds,
+        root=args.root,
+        configuration=args.configuration,
+        run=args.name,
+        seconds=args.time,
+        steps=args.steps,
+        device=args.device,
+        seed=args.seed,
+        workers=args.workers,
+        progress=args.progress,
+    )
+    for result in results:
+        print(f"\n{result.folder}: {result.steps} steps in {result.seconds:.0f} s")
+        if result.validation is not None:
+            print(labels(result.validation))
+    print("\nnext: mvl_predict -i IMAGES -o PREDICTIONS")
+    return DONE
+
+
+COMMAND = Command(
+    name="mvl_train",
+    summary="Train one fold or several of a dataset that mvl_plan_and_preprocess has planned, then predict and score "
+    "its validation cases. Says first how long it is going to take. Stopped and started again with the same words, "
+    "it goes on.",
+    example="""
+        mvl_train 4 fold0
+        mvl_train 4 fold0 --time 10m
+        mvl_train Hippocampus 0 1 2 -c 3d_fullres -n first_try --steps 2000
+    """,
+    add_arguments=add_arguments,
+    run=run,
+)

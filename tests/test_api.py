@@ -1,0 +1,145 @@
+"""The Python API: its surface, folds by any of their names, and planning that trusts what has not changed."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import pytest
+from builders import make_dataset
+
+import mvl_auto
+import mvl_auto.plans
+from mvl_auto import api
+from mvl_auto.errors import MvlError
+from mvl_auto.files import locked
+
+BLOCK = "random:hidden=32,heads=4,kv_heads=2,ffn=64,seed=0"
+
+
+def plan(root: Path, **changes) -> mvl_auto.plans.Plan:
+    settings = {"llm": BLOCK, "memory": 10**9, "device": "cpu", "workers": 1, "plan_only": True} | changes
+    return api.plan_and_preprocess(7, root=root, **settings)
+
+
+@pytest.fixture
+def dataset(root: Path) -> Path:
+    return make_dataset(root / "raw", "nnunet", cases=5, shape=(10, 12, 11))
+
+
+@pytest.fixture
+def planned(root: Path, dataset: Path) -> Path:
+    plan(root)
+    return root / "preprocessed" / "Dataset007_Tiny"
+
+
+def times(folder: Path) -> dict[str, int]:
+    return {file.name: file.stat().st_mtime_ns for file in folder.glob("*.json")}
+
+
+def test_the_package_offers_four_functions_and_its_version():
+    assert sorted(mvl_auto.__all__) == ["__version__", "evaluate", "plan_and_preprocess", "predict", "train"]
+    for name in mvl_auto.__all__:
+        assert getattr(mvl_auto, name) is not None
+    with pytest.raises(AttributeError, match="segment"):
+        mvl_auto.segment  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("wanted", "chosen"),
+    [
+        (["fold0"], ["0"]),
+        ([2, "1", "fold1", "fold_2"], ["2", "1"]),
+        (["all"], ["all"]),
+        (["fold_all", "Fold3"], ["all", "3"]),
+    ],
+)
+def test_folds_by_any_of_their_names(wanted, chosen):
+    assert api.choose_folds(wanted, 5) == chosen
+
+
+@pytest.mark.parametrize("wanted", ["5", "fold5", "-1", "fold", "0.5", "every", ""])
+def test_a_fold_that_does_not_exist_lists_those_that_do(wanted):
+    with pytest.raises(MvlError, match=r"0, 1, 2, 3, 4, all"):
+        api.choose_folds(["0", wanted], 5)
+
+
+def test_a_planned_folder_has_all_that_belongs_to_the_plan(planned):
+    plan_json, fingerprint, splits, record = (
+        json.loads((planned / f"{name}.json").read_text(encoding="utf-8"))
+        for name in ("plans", "fingerprint", "splits", "dataset")
+    )
+    assert [case["name"] for case in fingerprint["cases"]] == [f"tiny_{n:03d}" for n in range(5)]
+    assert plan_json["fingerprint_hash"] == splits["fingerprint_hash"]
+    assert sorted(name for fold in splits["folds"] for name in fold) == [f"tiny_{n:03d}" for n in range(5)]
+    assert Path(record["folder"]).name == "Dataset007_Tiny"
+    assert plan_json["memory_budget"] == 10**9
+    assert plan_json["configurations"]["3d_fullres"]["network"]["llm"]["source"] == BLOCK
+
+
+def test_planning_again_writes_the_same_bytes_and_reads_no_image_anew(root, planned, caplog):
+    before = {file.name: file.read_bytes() for file in planned.glob("*.json")}
+    with caplog.at_level(logging.INFO):
+        plan(root)
+    assert {file.name: file.read_bytes() for file in planned.glob("*.json")} == before
+    assert "unchanged since it was examined" in caplog.text
+    assert "replaced" not in caplog.text
+
+
+def test_a_changed_case_is_noticed_by_its_name(root, dataset, planned, caplog):
+    shutil.copy(dataset / "imagesTr" / "tiny_000_0000.nii.gz", dataset / "imagesTr" / "tiny_003_0000.nii.gz")
+    shutil.copy(dataset / "labelsTr" / "tiny_000.nii.gz", dataset / "labelsTr" / "tiny_003.nii.gz")
+    with caplog.at_level(logging.INFO):
+        plan(root)
+    assert "tiny_003" in caplog.text
+    content = json.loads((planned / "fingerprint.json").read_text(encoding="utf-8"))
+    hashes = {case["name"]: case["image_hash"] for case in content["cases"]}
+    assert hashes["tiny_003"] == hashes["tiny_000"]
+
+
+def test_a_renamed_label_is_noticed(root, dataset, planned, caplog):
+    text = (dataset / "dataset.json").read_text(encoding="utf-8")
+    (dataset / "dataset.json").write_text(text.replace('"core"', '"nucleus"'))
+    with caplog.at_level(logging.INFO):
+        assert plan(root).labels.class_names == ("background", "nucleus", "shell")
+    assert "dataset.json" in caplog.text
+
+
+def test_splits_made_by_hand_stay_while_the_cases_are_the_same(root, dataset, planned):
+    content = json.loads((planned / "splits.json").read_text(encoding="utf-8"))
+    content["folds"] = content["folds"][::-1]
+    (planned / "splits.json").write_text(json.dumps(content))
+    plan(root)
+    assert json.loads((planned / "splits.json").read_text(encoding="utf-8"))["folds"] == content["folds"]
+
+
+def test_another_plan_replaces_the_old_one_and_says_so(root, planned, caplog):
+    assert plan(root, llm="none").configuration().network.llm.source == "none"
+    assert "replaced by another plan" in caplog.text
+
+
+def test_strict_refuses_what_is_odd_by_the_name_of_its_file(root, dataset):
+    for kind, file in [("imagesTr", "tiny_00{}_0000.nii.gz"), ("labelsTr", "tiny_00{}.nii.gz")]:
+        shutil.copy(dataset / kind / file.format(0), dataset / kind / file.format(1))
+    with pytest.raises(MvlError, match="tiny_001"):
+        plan(root, strict=True)
+    assert not (root / "preprocessed" / "Dataset007_Tiny" / "plans.json").exists()
+    assert plan(root, strict=False)
+
+
+@pytest.mark.parametrize("changes", [{"preset": "XXL"}, {"llm": "llama"}, {"configurations": ["3d_lowres"]}])
+def test_words_that_mean_nothing_here_are_refused_before_a_plan_is_written(root, dataset, changes):
+    with pytest.raises(MvlError):
+        plan(root, **changes)
+    assert not (root / "preprocessed" / "Dataset007_Tiny" / "plans.json").exists()
+
+
+def test_a_preset_plans_for_a_gpu_that_is_not_here(root, dataset):
+    assert plan(root, preset="M", memory=None).memory_budget == 16 * 2**30
+
+
+def test_two_processes_do_not_plan_in_one_folder(root, dataset, planned):
+    with locked(planned, "preprocessing"), pytest.raises(MvlError, match="another process is preprocessing"):
+        plan(root)
