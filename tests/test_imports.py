@@ -1,0 +1,119 @@
+"""The map of the house: who may import whom (docs/architecture.md), read from the source."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+STAGES = {"planners", "preprocessing", "training", "inference", "evaluation"}
+IN_TOP_FOLDERS = STAGES - {"training"}
+MODELS = {"network", "llm"}
+SURFACE = {"api", "cli", "demo"}  # on top of the stages
+
+
+def source_files() -> dict[str, Path]:
+    """Module name below mvl_auto ("planners.spacing", "errors", "" for the package) -> its file."""
+    folders = {"": REPOSITORY / "mvl_auto"} | {stage: REPOSITORY / stage for stage in IN_TOP_FOLDERS}
+    files = {}
+    for package, folder in folders.items():
+        for file in folder.rglob("*.py"):
+            parts = [package, *file.relative_to(folder).with_suffix("").parts]
+            files[".".join(part for part in parts if part and part != "__init__")] = file
+    return files
+
+
+FILES = source_files()
+ROOMS = {module.split(".")[0] for module in FILES}
+SHARED = ROOMS - STAGES - MODELS - SURFACE  # errors, files, paths, plans, ...: every other file of mvl_auto, and itself
+
+MAY_IMPORT = (
+    dict.fromkeys(SHARED, SHARED)
+    | dict.fromkeys(MODELS, SHARED | MODELS)
+    | {
+        "planners": SHARED | {"network"},  # to measure what it plans
+        "preprocessing": SHARED,
+        "training": SHARED | MODELS | {"inference", "evaluation"},  # to validate
+        "inference": SHARED | MODELS | {"preprocessing"},  # the same code prepares a training case and a new image
+        "evaluation": SHARED,
+        "api": SHARED | MODELS | STAGES,
+        "cli": SHARED | MODELS | STAGES | SURFACE,
+        "demo": SHARED | MODELS | STAGES | {"api"},
+        "": SHARED | {"api"},
+    }
+)
+MAY_IMPORT_TORCH = MODELS | {"training", "inference", "planners.memory"}
+TORCH_FAMILY = {"torch", "transformers", "peft"}
+
+
+def room(module: str) -> str:
+    """Where a module belongs: "planners" for planners.spacing, "errors" for errors."""
+    return module.split(".")[0]
+
+
+def imports(file: Path) -> set[str]:
+    """Full names of all modules that a file imports, wherever it does; type-checking blocks count too."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file} imports relatively"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module or ""}
+    return found
+
+
+def rooms_imported(file: Path) -> set[str]:
+    """The parts of mvl_auto that a file imports; names that the package itself defines are the package."""
+    found = set()
+    for name in imports(file):
+        if name == "mvl_auto" or name.startswith("mvl_auto."):
+            below = room(name.removeprefix("mvl_auto").lstrip("."))
+            found.add(below if below in ROOMS else "")
+    return found
+
+
+def test_every_folder_of_the_house_is_looked_at():
+    assert STAGES | MODELS | SURFACE <= ROOMS
+    shared = {"errors", "files", "paths", "dataset", "images", "plans", "cache", "progress", "version", "logs"}
+    assert shared | {""} <= SHARED
+
+
+@pytest.mark.parametrize("module", sorted(FILES))
+def test_imports_stay_on_the_map(module):
+    here = room(module)
+    strangers = rooms_imported(FILES[module]) - MAY_IMPORT[here] - {here}
+    assert not strangers, f"mvl_auto.{module} may not import {', '.join(sorted(strangers))}"
+
+
+@pytest.mark.parametrize("module", sorted(FILES))
+def test_torch_stays_in_its_rooms(module):
+    if room(module) not in MAY_IMPORT_TORCH and module not in MAY_IMPORT_TORCH:
+        assert not {room(name) for name in imports(FILES[module])} & TORCH_FAMILY
+
+
+@pytest.mark.parametrize("module", sorted(module for module in FILES if room(module) not in {"cli"}))
+def test_the_library_neither_prints_nor_exits(module):
+    for node in ast.walk(ast.parse(FILES[module].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            assert called not in {"print", "exit", "quit", "sys.exit", "os._exit"}, f"line {node.lineno}: {called}"
+
+
+def test_importing_the_package_imports_neither_torch_nor_numpy():
+    script = (
+        "import sys, mvl_auto; print(*sorted({m.split('.')[0] for m in sys.modules} & {'torch', 'numpy', 'pydantic'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize("stage", ["planners", "preprocessing", "evaluation"])
+def test_stages_without_a_network_do_not_load_torch(stage):
+    script = f"import sys, mvl_auto.{stage}, mvl_auto.api; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
