@@ -57,7 +57,7 @@ setup(
         "SimpleITK>=2.3",
         "threadpoolctl>=3.2",
         "tifffile>=2024.1.30",
-        "torch>=2.8",
+        "torch>=2.13",
         "tqdm>=4.66",
         "transformers>=5.0",
     ],

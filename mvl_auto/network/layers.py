@@ -8,6 +8,7 @@ the grid, not a copy); the shapes stay b c z y x.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import gcd, prod
 from typing import Any
 
@@ -28,9 +29,25 @@ def convolution(dimensions: int, inputs: int, outputs: int, kernel: int = KERNEL
     return CONVOLUTION[dimensions](inputs, outputs, kernel, padding=kernel // 2, bias=False)
 
 
-def normalisation(channels: int) -> nn.Module:
-    """Group normalisation: independent of the batch, and of the image's size at prediction."""
-    return nn.GroupNorm(gcd(NORM_GROUPS, channels), channels)
+class Normalisation(nn.GroupNorm):
+    """Group normalisation: independent of the batch, and of the image's size at prediction. Keeps the shape."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(gcd(NORM_GROUPS, channels), channels)
+
+    def forward(self, x_bczyx: Tensor) -> Tensor:
+        return slow_in_bfloat16(super().forward, x_bczyx)
+
+
+def slow_in_bfloat16(operation: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+    """The operation in float32 where a CPU's autocast is on; anywhere else as it comes.
+
+    For what torch computes slower in bfloat16 than in float32 on a CPU (docs/network.md has the figures).
+    """
+    if inputs[0].device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
+        return operation(*inputs)
+    with torch.autocast("cpu", enabled=False):
+        return operation(*(x.float() for x in inputs))
 
 
 class Residual(nn.Module):
@@ -40,10 +57,10 @@ class Residual(nn.Module):
         super().__init__()
         self.body = nn.Sequential(
             convolution(dimensions, inputs, channels),
-            normalisation(channels),
+            Normalisation(channels),
             nn.LeakyReLU(inplace=True),
             convolution(dimensions, channels, channels),
-            normalisation(channels),
+            Normalisation(channels),
         )
         self.skip = nn.Identity() if inputs == channels else convolution(dimensions, inputs, channels, kernel=1)
 

@@ -10,11 +10,13 @@ one is ours: over the same values v, a global branch attends to all tokens, a lo
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mvl_auto.network.layers import CONVOLUTION, KERNEL, Residual, to_grid, to_tokens
+from mvl_auto.network.layers import CONVOLUTION, KERNEL, Residual, slow_in_bfloat16, to_grid, to_tokens
 from mvl_auto.plans import NetworkSettings, Shape
 
 LAYER_SCALE = 0.5  # start value of s_1 and s_2 (Touvron et al. 2021, larger since the trunk is shallow)
@@ -41,7 +43,7 @@ class HybridAttention(nn.Module):
         if self.mode == "global":
             return self.out(self.attend(q_bnd, k_bnd, v_bnd))
         if self.local_branch == "convolution":
-            near_bnd = to_tokens(self.neighbourhood(to_grid(v_bnd, grid)))
+            near_bnd = to_tokens(slow_in_bfloat16(self.neighbourhood, to_grid(v_bnd, grid)))
         else:
             near_bnd = self.attend(q_bnd, k_bnd, v_bnd, neighbours(grid, x_bnd.device))
         if self.mode == "local":
@@ -53,7 +55,8 @@ class HybridAttention(nn.Module):
 
     def attend(self, q_bnd: Tensor, k_bnd: Tensor, v_bnd: Tensor, mask_nn: Tensor | None = None) -> Tensor:
         q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (q_bnd, k_bnd, v_bnd))
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask_nn).transpose(1, 2).flatten(2)
+        attended = slow_in_bfloat16(partial(F.scaled_dot_product_attention, attn_mask=mask_nn), q, k, v)
+        return attended.transpose(1, 2).flatten(2)
 
 
 def neighbours(grid: Shape, device: torch.device) -> Tensor:

@@ -146,8 +146,8 @@ def one_step(
 
 
 def precision_of(device: torch.device) -> tuple[torch.autocast, torch.amp.GradScaler | None]:
-    """Mixed precision on a GPU; where it has no bfloat16, with loss scaling."""
-    precision = autocast(device)
+    """Mixed precision where it is faster; on a GPU without bfloat16 with loss scaling."""
+    precision = autocast(device, training=True)
     scaled = device.type == "cuda" and precision.fast_dtype == torch.float16
     return precision, torch.amp.GradScaler("cuda") if scaled else None
 
