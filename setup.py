@@ -64,5 +64,6 @@ setup(
     extras_require={
         "test": [*LORA, "hypothesis>=6.100", "mypy>=1.10", "packaging>=23", "pytest>=8", "ruff>=0.15"],
         "lora": LORA,
+        "bench": ["monai>=1.4", "nnunetv2>=2.5", "psutil>=5.9"],  # the peers of benchmarks/
     },
 )

@@ -86,10 +86,11 @@ def optimise(
     table = membership(labels, device)
     precision, scaler = precision_of(device)
     before, saved, recent = run.elapsed, time.monotonic(), []
+    run.elapsed = before + saved - started
     run.network.train()
     in_time = budget.steps is None
-    total = budget.seconds if in_time else budget.steps
-    with progress("training", total or 0, unit="s" if in_time else "step", done=before if in_time else run.step) as go:
+    total, done = (budget.seconds, run.elapsed) if in_time else (budget.steps, run.step)
+    with progress("training", total or 0, unit="s" if in_time else "step", done=done) as go:
         while (share := budget.share_done(run.step, run.elapsed)) < 1:
             asked = time.monotonic()
             batch = next(batches)
@@ -100,8 +101,9 @@ def optimise(
             run.average.update(run.step)
             recent.append((run.step, loss, batch["names"]))
             now = time.monotonic()
-            go(now - started + before - run.elapsed if in_time else 1)
-            run.elapsed = before + now - started
+            spent = before + now - started
+            go(spent - run.elapsed if in_time else 1)
+            run.elapsed = spent
             if run.step % REPORT_EVERY == 0 or budget.share_done(run.step, run.elapsed) >= 1:
                 mean = check_finite(recent, rate)
                 record_progress(folder, run, mean, rate)

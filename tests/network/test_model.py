@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +12,9 @@ from networks import RANDOM_BLOCK, tiny, tiny_llm
 from mvl_auto.llm import load_block
 from mvl_auto.network import build_network
 from mvl_auto.network.checkpoint import trainable
-from mvl_auto.network.presets import compute_matched, paper, unet, vit
+from mvl_auto.network.presets import compute_matched, paper, preset, unet, vit
+
+NETWORK_PAGE = Path(__file__).parents[2] / "docs/network.md"
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +136,30 @@ def test_presets_are_what_they_are_called(block):
     assert not any(isinstance(m, torch.nn.Linear) for m in convolutional.trunk.modules())
     assert convolutional(image(16, 16, 16)).shape == (1, 2, 16, 16, 16)
     assert compute_matched(settings, 32, 64, 16).depth > settings.depth
+
+
+@pytest.mark.parametrize("name", ["mvl", "vit", "unet", "paper"])
+def test_presets_have_as_many_weights_as_documented(name, tmp_path):
+    """docs/network.md, for the planner's network of Hippocampus and a block of SmolLM2-135M's size."""
+    block = load_block("random:hidden=576,heads=9,kv_heads=3,ffn=1536,seed=0", "last", tmp_path)
+    planned = tiny(stem_channels=(24, 48), width=192, depth=6, heads=6, llm=tiny_llm())
+    chosen = preset(name, planned)
+    network = build_network(chosen, 1, 3, block if chosen.llm.present else None)
+    row = next(line for line in NETWORK_PAGE.read_text().splitlines() if line.startswith(f"| `{name}` |"))
+    documented = [int(cell.replace(",", "")) for cell in row.split("|")[3:5]]
+    assert [count(network), sum(p.numel() for p in network.parameters() if not p.requires_grad)] == documented
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_away_from_the_border_a_moved_image_gives_moved_logits(axis):
+    """Without positions and with attention that only looks near, all parts are the same everywhere."""
+    network = build_network(tiny(attention="local", depth=1), 1, 2).eval()
+    torch.nn.init.zeros_(network.tokens.scale)
+    for norm in (module for module in network.modules() if isinstance(module, torch.nn.GroupNorm)):
+        norm.forward = lambda x: x  # the only part that sees the whole image at once
+    x = image(*(104 if n == axis else 16 for n in range(3)))
+    whole, moved = network(x), network(x.narrow(2 + axis, 8, 96))
+    torch.testing.assert_close(moved.narrow(2 + axis, 40, 16), whole.narrow(2 + axis, 48, 16), atol=1e-5, rtol=1e-4)
 
 
 def test_the_same_seed_gives_the_same_weights_with_and_without_the_block(block):
