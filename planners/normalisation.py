@@ -21,6 +21,7 @@ BY_NAME: dict[str, Normalization] = {
     "rgb": "rgb_to_0_1",
     "rgb_to_0_1": "rgb_to_0_1",
 }
+COLOURS = ({"r", "g", "b"}, {"red", "green", "blue"})  # colours when all three are there
 BYTE = 255
 
 
@@ -29,11 +30,11 @@ def normalization_schemes(
 ) -> tuple[Normalization, ...]:
     """One scheme per channel: what its name stands for, z-score for every other name.
 
-    Colours that are not bytes (0 to 255) get a z-score as well. "R", "G" and "B" are other names, as in nnU-Net: of
-    fluorescence images, some of them ten times darker than others, the Dice after 300 steps was 0.825 with colours
-    divided by 255 (docs/experiments.md).
+    Colours that are not bytes (0 to 255) get a z-score as well.
     """
-    schemes: list[Normalization] = [BY_NAME.get(channel.name.strip().casefold(), "z_score") for channel in channels]
+    names = [channel.name.strip().casefold() for channel in channels]
+    colours = {name for trio in COLOURS if trio <= set(names) for name in trio}
+    schemes: list[Normalization] = ["rgb_to_0_1" if name in colours else BY_NAME.get(name, "z_score") for name in names]
     bytes_only = [found.min >= 0 and found.max <= BYTE for found in statistics]
     return tuple(
         "z_score" if scheme == "rgb_to_0_1" and not fits else scheme

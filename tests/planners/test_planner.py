@@ -68,7 +68,7 @@ def test_flat_images_are_planned_in_2d_alone():
     chosen = planned.configuration()
     assert chosen.patch_size == (256, 320)
     assert chosen.network.dimensions == 2
-    assert chosen.normalization_schemes == ("z_score",) * 3
+    assert chosen.normalization_schemes == ("rgb_to_0_1",) * 3
 
 
 def test_images_that_are_flat_along_another_axis_are_flat():

@@ -22,8 +22,9 @@ def schemes_of(*names: str, statistics=STATISTICS):
         (("rescale_to_0_1",), ("rescale_to_0_1",)),
         (("rescale_0_1",), ("rescale_to_0_1",)),
         (("rgb_to_0_1",), ("rgb_to_0_1",)),
-        (("RGB", "rgb"), ("rgb_to_0_1",) * 2),
-        (("R", "G", "B"), ("z_score",) * 3),
+        (("R", "G", "B"), ("rgb_to_0_1",) * 3),
+        (("red", "green", "blue", "infrared"), (*["rgb_to_0_1"] * 3, "z_score")),
+        (("R", "T"), ("z_score", "z_score")),
         (("CTA",), ("z_score",)),
     ],
 )
@@ -33,7 +34,7 @@ def test_a_name_decides(names, schemes):
 
 def test_colours_beyond_a_byte_get_a_z_score():
     sixteen_bits = STATISTICS.model_copy(update={"max": 65535.0})
-    assert schemes_of("rgb", statistics=sixteen_bits) == ("z_score",)
+    assert schemes_of("R", "G", "B", statistics=sixteen_bits) == ("z_score",) * 3
 
 
 @pytest.mark.parametrize("task", DECATHLON, ids=[task.task for task in DECATHLON])
