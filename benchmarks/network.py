@@ -73,9 +73,7 @@ class Contender:
     as_trained: bool = False
 
 
-def measure(
-    contenders: dict[str, Contender], patch: tuple[int, ...], batch: int, rounds: int
-) -> dict[str, float]:
+def measure(contenders: dict[str, Contender], patch: tuple[int, ...], batch: int, rounds: int) -> dict[str, float]:
     """Best seconds of each over the rounds; in every round each takes its turn, after one to warm up."""
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(rounds + 1):
