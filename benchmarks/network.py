@@ -13,6 +13,7 @@ precision that it trains in on this machine. The ratio is theirs over ours in fl
 from __future__ import annotations
 
 import argparse
+import copy
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from torch import nn
 
 from mvl_auto.network import build_network
 from mvl_auto.network.device import autocast
+from mvl_auto.network.layers import keep_in_float32
 from mvl_auto.paths import blocks_folder, find_root
 from mvl_auto.plans import LlmSettings, NetworkSettings
 from mvl_auto.training.loss import deep_loss
@@ -49,7 +51,7 @@ def main() -> None:
         with_block = ours(BLOCK)
         contenders = {
             OURS: Contender(with_block),
-            "mvl with block, as it trains here": Contender(with_block, as_trained=True),
+            "mvl with block, as it trains here": Contender(as_it_trains(with_block), as_trained=True),
             "mvl without": Contender(ours("none")),
             "nnU-Net PlainConvUNet": nnunet(patch),
             "UNETR": unetr(patch),
@@ -115,6 +117,13 @@ def ours(source: str) -> nn.Module:
 
         block = load_block(source, "last", Path(blocks_folder(find_root())))
     return build_network(settings, 1, OUTPUTS, block)
+
+
+def as_it_trains(network: nn.Module) -> nn.Module:
+    """A copy that has what mvl_train does to a network on a CPU done to it."""
+    network = copy.deepcopy(network)
+    keep_in_float32(network)
+    return network
 
 
 def nnunet(patch: tuple[int, ...]) -> Contender | None:

@@ -32,20 +32,24 @@ def convolution(dimensions: int, inputs: int, outputs: int, kernel: int = KERNEL
 class Normalisation(nn.GroupNorm):
     """Group normalisation: independent of the batch, and of the image's size at prediction. Keeps the shape."""
 
+    in_float32 = False  # keep_in_float32
+
     def __init__(self, channels: int) -> None:
         super().__init__(gcd(NORM_GROUPS, channels), channels)
 
     def forward(self, x_bczyx: Tensor) -> Tensor:
-        return slow_in_bfloat16(super().forward, x_bczyx)
+        return in_float32(super().forward, x_bczyx) if self.in_float32 else super().forward(x_bczyx)
 
 
-def slow_in_bfloat16(operation: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
-    """The operation in float32 where a CPU's autocast is on; anywhere else as it comes.
+def keep_in_float32(network: nn.Module) -> None:
+    """Have a CPU's autocast leave out what torch computes slower in bfloat16 there (docs/experiments.md)."""
+    for module in network.modules():
+        if hasattr(module, "in_float32"):
+            module.in_float32 = True
 
-    For what torch computes slower in bfloat16 than in float32 on a CPU (docs/network.md has the figures).
-    """
-    if inputs[0].device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
-        return operation(*inputs)
+
+def in_float32(operation: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+    """The operation in float32, whether a CPU's autocast is on or not."""
     with torch.autocast("cpu", enabled=False):
         return operation(*(x.float() for x in inputs))
 

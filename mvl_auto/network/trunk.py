@@ -10,13 +10,14 @@ one is ours: over the same values v, a global branch attends to all tokens, a lo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mvl_auto.network.layers import CONVOLUTION, KERNEL, Residual, slow_in_bfloat16, to_grid, to_tokens
+from mvl_auto.network.layers import CONVOLUTION, KERNEL, Residual, in_float32, to_grid, to_tokens
 from mvl_auto.plans import NetworkSettings, Shape
 
 LAYER_SCALE = 0.5  # start value of s_1 and s_2 (Touvron et al. 2021, larger since the trunk is shallow)
@@ -24,6 +25,8 @@ LAYER_SCALE = 0.5  # start value of s_1 and s_2 (Touvron et al. 2021, larger sin
 
 class HybridAttention(nn.Module):
     """(b, n, d) -> (b, n, d); grid is the token grid, n = z * y * x."""
+
+    in_float32 = False  # mvl_auto.network.layers.keep_in_float32
 
     def __init__(self, settings: NetworkSettings) -> None:
         super().__init__()
@@ -43,7 +46,7 @@ class HybridAttention(nn.Module):
         if self.mode == "global":
             return self.out(self.attend(q_bnd, k_bnd, v_bnd))
         if self.local_branch == "convolution":
-            near_bnd = to_tokens(slow_in_bfloat16(self.neighbourhood, to_grid(v_bnd, grid)))
+            near_bnd = to_tokens(self.compute(self.neighbourhood, to_grid(v_bnd, grid)))
         else:
             near_bnd = self.attend(q_bnd, k_bnd, v_bnd, neighbours(grid, x_bnd.device))
         if self.mode == "local":
@@ -55,8 +58,11 @@ class HybridAttention(nn.Module):
 
     def attend(self, q_bnd: Tensor, k_bnd: Tensor, v_bnd: Tensor, mask_nn: Tensor | None = None) -> Tensor:
         q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (q_bnd, k_bnd, v_bnd))
-        attended = slow_in_bfloat16(partial(F.scaled_dot_product_attention, attn_mask=mask_nn), q, k, v)
+        attended = self.compute(partial(F.scaled_dot_product_attention, attn_mask=mask_nn), q, k, v)
         return attended.transpose(1, 2).flatten(2)
+
+    def compute(self, operation: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+        return in_float32(operation, *inputs) if self.in_float32 else operation(*inputs)
 
 
 def neighbours(grid: Shape, device: torch.device) -> Tensor:

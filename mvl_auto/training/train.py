@@ -19,6 +19,7 @@ from mvl_auto.files import clear_unfinished, ensure_writable_folder, locked, wri
 from mvl_auto.logs import log_file
 from mvl_auto.network import checkpoint as ckpt
 from mvl_auto.network.device import choose_device
+from mvl_auto.network.layers import keep_in_float32
 from mvl_auto.plans import Configuration, DatasetRecord, Plan, Splits, read_document, write_document
 from mvl_auto.progress import Progress, silent
 from mvl_auto.training.batches import Batches, batches_ahead, default_workers
@@ -130,6 +131,8 @@ def train_network(
     started: float,
 ) -> ckpt.State:
     """The optimisation itself, from the last checkpoint where there is one. Returns the finished state."""
+    if device.type == "cpu":
+        keep_in_float32(network)
     run = Run.fresh(network)
     if (folder / ckpt.CHECKPOINT).is_file():
         earlier = ckpt.read_state(folder)

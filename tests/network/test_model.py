@@ -12,6 +12,7 @@ from networks import RANDOM_BLOCK, tiny, tiny_llm
 from mvl_auto.llm import load_block
 from mvl_auto.network import build_network
 from mvl_auto.network.checkpoint import trainable
+from mvl_auto.network.layers import keep_in_float32
 from mvl_auto.network.presets import compute_matched, paper, preset, unet, vit
 
 NETWORK_PAGE = Path(__file__).parents[2] / "docs/network.md"
@@ -187,6 +188,18 @@ def test_the_network_exports_for_a_fixed_patch(block):
     x = image(16, 16, 16)
     exported = torch.export.export(network, (x,)).module()
     torch.testing.assert_close(exported(x), network(x), atol=1e-5, rtol=1e-4)
+
+
+def test_what_is_kept_in_float32_is_not_rounded(block):
+    network = build_network(tiny(llm=tiny_llm()), 1, 2, block).eval()
+    keep_in_float32(network)
+    x = torch.randn(1, 8, 4, 4, 4)
+    norm = network.stem.levels[0][1].body[1]
+    with torch.autocast("cpu", torch.bfloat16):
+        kept, rounded = norm(x.bfloat16()), network(image(16, 16, 16))
+    torch.testing.assert_close(kept, torch.nn.functional.group_norm(x.bfloat16().float(), norm.num_groups))
+    full = network(image(16, 16, 16))
+    assert (rounded.float() - full).abs().max() < 0.1 * full.abs().max()
 
 
 @pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
