@@ -40,6 +40,7 @@ class FileGrid:
     nifti_header: Any = None  # nibabel's header, for a NIfTI file
     itk_frame: tuple[tuple[float, ...], ...] | None = None  # SimpleITK's spacing, origin, direction, to the last bit
     has_frame: bool = True  # False for PNG and its like, which do not say where in the patient they are
+    tilt_degrees: float = 0.0  # of a DICOM series with a tilted gantry, which ITK reads as if it stood upright
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +71,17 @@ class Geometry:
 def column_lengths(affine: Array) -> Array:
     """Voxel size in mm along the axes of an affine, also where it is sheared. Returns (3,)."""
     return np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
+
+
+def skew_degrees(affine: Array) -> float:
+    """How far the worst pair of axes of an affine is from a right angle; 0 where it is as good as one.
+
+    A gantry that was tilted leaves its tilt here. NIfTI, NRRD and MetaImage can say so, and are read as they are, with
+    the distances along the axes; ITK refuses such a NIfTI file.
+    """
+    directions = affine[:3, :3] / column_lengths(affine)
+    cosine = float(np.abs(directions.T @ directions - np.eye(3)).max())
+    return float(np.degrees(np.arcsin(min(cosine, 1.0)))) if cosine > DIRECTION_TOLERANCE else 0.0
 
 
 def canonical_geometry(grid: FileGrid, file: File) -> Geometry:
