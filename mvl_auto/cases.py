@@ -57,7 +57,7 @@ def find_cases(
 
 def files_of(case: Case) -> list[Path]:
     """Every file of a case: slices of DICOM folders, the data beside a `.mhd`, the spacing beside a TIFF, the label."""
-    return [file for path in (*case.images, case.label) if path is not None for file in _files_behind(path)]
+    return [file for path in (*case.images, case.label) if path is not None for file in files_behind(path)]
 
 
 def channel_files(folder: Path, name: str, ending: str) -> tuple[Path, ...]:
@@ -121,7 +121,7 @@ def _is_dicom_folder(entry: Path) -> bool:
     return is_dicom_folder(entry)
 
 
-def _files_behind(path: Path) -> list[Path]:
+def files_behind(path: Path) -> list[Path]:
     if path.is_dir():
         return sorted(entry for entry in path.iterdir() if entry.is_file())
     if path.suffix.lower() == ".mhd":

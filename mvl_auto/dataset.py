@@ -62,6 +62,7 @@ class Dataset:
     file_ending: str  # of the images, with the dot
     cases: tuple[Case, ...]  # by name
     groups: dict[str, str]  # case -> patient, for the cases that groups.csv lists
+    unlisted: int = 0  # whole cases in the folders that dataset.json, listing others, leaves out
 
 
 def read_dataset(folder: Path) -> Dataset:
@@ -74,6 +75,9 @@ def read_dataset(folder: Path) -> Dataset:
     dataset, problems = inspect_dataset(folder)
     if problems:
         raise all_noted(list(problems))
+    if dataset.unlisted:
+        description = dataset.folder / "dataset.json"
+        log.warning("%s: %d cases are not listed under training and not used", description, dataset.unlisted)
     return dataset
 
 
@@ -91,6 +95,7 @@ def inspect_dataset(folder: Path) -> tuple[Dataset, tuple[MvlError, ...]]:
     labels = read_scheme(content, description)
     problems: list[MvlError] = []
     found = sorted(_find_training_cases(folder, content, len(channels), problems), key=lambda case: case.name)
+    unlisted = _left_over(folder, found, problems) if _lists_cases(content) else 0
     cases = _whole_cases(found, len(channels), folder, problems)
     groups: dict[str, str] = {}
     with noting(problems):
@@ -103,6 +108,7 @@ def inspect_dataset(folder: Path) -> tuple[Dataset, tuple[MvlError, ...]]:
         file_ending=(file_ending(cases[0].images[0]) if cases else "") or DICOM_PREDICTION_ENDING,
         cases=cases,
         groups=groups,
+        unlisted=unlisted,
     )
     return dataset, tuple(problems)
 
@@ -174,9 +180,15 @@ def _find_training_cases(
     """Cases whose files may still be missing; what is wrong with others goes to `problems`."""
     if isinstance(content.get("dataset"), dict):
         return _explicit_cases(folder, content["dataset"], problems)
-    if isinstance(content.get("training"), list) and "file_ending" not in content:
+    if _lists_cases(content):
         return _listed_cases(folder, content["training"], problems)
     return _cases_in_folders(folder, num_channels, problems)
+
+
+def _lists_cases(content: dict[str, Any]) -> bool:
+    """Whether the cases are those of MSD's and nnU-Net v1's "training"."""
+    explicit = isinstance(content.get("dataset"), dict)
+    return isinstance(content.get("training"), list) and "file_ending" not in content and not explicit
 
 
 def _explicit_cases(folder: Path, entries: dict[str, Any], problems: list[MvlError]) -> list[Case]:
@@ -201,7 +213,6 @@ def _listed_cases(folder: Path, entries: list[Any], problems: list[MvlError]) ->
         image, label = folder / entry["image"], folder / str(entry["label"])
         name = stem(label) if join_channels(image) == stem(label) else stem(image)
         cases.append(Case(name, _listed_images(image), label))
-    problems += _left_over(folder, cases)
     return cases
 
 
@@ -212,8 +223,8 @@ def _listed_images(image: Path) -> tuple[Path, ...]:
     return channel_files(image.parent, stem(image), file_ending(image)) or (image,)
 
 
-def _left_over(folder: Path, cases: list[Case]) -> list[MvlError]:
-    """What lies in imagesTr and labelsTr unlisted: half a case is an error, a whole one a warning."""
+def _left_over(folder: Path, cases: list[Case], problems: list[MvlError]) -> int:
+    """What lies in imagesTr and labelsTr unlisted: half a case is a problem; whole ones are counted."""
     listed = {path.absolute() for case in cases for path in (*case.images, case.label) if path is not None}
     named = {stem(path) for path in _image_files(folder / "labelsTr")}
     images, labels = (
@@ -224,11 +235,9 @@ def _left_over(folder: Path, cases: list[Case]) -> list[MvlError]:
         }
         for part in ("imagesTr", "labelsTr")
     )
-    without_label = [_no_label(images[name]) for name in sorted(images.keys() - labels.keys())]
-    without_image = [_no_image(labels[name]) for name in sorted(labels.keys() - images.keys())]
-    if whole := len(images.keys() & labels.keys()):
-        log.warning("%s: %d cases are not listed under training and not used", folder / "dataset.json", whole)
-    return without_label + without_image
+    problems += [_no_label(images[name]) for name in sorted(images.keys() - labels.keys())]
+    problems += [_no_image(labels[name]) for name in sorted(labels.keys() - images.keys())]
+    return len(images.keys() & labels.keys())
 
 
 def _no_label(image: Path, where: str = "") -> MvlError:
@@ -252,7 +261,7 @@ def _cases_in_folders(folder: Path, num_channels: int, problems: list[MvlError])
             what = f"is one channel more than the {num_channels} of dataset.json"
             problems.append(MvlError(what, file=file, remedy="Remove it."))
         else:
-            problems.append(_no_label(file, where=f" ({folder.name}/labelsTr has no '{name}')"))
+            problems.append(_no_label(file, where=f" (labelsTr has no '{name}')"))
     for name in sorted(labels.keys() - images.keys() - incomplete):
         problems.append(_no_image(labels[name]))
     return [Case(name, images[name].images, labels[name]) for name in images if name in labels]

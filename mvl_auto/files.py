@@ -70,6 +70,17 @@ def writing_folder(folder: Path, doing: str) -> Iterator[Path]:
             shutil.rmtree(beside, ignore_errors=True)
 
 
+def copy_file(source: Path, target: Path) -> None:
+    """Copy the bytes of a file, nothing else. Raises MvlError when either cannot be read or written."""
+    try:
+        with open(source, "rb"):  # so that the blame lies where it belongs
+            pass
+    except OSError as error:
+        raise MvlError(f"cannot be read ({error.strerror or error})", file=source) from error
+    with writing(target) as beside:
+        shutil.copyfile(source, beside)
+
+
 def clear_unfinished(folder: Path) -> None:
     """Remove what a killed process was writing in `folder` or one level below. Call with the lock held."""
     for leftover in [*folder.glob(".writing-*"), *folder.glob("*/.writing-*")]:

@@ -167,8 +167,8 @@ def _check_slices(reader: Any, count: int, folder: Path) -> float:
             remedy="Export the whole series again, or convert it to an evenly spaced NIfTI.",
         )
     stack = corners[-1] - corners[0]
-    sine = float(np.linalg.norm(np.cross(stack, normal)) / np.linalg.norm(stack))
-    return float(np.degrees(np.arcsin(min(sine, 1.0)))) if sine > DIRECTION_TOLERANCE else 0.0
+    tilt = float(np.arctan2(np.linalg.norm(np.cross(stack, normal)), abs(stack @ normal)))
+    return float(np.degrees(tilt)) if tilt > DIRECTION_TOLERANCE else 0.0
 
 
 def _is_dicom(path: Path) -> bool:

@@ -1,0 +1,104 @@
+"""All that is wrong or odd with a dataset, in one list: the checks of the fingerprint, without stopping at any.
+
+A finding that `prevents use` is one that reading the dataset, or its fingerprint, would stop at. The others are the
+fingerprint's anomalies.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import Field
+
+from mvl_auto.dataset import Dataset, inspect_dataset
+from mvl_auto.errors import MvlError
+from mvl_auto.planners.examine import name_in
+from mvl_auto.planners.fingerprint import Survey, anomalies_between, problems_between, survey
+from mvl_auto.plans import Anomaly, Document, Frozen
+from mvl_auto.progress import Progress, silent
+
+
+class Finding(Frozen):
+    file: str = Field(description="relative to the dataset where it lies in it")
+    what: str
+    remedy: str
+    prevents_use: bool = Field(description="nothing can be done with this case, or dataset, until it is mended")
+
+
+class Diagnosis(Document):
+    """What mvl_doctor found."""
+
+    dataset: str = Field(description="Dataset004_Hippocampus")
+    folder: str = Field(description="absolute path of the raw dataset")
+    cases: int = Field(description="cases that were looked into")
+    usable_cases: int
+    findings: tuple[Finding, ...] = Field(description="what prevents use first, else in the order of the cases")
+
+    @property
+    def usable(self) -> bool:
+        return not self.preventing
+
+    @property
+    def preventing(self) -> tuple[Finding, ...]:
+        return tuple(finding for finding in self.findings if finding.prevents_use)
+
+    @property
+    def odd(self) -> tuple[Finding, ...]:
+        return tuple(finding for finding in self.findings if not finding.prevents_use)
+
+
+def examine_dataset(folder: Path, *, workers: int | None = None, progress: Progress = silent) -> Diagnosis:
+    """Look at a raw dataset and every case of it. workers: as in `fingerprint_dataset`.
+
+    Raises MvlError when dataset.json cannot be read: without it there is nothing to hold the files to.
+    """
+    dataset, unread = inspect_dataset(folder)
+    found = survey(dataset, workers=workers, progress=progress)
+    preventing = [*unread, *_problems(dataset, found, all_read=not unread)]
+    return Diagnosis(
+        dataset=dataset.id,
+        folder=str(dataset.folder),
+        cases=len(found.cases),
+        usable_cases=len(found.fingerprints),
+        findings=(
+            *(_of_problem(problem, dataset.folder) for problem in preventing),
+            *(_of_anomaly(anomaly) for anomaly in _anomalies(dataset, found)),
+        ),
+    )
+
+
+def _problems(dataset: Dataset, found: Survey, all_read: bool) -> Iterator[MvlError]:
+    """Case by case; of the cases together only where all of them could be looked into."""
+    for name in found.cases:
+        if failure := found.failures.get(name):
+            yield failure
+            yield from failure.others
+    if all_read and found.cases and not found.failures:
+        yield from problems_between(dataset, found.examined())
+
+
+def _anomalies(dataset: Dataset, found: Survey) -> Iterator[Anomaly]:
+    if dataset.unlisted:
+        what = f"does not list {dataset.unlisted} cases that are in imagesTr and labelsTr: they are not used"
+        yield Anomaly(file="dataset.json", what=what, remedy='Add them under "training" if they should be.')
+    for name in found.cases:
+        yield from found.anomalies.get(name, ())
+    if not found.fingerprints:
+        return
+    for anomaly in anomalies_between(dataset, found.cases, found.examined()):
+        if found.failures and anomaly.file == "dataset.json":
+            anomaly = anomaly.model_copy(update={"what": f"{anomaly.what} (of those that can be used)"})
+        yield anomaly
+
+
+def _of_problem(problem: MvlError, folder: Path) -> Finding:
+    """With files by their place in the dataset, in the text too."""
+    what, remedy = (" ".join(text.replace(f"{folder}{os.sep}", "").split()) for text in (problem.what, problem.remedy))
+    file = "" if problem.file is None else name_in(folder, Path(problem.file))
+    return Finding(file=file, what=what, remedy=remedy, prevents_use=True)
+
+
+def _of_anomaly(anomaly: Anomaly) -> Finding:
+    return Finding(**anomaly.model_dump(), prevents_use=False)
