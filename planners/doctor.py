@@ -19,9 +19,11 @@ from mvl_auto.planners.fingerprint import Survey, anomalies_between, problems_be
 from mvl_auto.plans import Anomaly, Document, Frozen
 from mvl_auto.progress import Progress, silent
 
+THE_WHOLE = "the dataset"  # in the place of a file
+
 
 class Finding(Frozen):
-    file: str = Field(description="relative to the dataset where it lies in it")
+    file: str = Field(description="relative to the dataset where it lies in it, or 'the dataset'")
     what: str
     remedy: str
     prevents_use: bool = Field(description="nothing can be done with this case, or dataset, until it is mended")
@@ -81,8 +83,10 @@ def _problems(dataset: Dataset, found: Survey, all_read: bool) -> Iterator[MvlEr
 
 def _anomalies(dataset: Dataset, found: Survey) -> Iterator[Anomaly]:
     if dataset.unlisted:
-        what = f"does not list {dataset.unlisted} cases that are in imagesTr and labelsTr: they are not used"
-        yield Anomaly(file="dataset.json", what=what, remedy='Add them under "training" if they should be.')
+        what = (
+            f'lists other cases under "training" than {dataset.unlisted} of imagesTr and labelsTr, which are not used'
+        )
+        yield Anomaly(file="dataset.json", what=what, remedy="List them too if they shall be used.")
     for name in found.cases:
         yield from found.anomalies.get(name, ())
     if not found.fingerprints:
@@ -96,7 +100,8 @@ def _anomalies(dataset: Dataset, found: Survey) -> Iterator[Anomaly]:
 def _of_problem(problem: MvlError, folder: Path) -> Finding:
     """With files by their place in the dataset, in the text too."""
     what, remedy = (" ".join(text.replace(f"{folder}{os.sep}", "").split()) for text in (problem.what, problem.remedy))
-    file = "" if problem.file is None else name_in(folder, Path(problem.file))
+    place = folder if problem.file is None else Path(problem.file)
+    file = THE_WHOLE if place == folder else name_in(folder, place)
     return Finding(file=file, what=what, remedy=remedy, prevents_use=True)
 
 

@@ -57,10 +57,9 @@ def on_grid(array_ijk: Array, old: FileGrid, new: FileGrid, fill: float, is_labe
         order=LABEL_ORDER if is_label else IMAGE_ORDER,
         mode="nearest",
     )
+    if not is_label:
+        moved = moved.clip(real.min(), real.max())
     moved[_outside(to_old, old.shape, new.shape)] = fill
-    if is_label:
-        return moved
-    moved = moved.clip(real.min(), real.max())
     return (np.rint(moved) if array_ijk.dtype.kind in "iu" else moved).astype(array_ijk.dtype.newbyteorder("="))
 
 
