@@ -162,7 +162,7 @@ def finite(piece: Piece, label: Piece | None) -> Piece:
             if count := int(which.sum()):
                 done.append(f"{count} {what} set to {value:g}")
                 channel[which] = value
-    inside = _inside(bad.any(axis=0), label, piece.grid)
+    inside = _inside(np.asarray(bad.any(axis=0)), label, piece.grid)
     return piece.repaired(found, ", ".join(done) + inside, array=array)
 
 
@@ -230,10 +230,10 @@ def _type_for(values: Array, labels: LabelScheme) -> np.dtype[np.generic]:
 
 def _is_on_grid(piece: Piece, image: Piece) -> bool:
     """Whether reading finds nothing wrong with the two."""
-    geometries = [canonical_geometry(each.grid, each.name) for each in (image, piece)]
+    mine, its = (canonical_geometry(each.grid, each.name) for each in (image, piece))
     problems: list[MvlError] = []
     with noting(problems):
-        check_same_geometry(*geometries, image.name, piece.name)
+        check_same_geometry(mine, its, image.name, piece.name)
     return not problems
 
 

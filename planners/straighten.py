@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -92,11 +93,11 @@ def _outside(to_old: Array, old_shape: tuple[int, ...], new_shape: tuple[int, ..
     return outside
 
 
-def _header_in_place(header: object, affine: Array) -> object:
+def _header_in_place(header: Any, affine: Array) -> Any:
     """A NIfTI header with another affine, in mm, under the code that it has; None for None."""
     if header is None:
         return None
-    moved = header.copy()  # type: ignore[attr-defined]
+    moved = header.copy()
     code = int(moved["sform_code"]) or int(moved["qform_code"])
     moved.set_xyzt_units("mm", moved.get_xyzt_units()[1])
     moved.set_sform(affine, code=code)

@@ -181,6 +181,19 @@ def test_a_further_channel_takes_the_first_ones_place(tmp_path):
     usable(copy)
 
 
+def test_a_label_takes_the_place_of_an_image_of_several_channels_in_one_file(tmp_path):
+    folder = make_dataset(tmp_path, "msd", cases=4, channels=3)
+    image, label = (f"{part}/tiny_001.nii.gz" for part in ("imagesTr", "labelsTr"))
+    assert voxels(folder / image).ndim == 4
+    moved = np.eye(4)
+    moved[:3, 3] = 0.3
+    save(folder / label, voxels(folder / label), moved)
+    copy, _ = repair(folder)
+    np.testing.assert_array_equal(affine(copy / label), affine(folder / image))
+    np.testing.assert_array_equal(voxels(copy / label), voxels(folder / label))
+    usable(copy)
+
+
 @pytest.mark.parametrize("ending", [".nrrd", ".mha", ".mhd"])
 def test_other_formats_keep_theirs(tmp_path, ending):
     folder = make_dataset(tmp_path, "msd", cases=4, label_values=(0, 1), file_ending=ending)
@@ -540,6 +553,28 @@ def test_the_soft_labels_of_the_cord(real_data, tmp_path, which):
     assert f"{soft.max():.4g}" in report.repairs[0].found
     np.testing.assert_array_equal(voxels(copy / "labelsTr/a.nii.gz"), soft >= 0.5)
     assert fingerprint_dataset(read_dataset(copy)).anomalies == ()
+
+
+def test_a_label_takes_the_place_of_dicom_slices(real_data, tmp_path):
+    folder = tmp_path / "Dataset011_Dicom"
+    shutil.copytree(real_data / "samples/ct/dicom", folder / "imagesTr/a_0000")
+    label = folder / "labelsTr/a.nii.gz"
+    label.parent.mkdir()
+    original = nibabel.load(real_data / "samples/ct/example_seg_dicom.nii.gz")
+    shifted = original.affine.copy()
+    shifted[:3, 3] += (0.4, 0.4, 1.0)
+    save(label, np.asanyarray(original.dataobj), shifted)
+    values = np.unique(original.dataobj).tolist()
+    write_description(folder, "nnunet", ["a"], labels={f"label {value}": value for value in values})
+    copy, report = repair(folder)
+    assert report.repairs[0].file == "labelsTr/a.nii.gz"
+    series = sitk.ImageSeriesReader()
+    series.SetFileNames(series.GetGDCMSeriesFileNames(str(folder / "imagesTr/a_0000")))
+    image, repaired = series.Execute(), sitk.ReadImage(str(copy / "labelsTr/a.nii.gz"))
+    oriented = [sitk.DICOMOrient(volume, "RAS") for volume in (image, repaired)]
+    np.testing.assert_allclose(oriented[1].GetOrigin(), oriented[0].GetOrigin(), atol=1e-3)
+    unmoved = sitk.DICOMOrient(sitk.ReadImage(str(real_data / "samples/ct/example_seg_dicom.nii.gz")), "RAS")
+    np.testing.assert_array_equal(*(sitk.GetArrayFromImage(volume) for volume in (oriented[1], unmoved)))
 
 
 def test_a_real_label_with_other_codes_takes_those_of_its_image(real_data, tmp_path):
