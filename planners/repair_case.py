@@ -1,4 +1,4 @@
-"""One case of a dataset, repaired: what can be mended without guessing is, in this order; all else stays as it is.
+"""One case of a dataset, repaired where that needs no guessing; all else stays as it is.
 
 - A label, or a further channel, whose header puts it slightly elsewhere than the image takes the image's header.
 - Label values: whole numbers stored as floating point become integers; where dataset.json names a single label, the
