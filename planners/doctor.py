@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from pydantic import Field
 
+from mvl_auto.cases import files_of
 from mvl_auto.dataset import Dataset, inspect_dataset
 from mvl_auto.errors import MvlError
 from mvl_auto.planners.examine import name_in
 from mvl_auto.planners.fingerprint import Survey, anomalies_between, problems_between, survey
+from mvl_auto.planners.repair_case import Repair, propose_repairs
 from mvl_auto.plans import Anomaly, Document, Frozen
 from mvl_auto.progress import Progress, silent
+from mvl_auto.workers import JobFailed, run_jobs, worthwhile_workers
 
 THE_WHOLE = "the dataset"  # in the place of a file
 
@@ -37,10 +41,15 @@ class Diagnosis(Document):
     cases: int = Field(description="cases that were looked into")
     usable_cases: int
     findings: tuple[Finding, ...] = Field(description="what prevents use first, else in the order of the cases")
+    repairs: tuple[Repair, ...] = Field(description="what repair_dataset would do for the cases that cannot be used")
 
     @property
     def usable(self) -> bool:
         return not self.preventing
+
+    @property
+    def repairable_files(self) -> frozenset[str]:
+        return frozenset(repair.file for repair in self.repairs if repair.outcome == "repaired")
 
     @property
     def preventing(self) -> tuple[Finding, ...]:
@@ -68,6 +77,7 @@ def examine_dataset(folder: Path, *, workers: int | None = None, progress: Progr
             *(_of_problem(problem, dataset.folder) for problem in preventing),
             *(_of_anomaly(anomaly) for anomaly in _anomalies(dataset, found)),
         ),
+        repairs=_proposed_repairs(dataset, found, workers),
     )
 
 
@@ -79,6 +89,18 @@ def _problems(dataset: Dataset, found: Survey, all_read: bool) -> Iterator[MvlEr
             yield from failure.others
     if all_read and found.cases and not found.failures:
         yield from problems_between(dataset, found.examined())
+
+
+def _proposed_repairs(dataset: Dataset, found: Survey, workers: int | None) -> tuple[Repair, ...]:
+    failed = [found.cases[name] for name in found.cases if name in found.failures]
+    if workers is None:
+        workers = worthwhile_workers((file for case in failed for file in files_of(case)), len(failed))
+    propose = partial(propose_repairs, labels=dataset.labels, folder=dataset.folder)
+    proposals: dict[str, tuple[Repair, ...]] = {}
+    for case, outcome in run_jobs(propose, failed, min(workers, len(failed))):
+        if not isinstance(outcome, MvlError | JobFailed):  # else there is none, and the finding says why
+            proposals[case.name] = outcome
+    return tuple(repair for case in failed for repair in proposals.get(case.name, ()))
 
 
 def _anomalies(dataset: Dataset, found: Survey) -> Iterator[Anomaly]:

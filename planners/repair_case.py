@@ -88,6 +88,19 @@ def repair_case(case: Case, labels: LabelScheme, targets: Mapping[Path, Path], f
     dataset's, for messages.
     Raises MvlError when a target cannot be written.
     """
+    pieces = _treated(case, labels, folder)
+    for path, piece in pieces.items():
+        _write(path, piece, targets[path])
+    return _told(pieces)
+
+
+def propose_repairs(case: Case, labels: LabelScheme, folder: Path) -> tuple[Repair, ...]:
+    """What `repair_case` would do, without writing anything."""
+    return _told(_treated(case, labels, folder))
+
+
+def _treated(case: Case, labels: LabelScheme, folder: Path) -> dict[Path, Piece | None]:
+    """Every file of a case after all that can be done to it; None for one that cannot be read."""
     images = [_read(path, folder) for path in case.images]
     label = None if case.label is None else _read(case.label, folder, as_label=True)
     if label is not None:
@@ -97,11 +110,13 @@ def repair_case(case: Case, labels: LabelScheme, targets: Mapping[Path, Path], f
         label = label and in_place_of(label, first)
         images = [piece and finite(piece, label) for piece in images]
         images, label = _straightened(images, label)
-    pieces = dict(zip(case.images, images, strict=True))
+    pieces: dict[Path, Piece | None] = dict(zip(case.images, images, strict=True))
     if case.label is not None:
         pieces[case.label] = label
-    for path, piece in pieces.items():
-        _write(path, piece, targets[path])
+    return pieces
+
+
+def _told(pieces: Mapping[Path, Piece | None]) -> tuple[Repair, ...]:
     return tuple(repair for piece in pieces.values() if piece is not None for repair in piece.repairs)
 
 

@@ -45,8 +45,9 @@ def run(args: argparse.Namespace) -> int:
     if args.json is not None:
         print(f"\nwrote {args.json}")
     if repairs is None:
-        if diagnosis.findings:
-            print(f"\nto repair what can be repaired, in a copy: mvl_doctor -d {args.dataset} --fix FOLDER")
+        if count := len(diagnosis.repairable_files):
+            files = "file" if count == 1 else "files"
+            print(f"\n{count} {files} can be repaired, in a copy: mvl_doctor -d {args.dataset} --fix FOLDER")
         return DONE if diagnosis.usable else PARTLY_FAILED
     report = args.fix / "repairs.json"
     print(treatment(repairs.repairs, report), end="")

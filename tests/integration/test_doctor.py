@@ -51,7 +51,7 @@ def test_what_is_wrong_is_a_table_and_what_is_odd_another(root, dataset):
     assert max(map(len, done.stdout.splitlines())) <= 120
     found = json.loads((root / "found.json").read_text())
     assert [finding["file"] for finding in found["findings"]] == [LABEL, "imagesTr/tiny_001_0000.nii.gz"]
-    assert "--fix" in done.stdout
+    assert "1 file can be repaired, in a copy: mvl_doctor -d 7 --fix FOLDER" in done.stdout
     assert hashes(dataset) == before
 
 

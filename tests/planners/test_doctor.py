@@ -14,7 +14,7 @@ from walking import hashes
 
 from mvl_auto.dataset import read_dataset
 from mvl_auto.errors import MvlError
-from mvl_auto.planners import Diagnosis, examine_dataset, fingerprint_dataset
+from mvl_auto.planners import Diagnosis, examine_dataset, fingerprint_dataset, repair_dataset
 from mvl_auto.plans import read_document, write_document
 
 IMAGE, LABEL = "imagesTr/tiny_001_0000.nii.gz", "labelsTr/tiny_001.nii.gz"
@@ -136,6 +136,22 @@ def test_everything_at_once(folder):
     assert copy.what == "is the same image as imagesTr/tiny_003_0000.nii.gz, with the same label"
     assert (diagnosis.cases, diagnosis.usable_cases) == (4, 2)
     assert examine_dataset(folder, workers=2) == diagnosis
+
+
+def test_what_could_be_repaired_is_told_before_it_is(tmp_path):
+    folder = make_dataset(tmp_path, "nnunet", cases=5, label_values=(0, 1))
+    edit(folder / IMAGE, with_value(np.nan))
+    edit(folder / LABEL, lambda voxels: voxels * 255, affine=np.diag([1.005, 1, 1, 1]))
+    edit(folder / LABEL.replace("001", "002"), affine=np.diag([2.0, 1, 1, 1]))
+    edit(folder / LABEL.replace("001", "003"), lambda voxels: voxels * np.float32(30.5))
+    truncate(folder / IMAGE.replace("001", "004"))
+    before = hashes(folder)
+    diagnosis = examine_dataset(folder)
+    assert diagnosis.repairable_files == {IMAGE, LABEL}
+    assert hashes(folder) == before
+    done = repair_dataset(folder, tmp_path / "copy")
+    assert done.repairs == diagnosis.repairs
+    assert examine_dataset(tmp_path / "copy").repairable_files == set()
 
 
 def test_missing_and_superfluous_channels_are_told_case_by_case(tmp_path):
