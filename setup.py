@@ -14,7 +14,7 @@ VERSION = next(
 )
 STAGES = ["planners", "preprocessing", "inference", "evaluation"]
 PARTS = ["cli", "demo", "llm", "network", "training"]
-COMMANDS = ["plan_and_preprocess", "train", "predict", "evaluate", "demo", "block", "explain"]
+COMMANDS = ["plan_and_preprocess", "train", "predict", "evaluate", "demo", "block", "explain", "doctor"]
 LORA = ["peft>=0.15"]
 
 setup(

@@ -1,6 +1,6 @@
 """The functions that the commands call, and anyone's own Python:
 
-    plan_and_preprocess -> train -> predict -> evaluate, and explain beside them
+    plan_and_preprocess -> train -> predict -> evaluate, and beside them doctor before, explain after
 
 Each finds its folders under one root, calls one stage, and leaves the result on disk for the next.
 What is in the stages is not repeated here, and nothing is decided here but which files belong together.
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from mvl_auto.dataset import Dataset
     from mvl_auto.evaluation import Summary
     from mvl_auto.inference import Report as PredictionReport
-    from mvl_auto.planners import Budget
+    from mvl_auto.planners import Budget, Diagnosis, Repairs
     from mvl_auto.training import TrainingResult
 
 log = logging.getLogger(__name__)
@@ -246,6 +246,34 @@ def evaluate(
     about = {"references": str(Path(references).absolute()), "predictions": str(Path(predictions).absolute())}
     write_scores(summary, target, about)
     return summary
+
+
+def doctor(
+    dataset: str | int | Path,
+    *,
+    root: Path | str | None = None,
+    fix: Path | str | None = None,
+    output: Path | str | None = None,
+    workers: int | None = None,
+    progress: Progress = silent,
+) -> tuple[Diagnosis, Repairs | None]:
+    """All that is wrong or odd with a raw dataset, which is only read; and a copy of it that is repaired.
+
+    dataset: number, name or path. fix: a new folder for the copy (default: none is made). output: a JSON file for the
+    diagnosis. Raises MvlError when dataset.json cannot be read, or something cannot be written.
+    """
+    from mvl_auto import planners
+    from mvl_auto.planners.repair import check_place
+
+    folder = find_raw_dataset(dataset, find_root(root))
+    if fix is not None:
+        check_place(folder, Path(fix))  # before every file is read
+    diagnosis = planners.examine_dataset(folder, workers=workers, progress=progress)
+    if output is not None:
+        write_document(Path(output), diagnosis)
+    if fix is None:
+        return diagnosis, None
+    return diagnosis, planners.repair_dataset(folder, Path(fix), workers=workers, progress=progress)
 
 
 # ------------------------------------------------------------------------- the parts of planning

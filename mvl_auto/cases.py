@@ -10,10 +10,11 @@ import glob
 import os
 import re
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from mvl_auto.errors import MvlError
+from mvl_auto.errors import MvlError, noting
 from mvl_auto.images import file_ending, known_formats, stem
 
 CHANNEL_NAME = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
@@ -28,11 +29,14 @@ class Case:
     label: Path | None = None
 
 
-def find_cases(folder: Path, num_channels: int, what: str = "images") -> tuple[Case, ...]:
+def find_cases(
+    folder: Path, num_channels: int, what: str = "images", problems: list[MvlError] | None = None
+) -> tuple[Case, ...]:
     """The cases of a folder, by name; also of one image file or one folder of DICOM slices.
 
     With several channels, `case_0000`, `case_0001`, ... are one case; with one channel, `_0000` is
-    taken off where every name has it. what: the word for messages.
+    taken off where every name has it. what: the word for messages. problems: takes up what is wrong with single
+    cases, which are then left out; without it the first of them is raised.
     Raises MvlError when there is nothing to read, a channel is missing, or two files claim one name.
     """
     folder = Path(folder)
@@ -48,12 +52,12 @@ def find_cases(folder: Path, num_channels: int, what: str = "images") -> tuple[C
     if not images:
         found = f"only {_some(entries)}" if entries else "nothing"
         raise MvlError(f"holds no {what}, {found}", file=folder, remedy=f"Put {what} there: {known_formats()}.")
-    return _grouped(images, num_channels, folder)
+    return _grouped(images, num_channels, folder, problems)
 
 
 def files_of(case: Case) -> list[Path]:
     """Every file of a case: slices of DICOM folders, the data beside a `.mhd`, the spacing beside a TIFF, the label."""
-    return [file for path in (*case.images, case.label) if path is not None for file in _files_behind(path)]
+    return [file for path in (*case.images, case.label) if path is not None for file in files_behind(path)]
 
 
 def channel_files(folder: Path, name: str, ending: str) -> tuple[Path, ...]:
@@ -75,7 +79,9 @@ def _case_of_file(path: Path, num_channels: int) -> tuple[Case, ...]:
     return _grouped(list(siblings), num_channels, path.parent)
 
 
-def _grouped(images: list[Path], num_channels: int, folder: Path) -> tuple[Case, ...]:
+def _grouped(
+    images: list[Path], num_channels: int, folder: Path, problems: list[MvlError] | None = None
+) -> tuple[Case, ...]:
     stems = {stem(path) for path in images}
     all_numbered = all(name.endswith("_0000") for name in stems)
     groups: dict[str, list[Path]] = {}
@@ -83,9 +89,12 @@ def _grouped(images: list[Path], num_channels: int, folder: Path) -> tuple[Case,
         name = join_channels(path)
         is_channel = f"{name}_0000" in stems and (num_channels > 1 or all_numbered)
         groups.setdefault(name if is_channel else stem(path), []).append(path)
-    for name, files in groups.items():
-        _check_group(name, files, num_channels, folder)
-    return tuple(Case(name, tuple(groups[name])) for name in sorted(groups))
+    cases = []
+    for name, files in sorted(groups.items()):
+        with nullcontext() if problems is None else noting(problems):
+            _check_group(name, files, num_channels, folder)
+            cases.append(Case(name, tuple(files)))
+    return tuple(cases)
 
 
 def _check_group(name: str, files: list[Path], num_channels: int, folder: Path) -> None:
@@ -112,7 +121,7 @@ def _is_dicom_folder(entry: Path) -> bool:
     return is_dicom_folder(entry)
 
 
-def _files_behind(path: Path) -> list[Path]:
+def files_behind(path: Path) -> list[Path]:
     if path.is_dir():
         return sorted(entry for entry in path.iterdir() if entry.is_file())
     if path.suffix.lower() == ".mhd":

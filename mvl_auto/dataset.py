@@ -24,14 +24,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mvl_auto.cases import Case, channel_files, files_of, find_cases, join_channels
-from mvl_auto.errors import MvlError
+from mvl_auto.errors import MvlError, all_noted, noting
 from mvl_auto.files import read_json, sha256_of_file
 from mvl_auto.images import Volume, check_finite, check_same_geometry, file_ending, read_image, read_label, stem
 from mvl_auto.labels import read_scheme, to_classes, to_values
 from mvl_auto.paths import dataset_id
 from mvl_auto.plans import Channel, LabelScheme
 
-__all__ = ["Case", "Dataset", "find_cases", "hash_files", "load_case", "read_dataset", "to_classes", "to_values"]
+__all__ = [
+    "Case",
+    "Dataset",
+    "find_cases",
+    "hash_files",
+    "inspect_dataset",
+    "load_case",
+    "read_dataset",
+    "to_classes",
+    "to_values",
+]
 
 DICOM_PREDICTION_ENDING = ".nii.gz"  # DICOM images have no ending; their segmentations are written as this
 GROUPS_FILE = "groups.csv"
@@ -52,6 +62,7 @@ class Dataset:
     file_ending: str  # of the images, with the dot
     cases: tuple[Case, ...]  # by name
     groups: dict[str, str]  # case -> patient, for the cases that groups.csv lists
+    unlisted: int = 0  # whole cases in the folders that dataset.json, listing others, leaves out
 
 
 def read_dataset(folder: Path) -> Dataset:
@@ -61,6 +72,20 @@ def read_dataset(folder: Path) -> Dataset:
     missing; when an image has no label or a label no image; when cases differ in the number of
     channel files; when groups.csv names unknown cases.
     """
+    dataset, problems = inspect_dataset(folder)
+    if problems:
+        raise all_noted(list(problems))
+    if dataset.unlisted:
+        description = dataset.folder / "dataset.json"
+        log.warning("%s: %d cases are not listed under training and not used", description, dataset.unlisted)
+    return dataset
+
+
+def inspect_dataset(folder: Path) -> tuple[Dataset, tuple[MvlError, ...]]:
+    """As `read_dataset`, but with the cases that are whole and all that is wrong with the others; cases may be none.
+
+    Raises MvlError when dataset.json is missing, is no JSON or lacks something.
+    """
     folder = Path(folder).absolute()
     description = folder / "dataset.json"
     content = read_json(description, remedy=DESCRIBE)
@@ -68,17 +93,24 @@ def read_dataset(folder: Path) -> Dataset:
         raise MvlError("is a list, not an object with channels and labels", file=description, remedy=DESCRIBE)
     channels = _channels(content, description)
     labels = read_scheme(content, description)
-    cases = tuple(sorted(_find_training_cases(folder, content, len(channels)), key=lambda case: case.name))
-    _check_cases(cases, len(channels), folder)
-    return Dataset(
+    problems: list[MvlError] = []
+    found = sorted(_find_training_cases(folder, content, len(channels), problems), key=lambda case: case.name)
+    unlisted = _left_over(folder, found, problems) if _lists_cases(content) else 0
+    cases = _whole_cases(found, len(channels), folder, problems)
+    groups: dict[str, str] = {}
+    with noting(problems):
+        groups = _read_groups(folder / GROUPS_FILE, {case.name for case in found})
+    dataset = Dataset(
         id=dataset_id(folder),
         folder=folder,
         channels=channels,
         labels=labels,
-        file_ending=file_ending(cases[0].images[0]) or DICOM_PREDICTION_ENDING,
+        file_ending=(file_ending(cases[0].images[0]) if cases else "") or DICOM_PREDICTION_ENDING,
         cases=cases,
-        groups=_read_groups(folder / GROUPS_FILE, {case.name for case in cases}),
+        groups=groups,
+        unlisted=unlisted,
     )
+    return dataset, tuple(problems)
 
 
 def load_case(
@@ -88,21 +120,26 @@ def load_case(
 
     Returns the image and its classes (Z, Y, X), or None for a case without a label.
     Raises MvlError when a file cannot be read, the image holds NaN or infinity, has another number of
-    channels than `num_channels`, or the label's size, place or values do not fit.
+    channels than `num_channels`, or the label's size, place or values do not fit; its `others` are what else is wrong.
     """
-    volume = read_image(case.images)
-    if num_channels is not None and volume.num_channels != num_channels:
-        raise MvlError(
-            f"has {volume.num_channels} channel{'s' * (volume.num_channels != 1)}, expected {num_channels}",
-            file=case.images[0],
-            remedy="Give every case the channels that dataset.json names.",
-        )
-    check_finite(volume, case.images)
-    if case.label is None:
-        return volume, None
-    values, geometry = read_label(case.label)
-    check_same_geometry(volume.geometry, geometry, case.images[0], case.label)
-    return volume, to_classes(values, labels, case.label)
+    volume = label = classes = None
+    problems: list[MvlError] = []
+    with noting(problems):
+        volume = read_image(case.images)
+        with noting(problems):
+            _check_channels(volume, num_channels, case.images[0])
+        check_finite(volume, case.images)
+    if case.label is not None:
+        with noting(problems):
+            label, geometry = read_label(case.label)
+            if volume is not None:
+                with noting(problems):
+                    check_same_geometry(volume.geometry, geometry, case.images[0], case.label)
+            classes = to_classes(label, labels, case.label)
+    if problems:
+        raise all_noted(problems)
+    assert volume is not None
+    return volume, classes
 
 
 def hash_files(case: Case) -> str:
@@ -111,6 +148,15 @@ def hash_files(case: Case) -> str:
     for path in files_of(case):
         digest.update(bytes.fromhex(sha256_of_file(path)))
     return digest.hexdigest()
+
+
+def _check_channels(volume: Volume, expected: int | None, file: Path) -> None:
+    if expected is not None and volume.num_channels != expected:
+        raise MvlError(
+            f"has {volume.num_channels} channel{'s' * (volume.num_channels != 1)}, expected {expected}",
+            file=file,
+            remedy="Give every case the channels that dataset.json names.",
+        )
 
 
 # ------------------------------------------------------------------------------- dataset.json
@@ -128,34 +174,45 @@ def _channels(content: dict[str, Any], description: Path) -> tuple[Channel, ...]
     return tuple(Channel(name=str(names[str(n)])) for n in range(len(names)))
 
 
-def _find_training_cases(folder: Path, content: dict[str, Any], num_channels: int) -> list[Case]:
+def _find_training_cases(
+    folder: Path, content: dict[str, Any], num_channels: int, problems: list[MvlError]
+) -> list[Case]:
+    """Cases whose files may still be missing; what is wrong with others goes to `problems`."""
     if isinstance(content.get("dataset"), dict):
-        return _explicit_cases(folder, content["dataset"])
-    if isinstance(content.get("training"), list) and "file_ending" not in content:
-        return _listed_cases(folder, content["training"])
-    return _cases_in_folders(folder, num_channels)
+        return _explicit_cases(folder, content["dataset"], problems)
+    if _lists_cases(content):
+        return _listed_cases(folder, content["training"], problems)
+    return _cases_in_folders(folder, num_channels, problems)
 
 
-def _explicit_cases(folder: Path, entries: dict[str, Any]) -> list[Case]:
+def _lists_cases(content: dict[str, Any]) -> bool:
+    """Whether the cases are those of MSD's and nnU-Net v1's "training"."""
+    explicit = isinstance(content.get("dataset"), dict)
+    return isinstance(content.get("training"), list) and "file_ending" not in content and not explicit
+
+
+def _explicit_cases(folder: Path, entries: dict[str, Any], problems: list[MvlError]) -> list[Case]:
     """nnU-Net v2's "dataset": {"case": {"images": [paths], "label": path}}."""
     cases = []
     for name, entry in entries.items():
         if not isinstance(entry, dict) or not isinstance(entry.get("images"), list) or not entry.get("label"):
-            raise MvlError(f"the case '{name}' has no images or no label", file=folder / "dataset.json")
+            problems.append(MvlError(f"the case '{name}' has no images or no label", file=folder / "dataset.json"))
+            continue
         cases.append(Case(name, tuple(folder / path for path in entry["images"]), folder / entry["label"]))
     return cases
 
 
-def _listed_cases(folder: Path, entries: list[Any]) -> list[Case]:
+def _listed_cases(folder: Path, entries: list[Any], problems: list[MvlError]) -> list[Case]:
     """MSD's and nnU-Net v1's "training": [{"image": path, "label": path}]."""
     cases = []
     for entry in entries:
         if not isinstance(entry, dict) or not isinstance(entry.get("image"), str) or not entry.get("label"):
-            raise MvlError(f"has a training entry without image or label: {entry}", file=folder / "dataset.json")
+            what = f"has a training entry without image or label: {entry}"
+            problems.append(MvlError(what, file=folder / "dataset.json"))
+            continue
         image, label = folder / entry["image"], folder / str(entry["label"])
         name = stem(label) if join_channels(image) == stem(label) else stem(image)
         cases.append(Case(name, _listed_images(image), label))
-    _check_nothing_left_over(folder, cases)
     return cases
 
 
@@ -166,8 +223,8 @@ def _listed_images(image: Path) -> tuple[Path, ...]:
     return channel_files(image.parent, stem(image), file_ending(image)) or (image,)
 
 
-def _check_nothing_left_over(folder: Path, cases: list[Case]) -> None:
-    """What lies in imagesTr and labelsTr unlisted: half a case is an error, a whole one a warning."""
+def _left_over(folder: Path, cases: list[Case], problems: list[MvlError]) -> int:
+    """What lies in imagesTr and labelsTr unlisted: half a case is a problem; whole ones are counted."""
     listed = {path.absolute() for case in cases for path in (*case.images, case.label) if path is not None}
     named = {stem(path) for path in _image_files(folder / "labelsTr")}
     images, labels = (
@@ -178,56 +235,68 @@ def _check_nothing_left_over(folder: Path, cases: list[Case]) -> None:
         }
         for part in ("imagesTr", "labelsTr")
     )
-    for name in sorted(images.keys() - labels.keys()):
-        raise MvlError("is an image without its label", file=images[name], remedy="Add its label or remove it.")
-    for name in sorted(labels.keys() - images.keys()):
-        raise MvlError("is a label without its image", file=labels[name], remedy="Add its image or remove it.")
-    if images:
-        log.warning("%s: %d cases are not listed under training and not used", folder / "dataset.json", len(images))
+    problems += [_no_label(images[name]) for name in sorted(images.keys() - labels.keys())]
+    problems += [_no_image(labels[name]) for name in sorted(labels.keys() - images.keys())]
+    return len(images.keys() & labels.keys())
 
 
-def _cases_in_folders(folder: Path, num_channels: int) -> list[Case]:
+def _no_label(image: Path, where: str = "") -> MvlError:
+    return MvlError(f"is an image without its label{where}", file=image, remedy="Add its label or remove it.")
+
+
+def _no_image(label: Path) -> MvlError:
+    return MvlError("is a label without its image", file=label, remedy="Add its image or remove it.")
+
+
+def _cases_in_folders(folder: Path, num_channels: int, problems: list[MvlError]) -> list[Case]:
     """nnU-Net v2: what lies in imagesTr and labelsTr."""
-    images = {case.name: case for case in find_cases(folder / "imagesTr", num_channels)}
+    images: dict[str, Case] = {}
+    with noting(problems):
+        images = {case.name: case for case in find_cases(folder / "imagesTr", num_channels, problems=problems)}
+    incomplete = {stem(problem.file) for problem in problems if problem.file is not None}
     labels = {stem(path): path for path in _image_files(folder / "labelsTr")}
     for name in sorted(images.keys() - labels.keys()):
         file = images[name].images[0]
         if join_channels(file) in labels:
-            raise MvlError(
-                f"is one channel more than the {num_channels} of dataset.json", file=file, remedy="Remove it."
-            )
-        raise MvlError(
-            f"is an image without its label ({folder.name}/labelsTr has no '{name}')",
-            file=file,
-            remedy="Add its label or remove it.",
-        )
-    for name in sorted(labels.keys() - images.keys()):
-        raise MvlError("is a label without its image", file=labels[name], remedy="Add its image or remove it.")
-    return [Case(name, images[name].images, labels[name]) for name in images]
+            what = f"is one channel more than the {num_channels} of dataset.json"
+            problems.append(MvlError(what, file=file, remedy="Remove it."))
+        else:
+            problems.append(_no_label(file, where=f" (labelsTr has no '{name}')"))
+    for name in sorted(labels.keys() - images.keys() - incomplete):
+        problems.append(_no_image(labels[name]))
+    return [Case(name, images[name].images, labels[name]) for name in images if name in labels]
 
 
-def _check_cases(cases: tuple[Case, ...], num_channels: int, folder: Path) -> None:
+def _whole_cases(cases: list[Case], num_channels: int, folder: Path, problems: list[MvlError]) -> tuple[Case, ...]:
+    """Those of the cases, by name, that have a name of their own and all their files."""
     description = folder / "dataset.json"
-    if not cases:
-        raise MvlError("has no training case", file=description, remedy=DESCRIBE)
-    names = [case.name for case in cases]
-    for name, following in itertools.pairwise(names):
-        if name == following:
-            raise MvlError(f"has two cases called '{name}'", file=description, remedy="Rename or remove one.")
-    for case in cases:
-        for path in (*case.images, case.label):
-            if path is not None and not path.exists():
-                raise MvlError(
-                    f"is missing; it belongs to the training case '{case.name}'",
-                    file=path,
-                    remedy=f"Add it, or take the case out of {description}.",
-                )
-        if len(case.images) not in (1, num_channels):
+    if not cases and not problems:
+        problems.append(MvlError("has no training case", file=description, remedy=DESCRIBE))
+    whole = []
+    for name, namesakes in itertools.groupby(cases, key=lambda case: case.name):
+        case, *others = namesakes
+        with noting(problems):
+            if others:
+                raise MvlError(f"has two cases called '{name}'", file=description, remedy="Rename or remove one.")
+            _check_files(case, num_channels, description)
+            whole.append(case)
+    return tuple(whole)
+
+
+def _check_files(case: Case, num_channels: int, description: Path) -> None:
+    for path in (*case.images, case.label):
+        if path is not None and not path.exists():
             raise MvlError(
-                f"has {len(case.images)} channel files, dataset.json names {num_channels} channels",
-                file=case.images[0],
-                remedy="Add or remove channel files.",
+                f"is missing; it belongs to the training case '{case.name}'",
+                file=path,
+                remedy=f"Add it, or take the case out of {description}.",
             )
+    if len(case.images) not in (1, num_channels):
+        raise MvlError(
+            f"has {len(case.images)} channel files, dataset.json names {num_channels} channels",
+            file=case.images[0],
+            remedy="Add or remove channel files.",
+        )
 
 
 def _image_files(folder: Path) -> Iterable[Path]:

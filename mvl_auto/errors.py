@@ -8,6 +8,8 @@ Anything else that reaches the surface is a bug of ours and keeps its traceback.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from os import PathLike
 
 
@@ -15,13 +17,14 @@ class MvlError(Exception):
     """A problem with the user's input, told in one line.
 
     file: what the message is about, named first. what: what was found, and what was expected.
-    remedy: what to do about it, an imperative sentence.
+    remedy: what to do about it, an imperative sentence. others: what else is wrong with the same thing (`all_noted`).
     """
 
     def __init__(self, what: str, *, file: str | PathLike[str] | None = None, remedy: str = "") -> None:
         self.file = file
         self.what = what
         self.remedy = remedy
+        self.others: tuple[MvlError, ...] = ()
         line = what if file is None else f"{file}: {what}"
         line = line.rstrip(".") + "."
         super().__init__(" ".join(f"{line} {remedy}".split()))
@@ -29,3 +32,19 @@ class MvlError(Exception):
 
 class PartlyFailed(MvlError):
     """Some cases failed and the others are done: the same command again does what is missing (exit code 1)."""
+
+
+@contextmanager
+def noting(problems: list[MvlError]) -> Iterator[None]:
+    """Add the MvlError that the block raises to `problems` and go on: for checks that do not need each other."""
+    try:
+        yield
+    except MvlError as error:
+        problems.append(error)
+
+
+def all_noted(problems: list[MvlError]) -> MvlError:
+    """The first of at least one problem, to be raised; the rest are its `others`."""
+    first, *others = problems
+    first.others = tuple(others)
+    return first

@@ -15,6 +15,7 @@ from typing import Any
 from mvl_auto.errors import MvlError
 
 HASH_CHUNK = 1 << 20  # bytes read at a time
+LOCK = ".lock"
 
 
 @contextmanager
@@ -38,6 +39,46 @@ def writing(path: Path) -> Iterator[Path]:
         raise cannot_write(path, error) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def writing_folder(folder: Path, doing: str) -> Iterator[Path]:
+    """Yield an empty folder beside `folder` to fill; rename it to `folder` when the block ends well.
+
+    What a killed process left of it is removed by the next. doing: as in `locked`, which keeps a second process out.
+    Raises MvlError when `folder` exists and is not empty, or cannot be written; nothing is left behind.
+    """
+    folder = Path(folder).absolute()
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise MvlError("is there already", file=folder, remedy="Give a folder that does not exist yet, or is empty.")
+    beside = folder.with_name(f".{folder.name}.unfinished")
+    with locked(beside, doing):
+        try:
+            for leftover in beside.iterdir():
+                if leftover.is_dir():
+                    shutil.rmtree(leftover)
+                elif leftover.name != LOCK:
+                    leftover.unlink()
+            yield beside
+            (beside / LOCK).unlink()
+            if folder.exists():
+                folder.rmdir()
+            os.replace(beside, folder)
+        except OSError as error:
+            raise cannot_write(folder, error) from error
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy the bytes of a file, nothing else. Raises MvlError when either cannot be read or written."""
+    try:
+        with open(source, "rb"):  # so that the blame lies where it belongs
+            pass
+    except OSError as error:
+        raise MvlError(f"cannot be read ({error.strerror or error})", file=source) from error
+    with writing(target) as beside:
+        shutil.copyfile(source, beside)
 
 
 def clear_unfinished(folder: Path) -> None:
@@ -111,7 +152,7 @@ def locked(folder: Path, doing: str) -> Iterator[None]:
     """
     import filelock
 
-    lock = filelock.FileLock(folder / ".lock")
+    lock = filelock.FileLock(folder / LOCK)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)

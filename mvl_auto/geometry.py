@@ -40,6 +40,7 @@ class FileGrid:
     nifti_header: Any = None  # nibabel's header, for a NIfTI file
     itk_frame: tuple[tuple[float, ...], ...] | None = None  # SimpleITK's spacing, origin, direction, to the last bit
     has_frame: bool = True  # False for PNG and its like, which do not say where in the patient they are
+    tilt_degrees: float = 0.0  # of a DICOM series with a tilted gantry, which ITK reads as if it stood upright
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +71,17 @@ class Geometry:
 def column_lengths(affine: Array) -> Array:
     """Voxel size in mm along the axes of an affine, also where it is sheared. Returns (3,)."""
     return np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
+
+
+def skew_degrees(affine: Array) -> float:
+    """How far the worst pair of axes of an affine is from a right angle; 0 where it is as good as one.
+
+    A gantry that was tilted leaves its tilt here. NIfTI, NRRD and MetaImage can say so, and are read as they are, with
+    the distances along the axes; ITK refuses such a NIfTI file.
+    """
+    directions = affine[:3, :3] / column_lengths(affine)
+    cosine = float(np.abs(directions.T @ directions - np.eye(3)).max())
+    return float(np.degrees(np.arcsin(min(cosine, 1.0)))) if cosine > DIRECTION_TOLERANCE else 0.0
 
 
 def canonical_geometry(grid: FileGrid, file: File) -> Geometry:
@@ -113,13 +125,30 @@ def check_same_geometry(
     if image.shape != label.shape:
         mine, its = sizes(image.file.shape), sizes(label.file.shape)
         raise MvlError(f"is {mine} voxels, its {what} {label_file} {its}", file=image_file, remedy=remedy)
-    if not (image.file.has_frame and label.file.has_frame) or _same_frame(image, label):
+    if not (image.file.has_frame and label.file.has_frame):
         return
-    raise MvlError(
-        f"and its {what} {label_file} lie differently in space ({_difference(image, label)})",
-        file=image_file,
-        remedy=remedy,
-    )
+    if difference := frame_difference(image.affine, label.affine):
+        raise MvlError(
+            f"and its {what} {label_file} lie differently in space ({difference})", file=image_file, remedy=remedy
+        )
+
+
+def frame_difference(a: Array, b: Array) -> str:
+    """The first of voxel size, direction, origin in which two affines differ, with both values; empty for none.
+
+    Rounding errors of headers are no difference.
+    """
+    spacing_a, spacing_b = column_lengths(a), column_lengths(b)
+    if not np.allclose(spacing_a, spacing_b, rtol=SPACING_TOLERANCE, atol=0):
+        return f"voxel size {_numbers(spacing_a)} and {_numbers(spacing_b)} mm"
+    directions_a, directions_b = a[:3, :3] / spacing_a, b[:3, :3] / spacing_b
+    if np.abs(directions_a - directions_b).max() > DIRECTION_TOLERANCE:
+        cosine = np.clip((np.trace(directions_a.T @ directions_b) - 1) / 2, -1, 1)
+        return f"directions turned by {np.degrees(np.arccos(cosine)):.2f} degrees"
+    shift_in_voxels = np.linalg.solve(a[:3, :3], b[:3, 3] - a[:3, 3])
+    if np.abs(shift_in_voxels).max() > ORIGIN_TOLERANCE:
+        return f"origin {_numbers(a[:3, 3])} and {_numbers(b[:3, 3])} mm"
+    return ""
 
 
 def sizes(shape: tuple[int, ...]) -> str:
@@ -174,29 +203,6 @@ def _turned_affine(grid: FileGrid, axes: tuple[int, int, int], flips: tuple[bool
 
 def _flipped_axes(geometry: Geometry, lead: int) -> tuple[int, ...]:
     return tuple(lead + n for n, flip in enumerate(geometry.flips) if flip)
-
-
-def _same_frame(a: Geometry, b: Geometry) -> bool:
-    spacing_a, spacing_b = column_lengths(a.affine), column_lengths(b.affine)
-    directions_a, directions_b = a.affine[:3, :3] / spacing_a, b.affine[:3, :3] / spacing_b
-    shift_in_voxels = np.linalg.solve(a.affine[:3, :3], b.affine[:3, 3] - a.affine[:3, 3])
-    return bool(
-        np.allclose(spacing_a, spacing_b, rtol=SPACING_TOLERANCE, atol=0)
-        and np.abs(directions_a - directions_b).max() <= DIRECTION_TOLERANCE
-        and np.abs(shift_in_voxels).max() <= ORIGIN_TOLERANCE
-    )
-
-
-def _difference(a: Geometry, b: Geometry) -> str:
-    """The first of voxel size, direction, origin in which two frames differ, with both values."""
-    spacing_a, spacing_b = column_lengths(a.affine), column_lengths(b.affine)
-    if not np.allclose(spacing_a, spacing_b, rtol=SPACING_TOLERANCE, atol=0):
-        return f"voxel size {_numbers(spacing_a)} and {_numbers(spacing_b)} mm"
-    directions_a, directions_b = a.affine[:3, :3] / spacing_a, b.affine[:3, :3] / spacing_b
-    if np.abs(directions_a - directions_b).max() > DIRECTION_TOLERANCE:
-        cosine = np.clip((np.trace(directions_a.T @ directions_b) - 1) / 2, -1, 1)
-        return f"directions turned by {np.degrees(np.arccos(cosine)):.2f} degrees"
-    return f"origin {_numbers(a.affine[:3, 3])} and {_numbers(b.affine[:3, 3])} mm"
 
 
 def _numbers(values: Array) -> str:

@@ -38,10 +38,12 @@ __all__ = [
     "check_same_geometry",
     "file_ending",
     "known_formats",
+    "read_file",
     "read_image",
     "read_label",
     "smallest_type",
     "stem",
+    "write_file",
     "write_label",
     "write_probabilities",
 ]
@@ -117,7 +119,7 @@ def write_label(path: Path, values: Array, geometry: Geometry, label_values: Seq
     if values.shape != geometry.shape:
         raise ValueError(f"values have shape {values.shape}, their geometry {geometry.shape}")
     dtype = _label_type(values, label_values, geometry.file.dtype)
-    _write(Path(path), from_canonical(values, geometry).astype(dtype), geometry.file)
+    write_file(Path(path), from_canonical(values, geometry).astype(dtype), geometry.file)
 
 
 def write_probabilities(path: Path, array: NDArray[np.float32], geometry: Geometry) -> None:
@@ -128,7 +130,49 @@ def write_probabilities(path: Path, array: NDArray[np.float32], geometry: Geomet
     if file_ending(path) in RASTER_ENDINGS:
         raise MvlError("cannot hold probabilities", file=path, remedy="Use .nii.gz instead.")
     channels_last = np.moveaxis(from_canonical(array, geometry), 0, -1)
-    _write(Path(path), np.ascontiguousarray(channels_last, dtype=np.float32), geometry.file)
+    write_file(Path(path), np.ascontiguousarray(channels_last, dtype=np.float32), geometry.file)
+
+
+def read_file(path: Path, as_label: bool = False) -> tuple[Array, FileGrid]:
+    """The channels (C, i, j, k) of one file as it has them, in the file's type and order of axes, and its grid.
+
+    as_label: read the indices of a palette instead of its colours. Raises MvlError when the file cannot be read.
+    """
+    ending = file_ending(path)
+    if path.is_dir():
+        from mvl_auto.itk import read_dicom
+
+        array, grid = read_dicom(path)
+    elif not path.exists():
+        raise MvlError("is missing", file=path)
+    elif ending in NIFTI_ENDINGS:
+        from mvl_auto.nifti import read_nifti
+
+        array, grid = read_nifti(path)
+    elif ending in ITK_ENDINGS:
+        from mvl_auto.itk import read_itk
+
+        array, grid = read_itk(path)
+    elif ending in RASTER_ENDINGS:
+        from mvl_auto.raster import read_raster
+
+        array, grid = read_raster(path, as_label)
+    else:
+        raise MvlError("is not a known image format", file=path, remedy=f"Convert it to one of {known_formats()}.")
+    return array, grid
+
+
+def write_file(path: Path, array: Array, grid: FileGrid) -> None:
+    """Write (i, j, k) or (i, j, k, K) beside `path` with all that belongs to it, then move it there.
+
+    The type is the array's. Raises MvlError when the file cannot be written or the format cannot hold the values.
+    """
+    write = _writer(path)
+    with writing(path) as beside:
+        write(beside, array, grid)
+        for companion in beside.parent.iterdir():
+            if companion != beside:
+                os.replace(companion, path.with_name(companion.name))
 
 
 def check_finite(volume: Volume, paths: Sequence[Path]) -> None:
@@ -159,39 +203,9 @@ def smallest_type(lowest: int, highest: int) -> np.dtype[np.generic]:
 
 def _read(path: Path, as_label: bool = False) -> tuple[Array, Geometry]:
     """The channels (C, Z, Y, X) of one file in canonical orientation, a view, in the file's type."""
-    ending = file_ending(path)
-    if path.is_dir():
-        from mvl_auto.itk import read_dicom
-
-        array, grid = read_dicom(path)
-    elif not path.exists():
-        raise MvlError("is missing", file=path)
-    elif ending in NIFTI_ENDINGS:
-        from mvl_auto.nifti import read_nifti
-
-        array, grid = read_nifti(path)
-    elif ending in ITK_ENDINGS:
-        from mvl_auto.itk import read_itk
-
-        array, grid = read_itk(path)
-    elif ending in RASTER_ENDINGS:
-        from mvl_auto.raster import read_raster
-
-        array, grid = read_raster(path, as_label)
-    else:
-        raise MvlError("is not a known image format", file=path, remedy=f"Convert it to one of {known_formats()}.")
+    array, grid = read_file(path, as_label)
     geometry = canonical_geometry(grid, path)
     return to_canonical(array, geometry), geometry
-
-
-def _write(path: Path, array: Array, grid: FileGrid) -> None:
-    """Write (i, j, k) or (i, j, k, K) beside `path` with all that belongs to it, then move it there."""
-    write = _writer(path)
-    with writing(path) as beside:
-        write(beside, array, grid)
-        for companion in beside.parent.iterdir():
-            if companion != beside:
-                os.replace(companion, path.with_name(companion.name))
 
 
 def _writer(path: Path) -> Callable[[Path, Array, FileGrid], None]:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mvl_auto.errors import MvlError
-from mvl_auto.geometry import Array, FileGrid, column_lengths
+from mvl_auto.geometry import DIRECTION_TOLERANCE, Array, FileGrid, column_lengths
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 UNEVEN_SLICES = 0.05  # slice distances of a series may differ by this share of their median
@@ -55,8 +56,8 @@ def read_dicom(folder: Path) -> tuple[Array, FileGrid]:
     reader.MetaDataDictionaryArrayUpdateOn()
     with _one_line(folder):
         image = reader.Execute()
-    _check_slices(reader, len(reader.GetFileNames()), folder)
-    return _channels(image, folder), _grid(image, None)
+    tilt = _check_slices(reader, len(reader.GetFileNames()), folder)
+    return _channels(image, folder), replace(_grid(image, None), tilt_degrees=tilt)
 
 
 def is_dicom_folder(folder: Path) -> bool:
@@ -147,16 +148,17 @@ def _itk_frame(grid: FileGrid) -> tuple[tuple[float, ...], ...]:
     return tuple(spacing[:n].tolist()), tuple(affine[:n, 3].tolist()), tuple(direction.ravel().tolist())
 
 
-def _check_slices(reader: Any, count: int, folder: Path) -> None:
-    """Raise MvlError when the slices are not evenly spaced along their normal."""
+def _check_slices(reader: Any, count: int, folder: Path) -> float:
+    """Degrees between the stack of slices and their normal, 0 for almost none.
+
+    Raises MvlError when the slices are not evenly spaced along their normal.
+    """
     if count < 3 or not reader.HasMetaDataKey(0, POSITION) or not reader.HasMetaDataKey(0, ORIENTATION):
-        return
+        return 0.0
     cosines = np.array([float(value) for value in reader.GetMetaData(0, ORIENTATION).split("\\")])
     normal = np.cross(cosines[:3], cosines[3:])
-    places = [
-        float(normal @ [float(value) for value in reader.GetMetaData(n, POSITION).split("\\")]) for n in range(count)
-    ]
-    steps = np.abs(np.diff(places))
+    corners = np.array([[float(value) for value in reader.GetMetaData(n, POSITION).split("\\")] for n in range(count)])
+    steps = np.abs(np.diff(corners @ normal))
     usual = float(np.median(steps))
     if (np.abs(steps - usual) > UNEVEN_SLICES * usual).any():
         raise MvlError(
@@ -164,6 +166,9 @@ def _check_slices(reader: Any, count: int, folder: Path) -> None:
             file=folder,
             remedy="Export the whole series again, or convert it to an evenly spaced NIfTI.",
         )
+    stack = corners[-1] - corners[0]
+    tilt = float(np.arctan2(np.linalg.norm(np.cross(stack, normal)), abs(stack @ normal)))
+    return float(np.degrees(tilt)) if tilt > DIRECTION_TOLERANCE else 0.0
 
 
 def _is_dicom(path: Path) -> bool:

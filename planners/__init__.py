@@ -1,9 +1,30 @@
-"""Self-configuration: what a dataset is (fingerprint), what shall be done with it (plan), who validates (splits)."""
+"""Self-configuration: what a dataset is (fingerprint), what shall be done with it (plan), who validates (splits).
+
+And what is wrong with it (examine_dataset), and a copy of it where that is mended (repair_dataset).
+"""
 
 from mvl_auto.planners.budget import PRESETS, Budget, budget_here
 from mvl_auto.planners.by_hand import ByHand
+from mvl_auto.planners.doctor import Diagnosis, Finding, examine_dataset
 from mvl_auto.planners.fingerprint import changed_cases, fingerprint_dataset
 from mvl_auto.planners.planner import plan
+from mvl_auto.planners.repair import Repairs, repair_dataset
+from mvl_auto.planners.repair_case import Repair
 from mvl_auto.planners.splits import split
 
-__all__ = ["PRESETS", "Budget", "ByHand", "budget_here", "changed_cases", "fingerprint_dataset", "plan", "split"]
+__all__ = [
+    "PRESETS",
+    "Budget",
+    "ByHand",
+    "Diagnosis",
+    "Finding",
+    "Repair",
+    "Repairs",
+    "budget_here",
+    "changed_cases",
+    "examine_dataset",
+    "fingerprint_dataset",
+    "plan",
+    "repair_dataset",
+    "split",
+]

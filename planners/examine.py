@@ -15,6 +15,8 @@ import numpy.typing as npt
 
 from mvl_auto.dataset import Case, hash_files, load_case
 from mvl_auto.errors import MvlError
+from mvl_auto.geometry import skew_degrees
+from mvl_auto.images import Volume
 from mvl_auto.planners.intensities import Sketch, sketch
 from mvl_auto.plans import Anomaly, CaseFingerprint, LabelScheme
 
@@ -67,7 +69,7 @@ def examine_case(case: Case, labels: LabelScheme, channels: int, group: str, fol
             files_hash=files_hash,
         ),
         tuple(found for found in sketches if found is not None),
-        tuple(_oddities(case, image, classes, box, folder)),
+        tuple(_oddities(case, volume, classes, box, folder)),
     )
 
 
@@ -122,13 +124,14 @@ def _class_boxes(classes: npt.NDArray[np.int16], number: int) -> list[tuple[int,
 
 def _oddities(
     case: Case,
-    image: npt.NDArray[np.float32],
+    volume: Volume,
     classes: npt.NDArray[np.int16],
     box: Box,
     folder: Path,
 ) -> list[Anomaly]:
     """What does not stop the work but should be seen by someone."""
     assert case.label is not None
+    image = volume.array
     image_file, label_file = name_in(folder, case.images[0]), name_in(folder, case.label)
     found = []
     if not (classes > 0).any():
@@ -142,6 +145,13 @@ def _oddities(
     if sorted(image.shape[1:])[1] == 1:
         what = f"is {_times(image.shape[1:])} voxels"
         found.append(Anomaly(file=image_file, what=what, remedy="Remove the case if this is not an image."))
+    if degrees := skew_degrees(volume.geometry.affine):
+        what = f"has axes that are {degrees:.3g} degrees off a right angle (a tilted gantry?); ITK refuses such NIfTI"
+        found.append(Anomaly(file=image_file, what=what, remedy="Resample it, as mvl_doctor --fix does."))
+    if degrees := volume.geometry.file.tilt_degrees:
+        what = f"was taken with the gantry tilted by {degrees:.3g} degrees, and is read as if it had stood upright"
+        remedy = "Convert the series with a tool that corrects the tilt, such as dcm2niix."
+        found.append(Anomaly(file=image_file, what=what, remedy=remedy))
     inside = classes[tuple(slice(*edge) for edge in box)]
     if outside := int((classes > 0).sum() - (inside > 0).sum()):
         what = f"labels {outside} voxels where the image is zero up to its border: they are cropped away"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -26,6 +27,21 @@ NAMED = 5  # files that a message names
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, eq=False)
+class Survey:
+    """What came of looking at every case, by the cases' names; a case is in `failures` or in the two before it."""
+
+    cases: dict[str, Case]  # all of them, sorted
+    intensities: list[Intensities]  # one per channel
+    fingerprints: dict[str, CaseFingerprint] = field(default_factory=dict)
+    anomalies: dict[str, tuple[Anomaly, ...]] = field(default_factory=dict)
+    failures: dict[str, MvlError] = field(default_factory=dict)
+
+    def examined(self) -> list[CaseFingerprint]:
+        """Of the cases that can be used, in their order."""
+        return [self.fingerprints[name] for name in self.cases if name in self.fingerprints]
+
+
 def fingerprint_dataset(dataset: Dataset, *, workers: int | None = None, progress: Progress = silent) -> Fingerprint:
     """Examine every case of a dataset.
 
@@ -33,9 +49,31 @@ def fingerprint_dataset(dataset: Dataset, *, workers: int | None = None, progres
     Raises MvlError at the end when cases cannot be used, naming the first and listing the others; also when no
     case has a labelled voxel, or when images of two and of three dimensions are mixed.
     """
-    cases = {case.name: case for case in sorted(dataset.cases, key=lambda case: case.name)}
-    if not cases:
+    if not dataset.cases:
         raise MvlError("has no training cases", file=dataset.folder, remedy="Add images and labels to it.")
+    found = survey(dataset, workers=workers, progress=progress)
+    if found.failures:
+        raise _first([found.failures[name] for name in found.cases if name in found.failures])
+    examined = found.examined()
+    for problem in problems_between(dataset, examined):
+        raise problem
+    return Fingerprint(
+        dataset=dataset.id,
+        channels=dataset.channels,
+        labels=dataset.labels,
+        file_ending=dataset.file_ending,
+        cases=tuple(examined),
+        foreground_intensity_properties_per_channel=tuple(channel.statistics() for channel in found.intensities),
+        anomalies=(
+            *(anomaly for name in found.cases for anomaly in found.anomalies[name]),
+            *anomalies_between(dataset, found.cases, examined),
+        ),
+    )
+
+
+def survey(dataset: Dataset, *, workers: int | None = None, progress: Progress = silent) -> Survey:
+    """Look at every case of a dataset, whatever is wrong with it. workers: as in `fingerprint_dataset`."""
+    cases = {case.name: case for case in sorted(dataset.cases, key=lambda case: case.name)}
     if workers is None:
         workers = worthwhile_workers((file for case in cases.values() for file in files_of(case)), len(cases))
     examine = partial(
@@ -45,36 +83,18 @@ def fingerprint_dataset(dataset: Dataset, *, workers: int | None = None, progres
         groups=dict(dataset.groups),
         folder=dataset.folder,
     )
-    intensities = [Intensities() for _ in dataset.channels]
-    fingerprints: dict[str, CaseFingerprint] = {}
-    anomalies: dict[str, tuple[Anomaly, ...]] = {}
-    failures: dict[str, MvlError] = {}
+    found = Survey(cases, [Intensities() for _ in dataset.channels])
     with progress("examining", len(cases)) as advance:
         for case, outcome in run_jobs(examine, cases.values(), min(workers, len(cases))):
             advance(1, case.name)
             if isinstance(outcome, MvlError | JobFailed):
-                failures[case.name] = _told(case, outcome)
+                found.failures[case.name] = _told(case, outcome)
                 continue
-            fingerprints[case.name] = outcome.fingerprint
-            anomalies[case.name] = outcome.anomalies
-            for channel, found in zip(intensities, outcome.sketches, strict=False):
-                channel.add(found)
-    if failures:
-        raise _first([failures[name] for name in cases if name in failures])
-    examined = [fingerprints[name] for name in cases]
-    _check_together(dataset, examined)
-    return Fingerprint(
-        dataset=dataset.id,
-        channels=dataset.channels,
-        labels=dataset.labels,
-        file_ending=dataset.file_ending,
-        cases=tuple(examined),
-        foreground_intensity_properties_per_channel=tuple(channel.statistics() for channel in intensities),
-        anomalies=(
-            *(anomaly for name in cases for anomaly in anomalies[name]),
-            *_anomalies_between(dataset, cases, examined),
-        ),
-    )
+            found.fingerprints[case.name] = outcome.fingerprint
+            found.anomalies[case.name] = outcome.anomalies
+            for channel, case_sketch in zip(found.intensities, outcome.sketches, strict=False):
+                channel.add(case_sketch)
+    return found
 
 
 def changed_cases(fingerprint: Fingerprint, dataset: Dataset) -> tuple[str, ...]:
@@ -114,10 +134,10 @@ def _first(failures: Sequence[MvlError]) -> MvlError:
     return MvlError(first.what, file=first.file, remedy=f"{first.remedy} {more}")
 
 
-def _check_together(dataset: Dataset, cases: Sequence[CaseFingerprint]) -> None:
-    """Raises MvlError where each case is fine but all together are no dataset."""
+def problems_between(dataset: Dataset, cases: Sequence[CaseFingerprint]) -> Iterator[MvlError]:
+    """Where each case is fine but all together are no dataset."""
     if not any(sum(case.class_voxels[1:]) for case in cases):
-        raise MvlError(
+        yield MvlError(
             f"none of its {len(cases)} cases has a labelled voxel",
             file=dataset.folder,
             remedy="Check the values in labelsTr against the labels in dataset.json.",
@@ -125,14 +145,14 @@ def _check_together(dataset: Dataset, cases: Sequence[CaseFingerprint]) -> None:
     flat = [case.name for case in cases if min(case.size) == 1]
     if flat and len(flat) < len(cases):
         deep = next(case.name for case in cases if min(case.size) > 1)
-        raise MvlError(
+        yield MvlError(
             f"mixes images of one slice ({flat[0]}, {len(flat)} in all) and of several ({deep})",
             file=dataset.folder,
             remedy="Keep 2D and 3D images in datasets of their own.",
         )
 
 
-def _anomalies_between(
+def anomalies_between(
     dataset: Dataset, cases: dict[str, Case], fingerprints: Sequence[CaseFingerprint]
 ) -> Iterator[Anomaly]:
     """What is odd about the cases taken together: copies, and classes that hardly occur."""

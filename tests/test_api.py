@@ -143,3 +143,21 @@ def test_a_preset_plans_for_a_gpu_that_is_not_here(root, dataset):
 def test_two_processes_do_not_plan_in_one_folder(root, dataset, planned):
     with locked(planned, "preprocessing"), pytest.raises(MvlError, match="another process is preprocessing"):
         plan(root)
+
+
+# ----------------------------------------------------------------------------------------- doctor
+
+
+def test_a_place_that_is_none_is_refused_before_any_case_is_read(root, dataset):
+    (dataset / "imagesTr" / "tiny_000_0000.nii.gz").write_bytes(b"damaged")
+    with pytest.raises(MvlError, match="cannot be written there"):
+        api.doctor(7, root=root, fix=dataset / "copy", output=root / "found.json")
+    assert not (root / "found.json").exists()
+
+
+def test_the_doctor_answers_with_what_it_found_and_did(root, dataset):
+    diagnosis, repairs = api.doctor("Tiny", root=root)
+    assert (diagnosis.usable_cases, diagnosis.findings, repairs) == (5, (), None)
+    diagnosis, repairs = api.doctor(dataset, fix=root / "copy")
+    assert (repairs.dataset, repairs.source, repairs.repairs) == (diagnosis.dataset, str(dataset), ())
+    assert (root / "copy" / "dataset.json").read_bytes() == (dataset / "dataset.json").read_bytes()

@@ -25,6 +25,7 @@ from mvl_auto.files import (
     sha256_of_json,
     write_json,
     writing,
+    writing_folder,
 )
 
 HOLD_AND_WAIT = """
@@ -189,3 +190,54 @@ def test_a_folder_that_cannot_be_made_cannot_be_locked(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(MvlError, match="cannot be written"), locked(tmp_path / "file" / "folder", "training"):
         pytest.fail("a file was taken for a folder")
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    with writing_folder(tmp_path / "deep" / "new", "testing") as beside:
+        (beside / "sub").mkdir()
+        (beside / "sub" / "file").write_text("x")
+        assert not (tmp_path / "deep" / "new").exists()
+    assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == [
+        "deep",
+        "deep/new",
+        "deep/new/sub",
+        "deep/new/sub/file",
+    ]
+    with (
+        pytest.raises(MvlError, match="other: cannot be written"),
+        writing_folder(tmp_path / "other", "testing") as beside,
+    ):
+        fill_and_fail(beside)
+    assert [path.name for path in tmp_path.iterdir()] == ["deep"]
+
+
+def fill_and_fail(folder: Path) -> None:
+    write_json(folder / "sub" / "file", 1)
+    raise IsADirectoryError(errno.EISDIR, "no file")
+
+
+def test_a_folder_that_holds_something_is_not_written_over(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "mine").touch()
+    with pytest.raises(MvlError, match="is there already"), writing_folder(tmp_path / "there", "testing"):
+        pass
+    assert [path.name for path in tmp_path.rglob("*")] == ["there", "mine"]
+
+
+def test_a_folder_half_written_by_a_killed_process_is_begun_anew(tmp_path: Path) -> None:
+    left = tmp_path / ".new.unfinished"
+    (left / "sub").mkdir(parents=True)
+    (left / "file").touch()
+    (left / ".lock").touch()
+    with writing_folder(tmp_path / "new", "testing") as beside:
+        assert [path.name for path in beside.iterdir()] == [".lock"]
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_a_second_process_does_not_write_the_same_folder(tmp_path: Path) -> None:
+    with writing_folder(tmp_path / "new", "testing") as beside:
+        (beside / "file").touch()
+        with pytest.raises(MvlError, match="another process is testing"), writing_folder(tmp_path / "new", "testing"):
+            pass
+        assert (beside / "file").exists()
+    assert (tmp_path / "new" / "file").exists()

@@ -325,8 +325,8 @@ def test_the_spacing_of_a_tiff_stands_beside_it_or_in_imagejs_words(tmp_path: Pa
 # ------------------------------------------------------------------------------ DICOM
 
 
-def save_series(folder: Path, image_zyx: Any, positions: list[float], series: str = "1.2.3") -> Path:
-    """A CT-like DICOM series, axial, 0.5 mm pixels, slices at `positions` (mm along z)."""
+def save_series(folder: Path, image_zyx: Any, positions: list[float], series: str = "1.2.3", lean: float = 0.0) -> Path:
+    """A CT-like DICOM series, axial, 0.5 mm pixels, slices at `positions` (mm along z). lean: mm along y for each."""
     folder.mkdir(parents=True, exist_ok=True)
     writer = sitk.ImageFileWriter()
     writer.KeepOriginalImageUIDOn()
@@ -340,7 +340,7 @@ def save_series(folder: Path, image_zyx: Any, positions: list[float], series: st
             "0020|000d": "1.2.9",
             "0020|000e": series,
             "0020|0013": str(n),
-            "0020|0032": f"-10\\-20\\{z}",
+            "0020|0032": f"-10\\{-20 + lean * z:.5f}\\{z}",
             "0020|0037": "1\\0\\0\\0\\1\\0",
         }
         for tag, value in tags.items():
@@ -348,6 +348,13 @@ def save_series(folder: Path, image_zyx: Any, positions: list[float], series: st
         writer.SetFileName(str(folder / f"{series}.{n}.dcm"))
         writer.Execute(image)
     return folder
+
+
+@pytest.mark.parametrize("degrees", [0.0, 12.0, -20.0])
+def test_a_tilted_gantry_is_told(tmp_path: Path, degrees: float) -> None:
+    image, _ = make_case((4, 6, 5))
+    folder = save_series(tmp_path / "series", image[0], [0.0, 2.0, 4.0, 6.0], lean=np.tan(np.deg2rad(degrees)))
+    assert read_image([folder]).geometry.file.tilt_degrees == pytest.approx(abs(degrees), abs=1e-3)
 
 
 def test_a_dicom_series_is_the_volume_it_was_written_from(tmp_path: Path) -> None:

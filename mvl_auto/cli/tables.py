@@ -1,27 +1,37 @@
-"""A table of text: columns as wide as they need to be, long words wrapped in the last one."""
+"""A table of text: columns as wide as they need to be, long words wrapped in the last one, or last few."""
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import textwrap
 from collections.abc import Sequence
 
 GAP = "  "
-NARROWEST = 30  # characters left for the last column, however narrow the screen
+NARROWEST = 30  # characters left for a column that is wrapped, however narrow the screen
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], width: int | None = None) -> str:
-    """Lines of text, without a newline at the end. width: characters (default: the terminal's)."""
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], width: int | None = None, wrapped: int = 1) -> str:
+    """Lines of text, without a newline at the end.
+
+    width: characters (default: the terminal's). wrapped: how many of the last columns share what the others leave.
+    """
     width = width or shutil.get_terminal_size((100, 24)).columns
     columns = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    before_last = sum(columns[:-1]) + len(GAP) * (len(columns) - 1)
-    columns[-1] = min(columns[-1], max(width - before_last, NARROWEST))
+    left = width - sum(columns[:-wrapped]) - len(GAP) * (len(columns) - 1)
+    for column in range(len(columns) - wrapped, len(columns)):
+        share = left // (len(columns) - column)
+        columns[column] = min(columns[column], max(share, NARROWEST))
+        left -= columns[column]
     rules = ["-" * column for column in columns]
     return "\n".join(_line(row, columns) for row in [header, rules, *rows])
 
 
 def _line(row: Sequence[str], columns: Sequence[int]) -> str:
-    *cells, last = row
-    start = GAP.join([*(cell.ljust(column) for cell, column in zip(cells, columns[:-1], strict=True)), ""])
-    wrapped = textwrap.wrap(last, columns[-1], break_on_hyphens=False) or [""]
-    return "\n".join((start if k == 0 else " " * len(start)) + part for k, part in enumerate(wrapped)).rstrip()
+    """A row, in as many lines as its longest cell needs."""
+    cells = [
+        textwrap.wrap(cell, width, break_on_hyphens=False) if len(cell) > width else [cell]
+        for cell, width in zip(row, columns, strict=True)
+    ]
+    lines = itertools.zip_longest(*cells, fillvalue="")
+    return "\n".join(GAP.join(map(str.ljust, parts, columns)).rstrip() for parts in lines)

@@ -63,6 +63,18 @@ def test_a_table_is_as_wide_as_its_words_and_wraps_the_last_column():
     ]
 
 
+def test_the_last_columns_share_what_the_first_leaves():
+    words = "one two three four five six seven"
+    text = table(["file", "what", "why"], [["a", words, words], ["b", "short", ""]], width=66, wrapped=2)
+    assert text.splitlines() == [
+        "file  what                            why",
+        "----  ------------------------------  ------------------------------",
+        "a     one two three four five six     one two three four five six",
+        "      seven                           seven",
+        "b     short",
+    ]
+
+
 def test_a_table_without_rows_is_its_header():
     assert table(["a", "bc"], []).splitlines() == ["a  bc", "-  --"]
 
