@@ -18,6 +18,8 @@ can be sent to another process, and thousands of cases need no thousands of open
 from __future__ import annotations
 
 import math
+import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -124,6 +126,21 @@ def write_case(
     _write(Path(f"{stem}{LABEL}"), label.astype(np.int16, copy=False), patch)
     _write(Path(f"{stem}{LOCATIONS}"), voxels, voxels.shape, rows=rows)
     write_document(card, cached)
+
+
+def share_case(source: Path, folder: Path, name: str) -> None:
+    """Put a case that another configuration's folder holds into this one too: the same files, where the disk can.
+
+    Files are replaced, never changed, so neither folder can spoil the other. Raises MvlError when `folder` cannot be
+    written.
+    """
+    (folder / f"{name}{CARD}").unlink(missing_ok=True)
+    for suffix in (IMAGE, LABEL, LOCATIONS, CARD):
+        with writing(folder / f"{name}{suffix}") as beside:
+            try:
+                os.link(source / f"{name}{suffix}", beside)
+            except OSError:  # a file system without links
+                shutil.copyfile(source / f"{name}{suffix}", beside)
 
 
 def open_previous(folder: Path, name: str) -> PreviousReader:
