@@ -98,7 +98,8 @@ def find_first_stage(
                 remedy=f"Choose another run with --previous {' or '.join(others)}.",
             )
     by_name = {state.fold: (fold, state) for fold, state in trained.folds}
-    missing, found = [], {}
+    missing: list[str] = []
+    found: dict[str, Unseen] = {}
     for number, cases in enumerate(splits.folds):
         fold = str(number)
         if fold not in by_name:

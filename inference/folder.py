@@ -22,7 +22,7 @@ from torch import nn
 from mvl_auto.dataset import Case, find_cases, hash_files, load_case, to_values
 from mvl_auto.errors import MvlError
 from mvl_auto.files import clear_unfinished, ensure_writable_folder, locked
-from mvl_auto.images import RASTER_ENDINGS, Geometry, file_ending, write_label, write_probabilities
+from mvl_auto.images import RASTER_ENDINGS, Geometry, Volume, file_ending, write_label, write_probabilities
 from mvl_auto.inference.models import TrainedRun
 from mvl_auto.inference.predict import Prediction, network_input, predict_prepared
 from mvl_auto.inference.record import MadeBy, Record, open_record
@@ -78,9 +78,8 @@ class Predictor:
         """Read, check and preprocess a case. Raises MvlError, naming the file, for what is wrong with it."""
         volume, _ = load_case(case, self.plan.labels)
         try:
-            prepared = preprocess_case(volume.array, volume.spacing, None, self.plan, self.configuration)
-            first = self.previous
-            previous = first and preprocess_case(volume.array, volume.spacing, None, first.plan, first.configuration)
+            prepared = self._prepare(volume)
+            previous = None if self.previous is None else self.previous._prepare(volume)
         except MvlError as error:
             raise MvlError(error.what, file=case.images[0], remedy=error.remedy) from error
         return Ready(prepared, previous, volume.geometry, hash_files(case))
@@ -90,6 +89,9 @@ class Predictor:
             return self._predict(ready.prepared, None, advance)
         first = self.previous._predict(ready.previous, None, lambda share: advance(share / 2))
         return self._predict(ready.prepared, first.classes, lambda share: advance(share / 2))
+
+    def _prepare(self, volume: Volume) -> PreparedCase:
+        return preprocess_case(volume.array, volume.spacing, None, self.plan, self.configuration)
 
     def _predict(
         self, prepared: PreparedCase, previous: NDArray[np.int16] | None, advance: Callable[[float], None]

@@ -16,6 +16,7 @@ from mvl_auto.cache import is_cached, open_case
 from mvl_auto.dataset import read_dataset
 from mvl_auto.errors import MvlError
 from mvl_auto.files import clear_unfinished, ensure_writable_folder, locked, write_text
+from mvl_auto.inference import FirstStage, find_first_stage, prepare_first_stage
 from mvl_auto.logs import log_file
 from mvl_auto.network import checkpoint as ckpt
 from mvl_auto.network.device import choose_device
@@ -30,7 +31,6 @@ from mvl_auto.training.validation import VALIDATION, validate
 
 if TYPE_CHECKING:
     from mvl_auto.evaluation import Summary
-    from mvl_auto.inference import FirstStage
 
 log = logging.getLogger(__name__)
 
@@ -225,8 +225,6 @@ def first_stage(
 
     Raises MvlError when the first stage is not trained on all folds, or `run` is given where there is none.
     """
-    from mvl_auto.inference import find_first_stage
-
     if configuration.previous_stage is not None:
         splits = read_document(preprocessed / "splits.json", Splits, PLAN_AGAIN)
         return find_first_stage(results_folder, plan, configuration, splits, run)
@@ -239,8 +237,6 @@ def channels_of(
     first: FirstStage, cache: Path, names: tuple[str, ...], configuration: Configuration, progress: Progress
 ) -> PreviousChannels:
     """The first stage's segmentations of the cases `names` as channels, from the cache."""
-    from mvl_auto.inference import prepare_first_stage
-
     folder = prepare_first_stage(first, cache, names, configuration.patch_size, progress=progress)
     return PreviousChannels(folder, first.run.plan.labels)
 
