@@ -31,6 +31,7 @@ from mvl_auto.errors import MvlError
 from mvl_auto.files import ensure_writable_folder, write_json, writing
 from mvl_auto.images import Volume, write_probabilities
 from mvl_auto.inference.models import TrainedRun
+from mvl_auto.inference.predict import network_input, predict_case
 from mvl_auto.inference.restore import native_slabs, paste
 from mvl_auto.inference.sliding_window import cheapest_axis, stream_logits
 from mvl_auto.network import MedVisionLlama
@@ -67,23 +68,35 @@ def explain_folder(
     Raises MvlError, naming the file, for the first image that cannot be read.
     """
     trained = load_trained(run.folds[0][0], blocks_folder)
-    network = trained.network
+    network, on = trained.network, choose_device(device)
+    first = [] if run.previous is None else [each.network.to(on) for each in run.previous.load(blocks_folder)]
     cases = find_cases(input, len(trained.plan.channels))
     ensure_writable_folder(output)
     paths: list[Path] = []
     with progress("explaining", len(cases)) as advance:
         for case in cases:
             volume, _ = load_case(case, trained.labels, len(trained.plan.channels))
-            explanation = explain_case(network, trained.plan, trained.configuration, volume, choose_device(device))
+            previous = None
+            if run.previous is not None:
+                previous = predict_case(first, run.previous.plan, run.previous.configuration, volume, device=on)
+            explanation = explain_case(network, trained.plan, trained.configuration, volume, on, previous)
             paths += write_explanation(explanation, volume, output, case.name)
             advance(1, note=case.name)
     return paths
 
 
 def explain_case(
-    network: MedVisionLlama, plan: Plan, configuration: Configuration, volume: Volume, device: torch.device
+    network: MedVisionLlama,
+    plan: Plan,
+    configuration: Configuration,
+    volume: Volume,
+    device: torch.device,
+    previous: NDArray[np.int16] | None = None,
 ) -> Explanation:
-    """The maps of one image as it was read. Raises MvlError for a network without LLM block."""
+    """The maps of one image as it was read. Raises MvlError for a network without LLM block.
+
+    previous: for the second stage of a cascade, the classes (Z, Y, X) that the first found.
+    """
     if network.llm is None or configuration.network.trunk != "transformer":
         raise MvlError(
             f"the network of {plan.dataset} has no LLM block to explain", remedy="Train one with a plan that has --llm."
@@ -92,7 +105,7 @@ def explain_case(
     axis = cheapest_axis(prepared.image.shape[1:], configuration.patch_size)
     slabs = stream_logits(
         Maps(network).eval().to(device),
-        torch.from_numpy(np.ascontiguousarray(prepared.image)),
+        torch.from_numpy(np.ascontiguousarray(network_input(prepared, previous, plan, configuration))),
         configuration.patch_size,
         len(MAPS),
         axis=axis,

@@ -3,6 +3,7 @@
 Each is written on the grid of its image, under its image's name, in the label values of the training data. While the
 networks work on one image, the next is read and preprocessed and the last one written, in a thread each. What is
 there already and whole is not done again (record.py); an image that cannot be read is reported, the others are done.
+A cascade's first stage segments each image just before the second does.
 """
 
 from __future__ import annotations
@@ -21,15 +22,15 @@ from torch import nn
 from mvl_auto.dataset import Case, find_cases, hash_files, load_case, to_values
 from mvl_auto.errors import MvlError
 from mvl_auto.files import clear_unfinished, ensure_writable_folder, locked
-from mvl_auto.images import RASTER_ENDINGS, Geometry, file_ending, write_label, write_probabilities
+from mvl_auto.images import RASTER_ENDINGS, Geometry, Volume, file_ending, write_label, write_probabilities
 from mvl_auto.inference.models import TrainedRun
-from mvl_auto.inference.predict import Prediction, predict_prepared
+from mvl_auto.inference.predict import Prediction, network_input, predict_prepared
 from mvl_auto.inference.record import MadeBy, Record, open_record
 from mvl_auto.inference.sliding_window import STEP
 from mvl_auto.logs import log_file
 from mvl_auto.network.device import choose_device
-from mvl_auto.plans import Configuration, Plan, Trail
-from mvl_auto.preprocessing.case import preprocess_case
+from mvl_auto.plans import Configuration, Plan
+from mvl_auto.preprocessing.case import PreparedCase, preprocess_case
 from mvl_auto.progress import Advance, Progress, silent
 
 log = logging.getLogger(__name__)
@@ -54,15 +55,15 @@ class Report:
 class Ready:
     """A case that only waits for the networks."""
 
-    image: NDArray[np.float32]  # (C, Z, Y, X), network space
-    trail: Trail
+    prepared: PreparedCase
+    previous: PreparedCase | None  # for the first stage, where there are two
     geometry: Geometry
     files_hash: str
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """Loaded networks and how they are used: the same for all images."""
+    """Loaded networks and how they are used: the same for all images. previous: those of a cascade's first stage."""
 
     networks: Sequence[nn.Module]
     plan: Plan
@@ -71,23 +72,36 @@ class Predictor:
     mirror: bool
     step: float
     probabilities: bool
+    previous: Predictor | None = None
 
     def prepare(self, case: Case) -> Ready:
         """Read, check and preprocess a case. Raises MvlError, naming the file, for what is wrong with it."""
         volume, _ = load_case(case, self.plan.labels)
         try:
-            prepared = preprocess_case(volume.array, volume.spacing, None, self.plan, self.configuration)
+            prepared = self._prepare(volume)
+            previous = None if self.previous is None else self.previous._prepare(volume)
         except MvlError as error:
             raise MvlError(error.what, file=case.images[0], remedy=error.remedy) from error
-        return Ready(prepared.image, prepared.trail, volume.geometry, hash_files(case))
+        return Ready(prepared, previous, volume.geometry, hash_files(case))
 
     def predict(self, ready: Ready, advance: Callable[[float], None]) -> Prediction:
+        if self.previous is None or ready.previous is None:
+            return self._predict(ready.prepared, None, advance)
+        first = self.previous._predict(ready.previous, None, lambda share: advance(share / 2))
+        return self._predict(ready.prepared, first.classes, lambda share: advance(share / 2))
+
+    def _prepare(self, volume: Volume) -> PreparedCase:
+        return preprocess_case(volume.array, volume.spacing, None, self.plan, self.configuration)
+
+    def _predict(
+        self, prepared: PreparedCase, previous: NDArray[np.int16] | None, advance: Callable[[float], None]
+    ) -> Prediction:
         return predict_prepared(
             self.networks,
             self.plan.labels,
             self.configuration,
-            ready.image,
-            ready.trail,
+            network_input(prepared, previous, self.plan, self.configuration),
+            prepared.trail,
             device=self.device,
             mirror=self.mirror,
             step=self.step,
@@ -148,11 +162,26 @@ def predict_folder(
             ", ".join(trained.fold_names), on,
         )  # fmt: skip
         if todo:
-            networks = [each.network.to(on) for each in trained.load(blocks_folder)]
-            predictor = Predictor(networks, trained.plan, trained.configuration, str(on), mirror, step, probabilities)
+            predictor = load_predictor(trained, blocks_folder, str(on), mirror, step, probabilities)
             with progress("predicting", len(cases), done=len(whole)) as advance:
                 predict_cases(predictor, todo, record, report, advance)
     return report
+
+
+def load_predictor(
+    trained: TrainedRun, blocks_folder: Path, device: str, mirror: bool, step: float, probabilities: bool
+) -> Predictor:
+    """The networks of a run on their device, and those of the first stage that it goes on from, if there is one.
+
+    Raises MvlError when one is damaged, or is not the one that the run was trained with.
+    """
+    previous = None
+    if trained.previous is not None:
+        names = ", ".join(trained.previous.fold_names)
+        log.info("first stage: %s, folds %s", trained.previous.folder, names)
+        previous = load_predictor(trained.previous, blocks_folder, device, mirror, step, probabilities=False)
+    networks = [each.network.to(device) for each in trained.load(blocks_folder)]
+    return Predictor(networks, trained.plan, trained.configuration, device, mirror, step, probabilities, previous)
 
 
 def predict_cases(

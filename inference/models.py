@@ -1,6 +1,8 @@
 """Which trained networks predict: found under the root's results by as few words as leave no doubt.
 
 <root>/results/<dataset>/<run>/fold0, fold1, ...       a run is an ensemble of its trained folds
+
+A run of a cascade's second stage leads to that of its first, in the folder beside it.
 """
 
 from __future__ import annotations
@@ -13,7 +15,15 @@ from pathlib import Path
 
 from mvl_auto.errors import MvlError
 from mvl_auto.files import sha256_of_file
-from mvl_auto.network.checkpoint import CHECKPOINT, PLAN, State, Trained, load_trained, read_state
+from mvl_auto.network.checkpoint import (
+    CHECKPOINT,
+    PLAN,
+    PreviousReference,
+    State,
+    Trained,
+    load_trained,
+    read_state,
+)
 from mvl_auto.paths import FOLDER_NAME, find_results
 from mvl_auto.plans import Configuration, Plan, read_document
 
@@ -39,6 +49,27 @@ class TrainedRun:
     def fold_names(self) -> tuple[str, ...]:
         return tuple(state.fold for _, state in self.folds)
 
+    @cached_property
+    def previous(self) -> TrainedRun | None:
+        """Of a cascade's second stage: the first, with the very folds that the second was trained after.
+
+        Raises MvlError when the folds were trained after different ones, or these are not what they were.
+        """
+        if self.configuration.previous_stage is None:
+            return None
+        references = {state.fold: state.previous for _, state in self.folds}
+        reference = references[self.fold_names[0]]
+        different = [fold for fold, each in references.items() if each != reference]
+        if reference is None or different:
+            raise MvlError(
+                f"has folds {self.fold_names[0]} and {different[0]} that were trained after different first stages"
+                if different
+                else "does not say which first stage it was trained after",
+                file=self.folder,
+                remedy=f"Choose folds with -f {self.fold_names[0]}." if different else "Train it again with mvl_train.",
+            )
+        return _first_stage(self, reference)
+
     def checkpoints(self) -> dict[str, str]:
         """sha256 of the checkpoint of each fold: which weights these are."""
         return {state.fold: sha256_of_file(folder / CHECKPOINT) for folder, state in self.folds}
@@ -62,7 +93,7 @@ def find_trained(
     listing them with the words that choose.
     """
     folders = [
-        folder for each in find_results(dataset, root) for folder in _folders(each) if run in (None, folder.name)
+        folder for each in find_results(dataset, root) for folder in subfolders(each) if run in (None, folder.name)
     ]
     runs = [each for each in (read_run(folder, configuration) for folder in folders) if each.folds]
     if not runs:
@@ -76,9 +107,26 @@ def find_trained(
 
 def read_run(folder: Path, configuration: str | None = None) -> TrainedRun:
     """A run with all its folds (of one configuration) that have a checkpoint. Raises MvlError for a damaged one."""
-    there = [entry for entry in _folders(folder) if entry.name.startswith("fold") and (entry / CHECKPOINT).is_file()]
+    there = [entry for entry in subfolders(folder) if entry.name.startswith("fold") and (entry / CHECKPOINT).is_file()]
     folds = tuple((fold, read_state(fold)) for fold in there)
     return TrainedRun(folder, tuple(each for each in folds if configuration in (None, each[1].configuration)))
+
+
+def _first_stage(run: TrainedRun, reference: PreviousReference) -> TrainedRun:
+    """The folds that a reference names, unchanged. Raises MvlError for one that is not."""
+    folder = run.folder.parent / reference.run
+    there = {state.fold: (fold, state) for fold, state in (read_run(folder).folds if folder.is_dir() else ())}
+    first = TrainedRun(folder, tuple(there[fold] for fold in reference.checkpoints if fold in there))
+    now = first.checkpoints()
+    for fold, checkpoint in reference.checkpoints.items():
+        if now.get(fold) != checkpoint:
+            raise MvlError(
+                f"was trained after fold {fold} of {reference.run}, which "
+                + ("has been trained again since" if fold in now else "is not there any more"),
+                file=run.folder,
+                remedy=f"Bring {folder} back as it was, or delete this run and train it again with mvl_train.",
+            )
+    return first
 
 
 def _with_folds(run: TrainedRun, wanted: Sequence[str | int] | None) -> TrainedRun:
@@ -117,7 +165,7 @@ def _of_one_kind(run: TrainedRun) -> TrainedRun:
 
 def _none(root: Path, dataset: str | int | Path | None, configuration: str | None, run: str | None) -> MvlError:
     asked = " ".join([f"-n {run}"] * bool(run) + [f"-c {configuration}"] * bool(configuration))
-    there = [each for folder in find_results(dataset, root) for each in map(read_run, _folders(folder)) if each.folds]
+    there = [each for folder in find_results(dataset, root) for each in map(read_run, subfolders(folder)) if each.folds]
     if there:
         return MvlError(
             f"no trained network answers to {asked}", file=root / "results", remedy=f"There are: {_words(there)}."
@@ -137,10 +185,11 @@ def _several(runs: Sequence[TrainedRun], root: Path) -> MvlError:
 
 def _words(runs: Iterable[TrainedRun], between: str = ", ") -> str:
     """The arguments that choose each of these runs: `-d 4 -n 3d_fullres`."""
-    return between.join(f"-d {_shortest(each.folder.parent.name)} -n {each.folder.name}" for each in runs)
+    return between.join(f"-d {short_name(each.folder.parent.name)} -n {each.folder.name}" for each in runs)
 
 
-def _shortest(dataset: str) -> str:
+def short_name(dataset: str) -> str:
+    """A dataset in as few letters as a command takes: 4 for Dataset004_Hippocampus."""
     match = FOLDER_NAME.match(dataset)
     return str(int(match["number"])) if match else dataset
 
@@ -149,5 +198,6 @@ def _finished(run: TrainedRun) -> bool:
     return any(state.finished for _, state in run.folds)
 
 
-def _folders(folder: Path) -> list[Path]:
+def subfolders(folder: Path) -> list[Path]:
+    """In order, without the hidden ones."""
     return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 
 from mvl_auto.errors import MvlError
 from mvl_auto.images import Volume
+from mvl_auto.inference.cascade import with_previous
 from mvl_auto.inference.restore import native_slabs, paste
 from mvl_auto.inference.sliding_window import STEP, cheapest_axis, stream_logits
 from mvl_auto.plans import Configuration, LabelScheme, Plan, Trail
-from mvl_auto.preprocessing.case import preprocess_case
+from mvl_auto.preprocessing.case import PreparedCase, preprocess_case
 
 REGION_THRESHOLD = 0.5
 VOXELS_AT_ONCE = 1 << 20  # small windows go through the network together until they are as many voxels
@@ -41,13 +42,15 @@ def predict_case(
     configuration: Configuration,
     volume: Volume,
     *,
+    previous: NDArray[np.int16] | None = None,
     device: torch.device | str = "cpu",
     mirror: bool = True,
     step: float = STEP,
 ) -> NDArray[np.int16]:
     """Classes (Z, Y, X) of an image as it was read; several networks are an ensemble.
 
-    networks: in eval mode, on `device`. mirror: average over the mirrored versions that training saw.
+    networks: in eval mode, on `device`. previous: for the second stage of a cascade, the classes (Z, Y, X) that the
+    first found. mirror: average over the mirrored versions that training saw.
     Raises MvlError when the network's output is not finite or the GPU's memory is too small.
     """
     prepared = preprocess_case(volume.array, volume.spacing, None, plan, configuration)
@@ -55,12 +58,26 @@ def predict_case(
         networks,
         plan.labels,
         configuration,
-        prepared.image,
+        network_input(prepared, previous, plan, configuration),
         prepared.trail,
         device=device,
         mirror=mirror,
         step=step,
     ).classes
+
+
+def network_input(
+    prepared: PreparedCase, previous: NDArray[np.int16] | None, plan: Plan, configuration: Configuration
+) -> NDArray[np.float32]:
+    """What the networks of a configuration see: the prepared image; in a cascade's second stage the first's result too.
+
+    previous: classes (Z, Y, X) of the canonical image. Raises ValueError where it is missing.
+    """
+    if configuration.previous_stage is None:
+        return prepared.image
+    if previous is None:
+        raise ValueError(f"{configuration.name} needs what {configuration.previous_stage} found")
+    return with_previous(prepared.image, previous, prepared.trail, plan.labels)
 
 
 def predict_prepared(
@@ -78,8 +95,8 @@ def predict_prepared(
 ) -> Prediction:
     """The prediction for a preprocessed image, on the voxels of the image before preprocessing.
 
-    trail: how the image was preprocessed. keep_probabilities: return them too; they take K float32 a voxel.
-    advance: told the share of the work done since it was last called.
+    image_czyx: as `network_input` gives it. trail: how the image was preprocessed. keep_probabilities: return them
+    too; they take K float32 a voxel. advance: told the share of the work done since it was last called.
     """
     device = torch.device(device)
     axis = cheapest_axis(image_czyx.shape[1:], configuration.patch_size)

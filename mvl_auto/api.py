@@ -56,7 +56,8 @@ def plan_and_preprocess(
 ) -> Plan:
     """Fingerprint, plan and splits of a raw dataset, and its cases prepared for training.
 
-    dataset: number, name or path. configurations: which to prepare (default: the recommended one).
+    dataset: number, name or path. configurations: which to prepare (default: the recommended one), and with
+    3d_cascade_fullres the 3d_lowres that it goes on from.
     memory: bytes that training may take on `device` (default: what is free here); or preset: "S", "M", "L" or
     "XL", a GPU of 8, 16, 24 or 80 GiB, here or elsewhere. llm, llm_layer: the frozen block, in the block bank's
     syntax. strict: whatever is odd in the dataset is an error.
@@ -76,7 +77,7 @@ def plan_and_preprocess(
         if strict and fingerprint.anomalies:
             raise _odd(fingerprint)
         plan = planners.plan(fingerprint, budget, block)
-        chosen = [plan.configuration(name).name for name in configurations or [plan.recommended]]
+        chosen = with_first_stages(plan, configurations or [plan.recommended])
         _write_plan(raw, fingerprint, plan, folder)
         if not plan_only:
             _prepare(raw, plan, chosen, folder, workers, progress)
@@ -90,6 +91,7 @@ def train(
     root: Path | str | None = None,
     configuration: str | None = None,
     run: str | None = None,
+    previous: str | None = None,
     seconds: float | None = None,
     steps: int | None = None,
     device: str = "auto",
@@ -100,8 +102,9 @@ def train(
     """Train folds of a planned dataset, one after the other, and validate each; goes on where it was stopped.
 
     folds: 0, "0", "fold0", ... or "all" (every case, none kept apart). configuration: default, the recommended
-    one. run: the folder's name under results (default: the configuration's). seconds or steps: how long to
-    train each fold (default: the plan's steps). Raises MvlError for what the user can mend.
+    one. run: the folder's name under results (default: the configuration's). previous: for 3d_cascade_fullres the
+    run of 3d_lowres, trained on all folds, that it goes on from (default: "3d_lowres"). seconds or steps: how long
+    to train each fold (default: the plan's steps). Raises MvlError for what the user can mend.
     """
     from mvl_auto import training
 
@@ -117,6 +120,7 @@ def train(
             blocks_folder=blocks_folder(root),
             configuration=configuration,
             run=run,
+            previous=previous,
             seconds=seconds,
             steps=steps,
             device=device,
@@ -288,6 +292,15 @@ def _llm_settings(llm: str, layer: int | Literal["last"]) -> LlmSettings:
     source = parse_source(llm)
     known = source.hidden if isinstance(source, RandomSource) else None
     return LlmSettings(source=str(source), layer=layer, hidden_size=known)
+
+
+def with_first_stages(plan: Plan, names: Sequence[str]) -> list[str]:
+    """The configurations called so, each behind the one whose predictions it needs, and each once.
+
+    Raises MvlError for a name that the plan does not have.
+    """
+    chosen = [plan.configuration(name) for name in names]
+    return list(dict.fromkeys(name for each in chosen for name in (each.previous_stage, each.name) if name))
 
 
 def _budget(memory: int | None, preset: str | None, device: str) -> Budget:

@@ -5,6 +5,11 @@
     <case>.locations.b2nd   int32 (voxels, 3), a sample of the voxels of each class, one class after the other
     <case>.json             CachedCase, written last: a case without it is not in the cache
 
+and for the second stage of a cascade, in a folder of its own:
+
+    <case>.b2nd             classes that the first stage found, int16 Z Y X, on the grid of the case
+    <case>.json             PreviousCase, written last
+
 blosc2 keeps an array as compressed bricks: only those that a box touches are read and decompressed, so bricks have
 the proportions of a training patch. Everything is opened for one read and closed again: a reader holds no file and
 can be sent to another process, and thousands of cases need no thousands of open files.
@@ -13,6 +18,8 @@ can be sent to another process, and thousands of cases need no thousands of open
 from __future__ import annotations
 
 import math
+import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +31,7 @@ from numpy.typing import NDArray
 
 from mvl_auto.errors import MvlError
 from mvl_auto.files import writing
-from mvl_auto.plans import CachedCase, read_document, write_document
+from mvl_auto.plans import CachedCase, PreviousCase, read_document, write_document
 
 Box = tuple[tuple[int, int], ...]
 Floats = NDArray[np.float32]
@@ -35,6 +42,7 @@ IMAGE, LABEL, LOCATIONS, CARD = ".b2nd", ".seg.b2nd", ".locations.b2nd", ".json"
 BLOCK_BYTES = 256 << 10  # decompressed at once: fits the L2 cache, and a whole small case
 CHUNK_BYTES = 4 << 20  # compressed together, a header each
 REMEDY = "Run mvl_plan_and_preprocess again."
+PREVIOUS_REMEDY = "Delete it and run mvl_train again."
 
 
 @dataclass(frozen=True)
@@ -60,13 +68,20 @@ class CaseReader:
             return np.asarray(array[start:stop])
 
     def _read(self, suffix: str, box: tuple[slice, ...], shape: tuple[int, ...]) -> Any:
-        path = self.folder / f"{self.cached.name}{suffix}"
-        with _opened(path) as array:
-            if array.shape != shape:
-                raise MvlError(
-                    f"holds {_sizes(array.shape)} voxels, its {CARD} says {_sizes(shape)}", file=path, remedy=REMEDY
-                )
-            return array[box]
+        return _read(self.folder / f"{self.cached.name}{suffix}", box, shape)
+
+
+@dataclass(frozen=True)
+class PreviousReader:
+    """What the first stage of a cascade found in a cached case; boxes as CaseReader's."""
+
+    folder: Path
+    card: PreviousCase
+
+    def classes(self, box: Box | None = None) -> Classes:
+        """(*box) int16."""
+        path = self.folder / f"{self.card.name}{IMAGE}"
+        return _read(path, _slices(box), self.card.trail.resampled_size, PREVIOUS_REMEDY)
 
 
 def open_case(folder: Path, name: str) -> CaseReader:
@@ -113,6 +128,48 @@ def write_case(
     write_document(card, cached)
 
 
+def share_case(source: Path, folder: Path, name: str) -> None:
+    """Put a case that another configuration's folder holds into this one too: the same files, where the disk can.
+
+    Files are replaced, never changed, so neither folder can spoil the other. Raises MvlError when `folder` cannot be
+    written.
+    """
+    (folder / f"{name}{CARD}").unlink(missing_ok=True)
+    for suffix in (IMAGE, LABEL, LOCATIONS, CARD):
+        with writing(folder / f"{name}{suffix}") as beside:
+            try:
+                os.link(source / f"{name}{suffix}", beside)
+            except OSError:  # a file system without links
+                shutil.copyfile(source / f"{name}{suffix}", beside)
+
+
+def open_previous(folder: Path, name: str) -> PreviousReader:
+    """Open what the first stage of a cascade found in the case `name`. Raises MvlError when it is not there."""
+    return PreviousReader(folder, read_document(folder / f"{name}{CARD}", PreviousCase, PREVIOUS_REMEDY))
+
+
+def is_previous_cached(folder: Path, card: PreviousCase) -> bool:
+    """Whether what the first stage found in this case is there whole, made of the very things that `card` names."""
+    try:
+        reader = open_previous(folder, card.name)
+        return reader.card.hash == card.hash and not reader.classes(((0, 0),) * 3).size
+    except MvlError:
+        return False
+
+
+def write_previous(folder: Path, classes: Classes, card: PreviousCase, patch_size: Sequence[int] | None = None) -> None:
+    """Write, or write anew, what the first stage found in a case: classes Z Y X, of card.trail.resampled_size.
+
+    Raises MvlError when the folder cannot be written.
+    """
+    assert classes.shape == card.trail.resampled_size
+    path = folder / f"{card.name}{CARD}"
+    path.unlink(missing_ok=True)
+    patch = _in_three_axes(patch_size, classes.shape)
+    _write(folder / f"{card.name}{IMAGE}", classes.astype(np.int16, copy=False), patch)
+    write_document(path, card)
+
+
 def bricks(shape: Sequence[int], patch: Sequence[int], most: int) -> tuple[int, ...]:
     """Shape of a part of an array with at most `most` elements, in the proportions of `patch` as far as it goes."""
     brick = [1] * len(shape)
@@ -155,17 +212,26 @@ def _write(path: Path, array: NDArray[Any], patch: tuple[int, ...], **meta: Any)
             ) from error
 
 
+def _read(path: Path, box: tuple[slice, ...], shape: tuple[int, ...], remedy: str = REMEDY) -> Any:
+    with _opened(path, remedy) as array:
+        if array.shape != shape:
+            raise MvlError(
+                f"holds {_sizes(array.shape)} voxels, its {CARD} says {_sizes(shape)}", file=path, remedy=remedy
+            )
+        return array[box]
+
+
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _opened(path: Path, remedy: str = REMEDY) -> Iterator[Any]:
     """An array on disk. Raises MvlError when it is missing or damaged."""
     import blosc2
 
     try:
         yield blosc2.open(str(path), mode="r", mmap_mode="r", dparams=blosc2.DParams(nthreads=1))
     except FileNotFoundError as error:
-        raise MvlError("is missing", file=path, remedy=REMEDY) from error
+        raise MvlError("is missing", file=path, remedy=remedy) from error
     except (RuntimeError, ValueError, KeyError) as error:  # what blosc2 raises for bytes that make no sense
-        raise MvlError(f"is damaged ({error})", file=path, remedy=REMEDY) from error
+        raise MvlError(f"is damaged ({error})", file=path, remedy=remedy) from error
 
 
 def _is_whole(reader: CaseReader) -> bool:

@@ -99,6 +99,14 @@ def to_values(classes: Array, scheme: LabelScheme) -> Array:
     return np.array(values, dtype=dtype)[classes]  # IGNORE is -1: the last entry
 
 
+def one_hot(classes: Array, scheme: LabelScheme) -> NDArray[np.float32]:
+    """(K, *shape) of 0 and 1: for each of foreground_names, the voxels that belong to it. Regions may overlap.
+
+    classes: integers of any shape; background and IGNORE belong to none.
+    """
+    return np.stack([np.isin(classes, members) for members in scheme.foreground_classes]).astype(np.float32)
+
+
 def _values_by_name(labels: Any, refuse: Refuse) -> dict[str, int | list[int]]:
     """Name -> value, or -> values of a region, in the order of the file."""
     if not isinstance(labels, dict) or not labels:

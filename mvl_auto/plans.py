@@ -5,6 +5,7 @@
     splits.json        Splits         who trains, who validates     planners -> training
     dataset.json       DatasetRecord  where the raw data lies       planners -> training
     <case>.json        CachedCase     one preprocessed case         preprocessing -> training
+    previous/.../<case>.json   PreviousCase   what the stage before segmented in it   inference -> training
 
 Axis order is Z, Y, X in every field, lengths are in mm, counts in voxels unless said otherwise.
 Where a key means what nnU-Net's means, it has nnU-Net's name. Nothing here names code: a plan made
@@ -282,6 +283,11 @@ class Plan(Document):
         there = ", ".join(self.configurations)
         raise MvlError(f"{self.dataset} has no configuration '{name}' (there are: {there})")
 
+    def input_channels(self, configuration: Configuration) -> int:
+        """Channels that the network sees: the image's, and in a cascade's second stage one per foreground name."""
+        previous = len(self.labels.foreground_names) if configuration.previous_stage else 0
+        return len(self.channels) + previous
+
     def preprocessing_hash(self, name: str) -> str:
         """sha256 of what decides the cached arrays of a configuration, and of nothing else."""
         mine = {"channels", "labels", "transpose_forward", "foreground_intensity_properties_per_channel"}
@@ -333,6 +339,17 @@ class CachedCase(Document):
     files_hash: str = Field(description="of the raw files, as in CaseFingerprint")
     settings_hash: str = Field(description="Plan.preprocessing_hash: the settings it was made with")
     class_voxels: tuple[int, ...] = Field(description="voxels of each class in network space")
+
+
+class PreviousCase(Document):
+    """Where the previous stage's segmentation of a cached case comes from. Written last, as CachedCase is."""
+
+    name: str
+    trail: Trail = Field(description="of the cached case: the segmentation lies on the same grid")
+    run: str = Field(description="of the previous stage")
+    fold: str = Field(description="whose network, which has not seen this case, made the segmentation")
+    checkpoint: str = Field(description="sha256 of that network's checkpoint.safetensors")
+    prediction: str = Field(description="sha256 of the segmentation's file in native space")
 
 
 # ------------------------------------------------------------------------------- reading, writing

@@ -1,6 +1,6 @@
 """Cases brought to one orientation, size of voxel and range of intensities, cached for training, and the way back."""
 
-from mvl_auto.preprocessing.case import PreparedCase, preprocess_case
+from mvl_auto.preprocessing.case import PreparedCase, preprocess_case, preprocess_label
 from mvl_auto.preprocessing.dataset import Report, preprocess_dataset
 from mvl_auto.preprocessing.inverse import labels_in_native_space, to_native
 from mvl_auto.preprocessing.resample import resample_image, resample_labels, resample_probabilities
@@ -11,6 +11,7 @@ __all__ = [
     "labels_in_native_space",
     "preprocess_case",
     "preprocess_dataset",
+    "preprocess_label",
     "resample_image",
     "resample_labels",
     "resample_probabilities",

@@ -50,10 +50,13 @@ def preprocess_case(
     cropped = turned[(slice(None), *slices(box))]
     trail = _trail(image.shape[1:], spacing, box, axes, configuration)
     prepared = _prepare_channels(cropped, plan, configuration, trail)
-    if label is None:
-        return PreparedCase(prepared, None, trail)
-    cropped_label = label.transpose(axes)[slices(box)]
-    return PreparedCase(prepared, resample_labels(cropped_label, trail.resampled_size, separate_axis(trail)), trail)
+    return PreparedCase(prepared, None if label is None else preprocess_label(label, trail), trail)
+
+
+def preprocess_label(label: Classes, trail: Trail) -> Classes:
+    """Classes (Z Y X, canonical) on the network's grid, the way of `trail`; int16."""
+    cropped = label.transpose(trail.transpose_forward)[slices(trail.crop)]
+    return resample_labels(cropped, trail.resampled_size, separate_axis(trail))
 
 
 def separate_axis(trail: Trail) -> int | None:

@@ -1,7 +1,8 @@
 """All cases of a dataset prepared for training, in parallel; only what is missing or has changed is done.
 
-A case is read once, whichever configurations are made of it. It counts as done when its files and the settings that
-decide its arrays are those of before, by their hashes, so a run that was killed goes on where it stopped.
+A case is read once, whichever configurations are made of it; those that prepare it alike share its files. It counts
+as done when its files and the settings that decide its arrays are those of before, by their hashes, so a run that was
+killed goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mvl_auto.cache import is_cached, write_case
+from mvl_auto.cache import is_cached, share_case, write_case
 from mvl_auto.cases import files_of
 from mvl_auto.dataset import Case, Dataset, hash_files, load_case
 from mvl_auto.errors import MvlError
@@ -82,15 +83,24 @@ def preprocess_dataset(
 def prepare_case(case: Case, plan: Plan, names: Sequence[str], folder: Path) -> bool:
     """In a worker: whether there was anything to do for this case. Raises MvlError naming its file."""
     files_hash = hash_files(case)
-    settings = {name: plan.preprocessing_hash(name) for name in names}
-    missing = [name for name in names if not is_cached(folder / name, case.name, files_hash, settings[name])]
+    settings = {name: plan.preprocessing_hash(name) for name in (*names, *plan.configurations)}
+
+    def is_done(name: str) -> bool:
+        return is_cached(folder / name, case.name, files_hash, settings[name])
+
+    missing = [name for name in names if not is_done(name)]
     if not missing:
         return False
     if case.label is None:
         raise MvlError("has no label", file=case.images[0], remedy="Add its label or remove it.")
-    volume, classes = load_case(case, plan.labels, len(plan.channels))
-    assert classes is not None
+    loaded = None
     for name in missing:
+        twins = [other for other in settings if other != name and settings[other] == settings[name] and is_done(other)]
+        if twins:  # 3d_fullres and 3d_cascade_fullres are prepared alike
+            share_case(folder / twins[0], folder / name, case.name)
+            continue
+        volume, classes = loaded = loaded or load_case(case, plan.labels, len(plan.channels))
+        assert classes is not None
         _prepare(case, volume, classes, plan, name, folder / name, (files_hash, settings[name]))
     return True
 

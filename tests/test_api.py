@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from builders import make_dataset
+from trained import make_configuration, make_plan
 
 import mvl_auto
 import mvl_auto.plans
@@ -134,6 +135,16 @@ def test_words_that_mean_nothing_here_are_refused_before_a_plan_is_written(root,
     with pytest.raises(MvlError):
         plan(root, **changes)
     assert not (root / "preprocessed" / "Dataset007_Tiny" / "plans.json").exists()
+
+
+def test_with_a_cascade_its_first_stage_is_prepared():
+    low = make_configuration(name="3d_lowres")
+    plan = make_plan(make_configuration(), low, make_configuration(name="3d_cascade_fullres", previous_stage=low.name))
+    assert api.with_first_stages(plan, ["3d_cascade_fullres"]) == ["3d_lowres", "3d_cascade_fullres"]
+    assert api.with_first_stages(plan, ["3d_cascade_fullres", "3d_fullres", "3d_lowres"]) == [
+        "3d_lowres", "3d_cascade_fullres", "3d_fullres",
+    ]  # fmt: skip
+    assert api.with_first_stages(plan, ["3d_fullres"]) == ["3d_fullres"]
 
 
 def test_a_preset_plans_for_a_gpu_that_is_not_here(root, dataset):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,10 +73,13 @@ def write_trained(
     folds: Sequence[str] = ("0",),
     finished: bool = True,
     seed: int = 0,
+    validation: Mapping[str, Sequence[str]] | None = None,
+    previous: ckpt.PreviousReference | None = None,
 ) -> Path:
     """A run under root/results with untrained networks that label every image in patches; returns its folder.
 
-    The fold's number and `seed` draw the weights.
+    The fold's number and `seed` draw the weights. validation: the cases that a fold says it validates. previous: for
+    the second stage of a cascade, which first one it says it was trained after.
     """
     plan = plan or make_plan()
     chosen = plan.configuration(configuration)
@@ -92,7 +95,8 @@ def write_trained(
             block=None,
             seed=seed,
             training_cases=(),
-            validation_cases=(),
+            validation_cases=tuple((validation or {}).get(fold, ())),
+            previous=previous,
             budget_steps=10,
             budget_seconds=None,
             step=10 if finished else 4,

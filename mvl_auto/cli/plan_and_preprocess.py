@@ -69,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from mvl_auto import api
     from mvl_auto.paths import preprocessed_folder
-    from mvl_auto.plans import Fingerprint, read_document
+    from mvl_auto.plans import Fingerprint, Splits, read_document
 
     for dataset in args.dataset:
         plan = api.plan_and_preprocess(
@@ -92,7 +92,8 @@ def run(args: argparse.Namespace) -> int:
         if args.explain:
             print(reasons(plan))
         print(f"\nplan: {folder / 'plans.json'}")
-        print(f"next: {next_command(dataset, plan, args)}")
+        splits = read_document(folder / "splits.json", Splits)
+        print(f"next: {next_command(dataset, plan, len(splits.folds), args)}")
     return DONE
 
 
@@ -148,13 +149,16 @@ def reasons(plan: Plan) -> str:
     )
 
 
-def next_command(dataset: str, plan: Plan, args: argparse.Namespace) -> str:
+def next_command(dataset: str, plan: Plan, folds: int, args: argparse.Namespace) -> str:
+    """What to type after this; for a cascade, whose first stage must be trained on all folds before, two commands."""
     prepared = args.configurations or [plan.recommended]
     if args.plan_only:
         chosen = f" -c {' '.join(args.configurations)}" if args.configurations else ""
         return f"mvl_plan_and_preprocess -d {dataset}{chosen}"
     chosen = "" if plan.recommended in prepared else f" -c {prepared[0]}"
-    return f"mvl_train {dataset} fold0{chosen}"
+    first = plan.configuration(None if plan.recommended in prepared else prepared[0]).previous_stage
+    before = f"mvl_train {dataset} {' '.join(map(str, range(folds)))} -c {first} && " if first else ""
+    return f"{before}mvl_train {dataset} fold0{chosen}"
 
 
 COMMAND = Command(

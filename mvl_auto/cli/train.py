@@ -20,6 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-c", "--configuration", metavar="NAME", help="of the plan: 2d, 3d_fullres, ... (default: the recommended one)"
     )
     parser.add_argument("-n", "--name", metavar="RUN", help="name of the run (default: the configuration's)")
+    parser.add_argument(
+        "--previous", metavar="RUN", help="for 3d_cascade_fullres: which run it goes on from (default: 3d_lowres)"
+    )
     length = parser.add_mutually_exclusive_group()
     length.add_argument(
         "--time",
@@ -48,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
         root=args.root,
         configuration=args.configuration,
         run=args.name,
+        previous=args.previous,
         seconds=args.time,
         steps=args.steps,
         device=args.device,
@@ -72,6 +76,7 @@ COMMAND = Command(
         mvl_train 4 fold0
         mvl_train 4 fold0 --time 10m
         mvl_train Hippocampus 0 1 2 -c 3d_fullres -n first_try --steps 2000
+        mvl_train 4 0 1 2 3 4 -c 3d_lowres && mvl_train 4 0 1 2 3 4 -c 3d_cascade_fullres
     """,
     add_arguments=add_arguments,
     run=run,

@@ -42,6 +42,14 @@ class BlockReference(Frozen):
     sha256: str
 
 
+class PreviousReference(Frozen):
+    """The run whose segmentations a cascade's second stage was trained on, and predicts with."""
+
+    run: str = Field(description="its folder, beside that of the run that refers to it")
+    configuration: str
+    checkpoints: dict[str, str] = Field(description="fold -> sha256 of its checkpoint.safetensors")
+
+
 class State(Document):
     """How far a run is."""
 
@@ -50,6 +58,7 @@ class State(Document):
     fold: str
     plan_hash: str
     block: BlockReference | None
+    previous: PreviousReference | None = Field(None, description="of a cascade's second stage: the first")
     seed: int
     training_cases: tuple[str, ...]
     validation_cases: tuple[str, ...]
@@ -144,7 +153,8 @@ def network_of(plan: Plan, configuration: Configuration, block: FrozenBlock | No
     """The network of a configuration, freshly initialised."""
     from mvl_auto.network.model import build_network
 
-    return build_network(configuration.network, len(plan.channels), plan.labels.num_outputs, block, seed)
+    channels = plan.input_channels(configuration)
+    return build_network(configuration.network, channels, plan.labels.num_outputs, block, seed)
 
 
 def load_block_of(configuration: Configuration, state: State | None, blocks_folder: Path) -> FrozenBlock | None:

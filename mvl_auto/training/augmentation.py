@@ -70,13 +70,12 @@ def draw_spatial(rng: np.random.Generator, patch_size: Shape) -> Spatial:
 def cut(
     image: Read, label: Read, shape: Shape, centre: np.ndarray, spatial: Spatial, patch_size: Shape
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The patch around `centre`: image (c, *patch_size) float32 linear, label (*patch_size) nearest.
+    """The patch around `centre`: image (c, *patch_size) float32 linear, label (..., *patch_size) nearest.
 
-    image, label: read a box of a case of `shape` voxels. Beyond the case the image is 0, the label 0.
-    centre: in voxels of the case, may be fractional. Axes are those of patch_size.
+    image, label: read a box of a case of `shape` voxels; of labels there may be several, on axes ahead of the box's.
+    Beyond the case the image is 0, the label 0. centre: in voxels of the case, may be fractional. Axes are those of
+    patch_size.
     """
-    from scipy.ndimage import affine_transform
-
     size = np.asarray(patch_size)
     middle = (size - 1) / 2
     reach = np.abs(spatial.matrix) @ middle if not spatial.is_identity else middle
@@ -87,10 +86,23 @@ def cut(
     if spatial.is_identity:
         return source, classes
     offset = centre - start - spatial.matrix @ middle
-    patch = np.empty((len(source), *patch_size), np.float32)
-    for channel, out in zip(source, patch, strict=True):
-        affine_transform(channel, spatial.matrix, offset, output=out, output_shape=patch_size, order=1)
-    return patch, affine_transform(classes, spatial.matrix, offset, output_shape=patch_size, order=0)
+    return (
+        _resampled(source, spatial, offset, patch_size, order=1),
+        _resampled(classes, spatial, offset, patch_size, order=0),
+    )
+
+
+def _resampled(arrays: np.ndarray, spatial: Spatial, offset: np.ndarray, patch_size: Shape, order: int) -> np.ndarray:
+    """(..., *patch_size) of (..., *box), each array by itself."""
+    from scipy.ndimage import affine_transform
+
+    lead = arrays.shape[: arrays.ndim - len(patch_size)]
+    patch = np.empty((*lead, *patch_size), arrays.dtype)
+    for place in np.ndindex(*lead):
+        affine_transform(
+            arrays[place], spatial.matrix, offset, output=patch[place], output_shape=patch_size, order=order
+        )
+    return patch
 
 
 def read_padded(read: Read, wanted: Box, shape: Shape) -> np.ndarray:
@@ -109,7 +121,7 @@ def read_padded(read: Read, wanted: Box, shape: Shape) -> np.ndarray:
 
 
 def intensity_transforms(mirror_axes: Shape) -> AbstractTransform:
-    """batchgenerators' transforms on {"data": (b, c, *patch), "seg": (b, 1, *patch)}."""
+    """batchgenerators' transforms on {"data": (b, c, *patch), "seg": (b, m, *patch)}."""
     transforms: list[AbstractTransform] = [
         GaussianNoiseTransform(p_per_sample=0.1),
         GaussianBlurTransform((0.5, 1.0), different_sigma_per_channel=True, p_per_sample=0.2, p_per_channel=0.5),

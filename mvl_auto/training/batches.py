@@ -18,16 +18,20 @@ import numpy as np
 from batchgenerators.dataloading.data_loader import SlimDataLoaderBase
 from batchgenerators.dataloading.multi_threaded_augmenter import MultiThreadedAugmenter
 
-from mvl_auto.cache import CaseReader, open_case
+from mvl_auto.cache import Box, CaseReader, open_case
 from mvl_auto.plans import Configuration
-from mvl_auto.training.augmentation import cut, draw_spatial, intensity_transforms
+from mvl_auto.training.augmentation import Read, cut, draw_spatial, intensity_transforms
+from mvl_auto.training.previous import PreviousChannels
 
 BATCHES_AHEAD = 3  # per worker
 MOST_WORKERS = 12
 
 
 class Batches(SlimDataLoaderBase):
-    """Yields {"data": (b, c, *patch) float32, "seg": (b, *patch) int16, "names": [...]} from `first_step` on."""
+    """Yields {"data": (b, c, *patch) float32, "seg": (b, *patch) int16, "names": [...]} from `first_step` on.
+
+    previous: of a cascade's second stage; what the first found follows the image in c.
+    """
 
     def __init__(
         self,
@@ -37,10 +41,12 @@ class Batches(SlimDataLoaderBase):
         seed: int,
         first_step: int,
         workers: int,
+        previous: PreviousChannels | None = None,
     ) -> None:
         super().__init__(None, configuration.batch_size, number_of_threads_in_multithreaded=workers)
         self.folder, self.names, self.configuration = folder, names, configuration
         self.seed, self.step, self.stride = seed, first_step, max(workers, 1)
+        self.previous = previous
         self.readers: dict[str, CaseReader] = {}
         self.transform = intensity_transforms(configuration.mirror_axes)
 
@@ -63,11 +69,16 @@ class Batches(SlimDataLoaderBase):
         chosen = rng.choice(self.names, size, replace=size > len(self.names))
         samples = [self.sample(rng, name, foreground=i >= certain) for i, name in enumerate(chosen)]
         images, labels = zip(*samples, strict=True)
-        batch = self.transform(data=np.stack(images), seg=np.stack(labels)[:, None])
-        return {"data": batch["data"], "seg": batch["seg"][:, 0], "names": [str(name) for name in chosen]}
+        batch = self.transform(data=np.stack(images), seg=np.stack(labels))
+        data = batch["data"]
+        if self.previous is not None:  # after the intensities, which are none of its business
+            data = np.concatenate([data, self.previous.channels(rng, batch["seg"][:, 1])], axis=1)
+        return {"data": data, "seg": batch["seg"][:, 0], "names": [str(name) for name in chosen]}
 
     def sample(self, rng: np.random.Generator, name: str, foreground: bool) -> tuple[np.ndarray, np.ndarray]:
-        """One patch of a case; with `foreground`, around a voxel of one of its classes, each as likely."""
+        """One patch of a case, image and label maps; with `foreground`, around a voxel of one of its classes, each as
+        likely.
+        """
         reader = self.reader(name)
         patch_size = self.configuration.patch_size
         shape = reader.cached.shape[1:]
@@ -81,12 +92,24 @@ class Batches(SlimDataLoaderBase):
         else:
             centre = rng.uniform(low, high)
         spatial = draw_spatial(rng, patch_size)
+        maps = self.label_maps(reader)
         if len(patch_size) == len(shape):
-            return cut(reader.image, reader.label, shape, centre, spatial, patch_size)
+            return cut(reader.image, maps, shape, centre, spatial, patch_size)
         z = int(spot[0])
         image = lambda box: reader.image(((z, z + 1), *box))[:, 0]  # noqa: E731
-        label = lambda box: reader.label(((z, z + 1), *box))[0]  # noqa: E731
+        label = lambda box: maps(((z, z + 1), *box))[:, 0]  # noqa: E731
         return cut(image, label, shape[1:], centre, spatial, patch_size)
+
+    def label_maps(self, reader: CaseReader) -> Read:
+        """Reads a box of the label, and of what the first stage found where there is one: (1, *box) or (2, *box)."""
+        reads = [reader.label]
+        if self.previous is not None:
+            reads.append(self.previous.reader(reader.cached.name).classes)
+
+        def read(box: Box) -> np.ndarray:
+            return np.stack([each(box) for each in reads])
+
+        return read
 
     def reader(self, name: str) -> CaseReader:
         if name not in self.readers:

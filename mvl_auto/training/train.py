@@ -16,6 +16,7 @@ from mvl_auto.cache import is_cached, open_case
 from mvl_auto.dataset import read_dataset
 from mvl_auto.errors import MvlError
 from mvl_auto.files import clear_unfinished, ensure_writable_folder, locked, write_text
+from mvl_auto.inference import FirstStage, find_first_stage, prepare_first_stage
 from mvl_auto.logs import log_file
 from mvl_auto.network import checkpoint as ckpt
 from mvl_auto.network.device import choose_device
@@ -25,6 +26,7 @@ from mvl_auto.progress import Progress, silent
 from mvl_auto.training.batches import Batches, batches_ahead, default_workers
 from mvl_auto.training.loop import Run, one_step, optimise, precision_of, save_run
 from mvl_auto.training.loss import membership
+from mvl_auto.training.previous import PreviousChannels
 from mvl_auto.training.schedule import Budget
 from mvl_auto.training.validation import VALIDATION, validate
 
@@ -55,6 +57,7 @@ def train(
     blocks_folder: Path,
     configuration: str | None = None,
     run: str | None = None,
+    previous: str | None = None,
     seconds: float | None = None,
     steps: int | None = None,
     device: str = "auto",
@@ -65,19 +68,16 @@ def train(
     """Train, then validate, one fold of a preprocessed dataset; go on where an earlier call was stopped.
 
     preprocessed: its folder. fold: "0", ... or "all". run: the folder under results_folder (default: the
-    configuration's name). seconds: of optimisation, counted from this call; steps: optimizer steps;
-    neither: the plan's. workers: processes that make batches (0: none).
+    configuration's name). previous: for a cascade's second stage the run of its first, on all folds, whose
+    segmentations it is trained on (default: that configuration's name). seconds: of optimisation, counted from this
+    call; steps: optimizer steps; neither: the plan's. workers: processes that make batches (0: none).
     Raises MvlError for what the user can mend, FloatingPointError when the loss is no number any more.
     """
     started = time.monotonic()
     plan = read_document(preprocessed / "plans.json", Plan, PLAN_AGAIN)
     chosen = plan.configuration(configuration)
-    if chosen.previous_stage is not None:
-        raise MvlError(
-            f"{chosen.name} takes the prediction of {chosen.previous_stage} as input, which this version cannot train yet",
-            remedy="Train 3d_fullres or 3d_lowres with -c.",
-        )
     training_cases, validation_cases = cases_of_fold(preprocessed, plan, fold)
+    first = first_stage(preprocessed, plan, chosen, results_folder, previous)
     check_cache(preprocessed / chosen.name, plan, chosen, (*training_cases, *validation_cases))
     run_folder = results_folder / (run or chosen.name)
     folder = ensure_writable_folder(run_folder / (f"fold{fold}" if fold != "all" else "fold_all"))
@@ -93,6 +93,7 @@ def train(
             fold=fold,
             plan_hash=plan.hash,
             block=None if block is None else ckpt.BlockReference(**{k: getattr(block.card, k) for k in REFERENCE}),
+            previous=None if first is None else first.reference,
             seed=seed,
             training_cases=training_cases,
             validation_cases=validation_cases,
@@ -103,14 +104,17 @@ def train(
             finished=False,
         )
         network = ckpt.network_of(plan, chosen, block, seed).to(on)
+        cache = preprocessed / chosen.name
+        everyone = tuple(dict.fromkeys((*training_cases, *validation_cases)))
+        channels = None if first is None else channels_of(first, cache, everyone, chosen, progress)
         state = train_network(
-            network, state, chosen, plan, preprocessed / chosen.name, folder, budget, on, workers, progress, started
+            network, state, chosen, plan, cache, channels, folder, budget, on, workers, progress, started
         )
         trained = ckpt.load_trained(folder, blocks_folder)
         summary = None
         if validation_cases:
             raw = read_dataset(Path(read_document(preprocessed / "dataset.json", DatasetRecord, PLAN_AGAIN).folder))
-            summary = validate(trained, raw, validation_cases, folder, on, progress)
+            summary = validate(trained, raw, validation_cases, folder, on, progress, first)
     return TrainingResult(folder, state.step, state.elapsed, summary)
 
 
@@ -123,6 +127,7 @@ def train_network(
     configuration: Configuration,
     plan: Plan,
     cache: Path,
+    previous: PreviousChannels | None,
     folder: Path,
     budget: Budget,
     device: torch.device,
@@ -144,7 +149,7 @@ def train_network(
         log.info("%s: going on from step %d", folder, run.step)
     cut_progress(folder, run.step)
     workers = default_workers() if workers is None else workers
-    batches = Batches(cache, state.training_cases, configuration, state.seed, run.step, workers)
+    batches = Batches(cache, state.training_cases, configuration, state.seed, run.step, workers, previous)
     with batches_ahead(batches, workers, pin_memory=device.type == "cuda") as ahead:
         if budget.steps is not None:
             announce(run, batches, plan, budget, device)
@@ -216,6 +221,29 @@ def cases_of_fold(preprocessed: Path, plan: Plan, fold: str) -> tuple[tuple[str,
     return training, tuple(validation)
 
 
+def first_stage(
+    preprocessed: Path, plan: Plan, configuration: Configuration, results_folder: Path, run: str | None
+) -> FirstStage | None:
+    """What a cascade's second stage is trained on; None for any other configuration.
+
+    Raises MvlError when the first stage is not trained on all folds, or `run` is given where there is none.
+    """
+    if configuration.previous_stage is not None:
+        splits = read_document(preprocessed / "splits.json", Splits, PLAN_AGAIN)
+        return find_first_stage(results_folder, plan, configuration, splits, run)
+    if run is not None:
+        raise MvlError(f"{configuration.name} goes on from no other run", remedy="Leave out --previous.")
+    return None
+
+
+def channels_of(
+    first: FirstStage, cache: Path, names: tuple[str, ...], configuration: Configuration, progress: Progress
+) -> PreviousChannels:
+    """The first stage's segmentations of the cases `names` as channels, from the cache."""
+    folder = prepare_first_stage(first, cache, names, configuration.patch_size, progress=progress)
+    return PreviousChannels(folder, first.run.plan.labels)
+
+
 def check_cache(cache: Path, plan: Plan, configuration: Configuration, names: tuple[str, ...]) -> None:
     """Raise MvlError unless every case is cached, and with the settings of this plan."""
     wanted = plan.preprocessing_hash(configuration.name)
@@ -246,7 +274,9 @@ def keep_plan(run_folder: Path, plan: Plan) -> None:
 
 def check_same_run(earlier: ckpt.State, now: ckpt.State, folder: Path) -> None:
     """Raise MvlError when the checkpoint in the way is not an earlier sitting of this very run."""
-    fixed = ("configuration", "plan_hash", "block", "seed", "training_cases", "budget_steps", "budget_seconds")
+    fixed = (
+        "configuration", "plan_hash", "block", "previous", "seed", "training_cases", "budget_steps", "budget_seconds",
+    )  # fmt: skip
     other = [name for name in fixed if getattr(earlier, name) != getattr(now, name)]
     if other:
         words = ", ".join(f"{name} {_short(getattr(earlier, name))}" for name in other)
@@ -259,6 +289,7 @@ def check_same_run(earlier: ckpt.State, now: ckpt.State, folder: Path) -> None:
 
 def _short(value: object) -> str:
     text = value.name if isinstance(value, ckpt.BlockReference) else str(value)
+    text = value.run if isinstance(value, ckpt.PreviousReference) else text
     return text if len(text) < 40 else text[:37] + "..."
 
 

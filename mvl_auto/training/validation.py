@@ -22,16 +22,25 @@ if TYPE_CHECKING:
     import torch
 
     from mvl_auto.evaluation import Summary
+    from mvl_auto.inference import FirstStage
     from mvl_auto.network.checkpoint import Trained
 
 VALIDATION, SUMMARY = "validation", "summary.json"
 
 
 def validate(
-    trained: Trained, raw: Dataset, names: Sequence[str], folder: Path, device: torch.device, progress: Progress
+    trained: Trained,
+    raw: Dataset,
+    names: Sequence[str],
+    folder: Path,
+    device: torch.device,
+    progress: Progress,
+    first: FirstStage | None = None,
 ) -> Summary:
     """Predict and score the cases called `names`; those that were predicted before are only scored.
 
+    first: of a cascade's second stage. It gives what the one of its networks found that has not seen the case: all of
+    them together, as they segment a new image, would flatter the score.
     Raises MvlError when a case is not in the raw dataset any more.
     """
     from mvl_auto.evaluation import score_case, summarise
@@ -49,7 +58,10 @@ def validate(
             if path.is_file():
                 predicted = to_classes(read_label(path)[0], trained.labels, path)
             else:
-                predicted = predict_case([network], trained.plan, trained.configuration, volume, device=device)
+                previous = None if first is None else first.classes(name)
+                predicted = predict_case(
+                    [network], trained.plan, trained.configuration, volume, previous=previous, device=device
+                )
                 write_label(path, to_values(predicted, trained.labels), volume.geometry, trained.labels.class_values)
             scores[name] = score_case(classes, predicted, trained.labels)
             advance(1, note=name)

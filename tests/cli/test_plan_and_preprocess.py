@@ -6,6 +6,7 @@ import argparse
 from typing import get_args
 
 import pytest
+from trained import make_configuration, make_plan
 
 from mvl_auto import plans
 from mvl_auto.cli import common, plan_and_preprocess, train
@@ -40,6 +41,25 @@ def test_what_does_not_go_together_is_wrong_usage(argv, capsys):
     with pytest.raises(SystemExit) as end:
         parse(plan_and_preprocess, *argv)
     assert end.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("chosen", "next_command"),
+    [
+        ([], "mvl_train 4 fold0"),
+        (["-c", "3d_lowres"], "mvl_train 4 fold0 -c 3d_lowres"),
+        (
+            ["-c", "3d_cascade_fullres"],
+            "mvl_train 4 0 1 2 -c 3d_lowres && mvl_train 4 fold0 -c 3d_cascade_fullres",
+        ),
+        (["-c", "3d_cascade_fullres", "--plan-only"], "mvl_plan_and_preprocess -d 4 -c 3d_cascade_fullres"),
+    ],
+)
+def test_before_a_cascade_comes_its_first_stage_on_all_folds(chosen, next_command):
+    second = make_configuration(name="3d_cascade_fullres", previous_stage="3d_lowres")
+    plan = make_plan(make_configuration(), make_configuration(name="3d_lowres"), second)
+    args = parse(plan_and_preprocess, "-d", "4", *chosen)
+    assert plan_and_preprocess.next_command("4", plan, 3, args) == next_command
 
 
 def test_folds_and_budget_of_training():

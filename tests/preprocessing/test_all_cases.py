@@ -25,7 +25,7 @@ from mvl_auto.preprocessing.dataset import LOCATIONS_PER_CLASS, class_locations
 
 PATIENCE = 120  # s
 NAMES = [f"tiny_{n:03d}" for n in range(6)]
-FULLRES, SLICES = "3d_fullres", "2d"
+FULLRES, SLICES, CASCADE = "3d_fullres", "2d", "3d_cascade_fullres"
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +65,25 @@ def test_each_case_is_what_the_one_case_function_makes_of_it(raw, prepared):
             assert reader.cached.class_voxels == tuple((expected.label == k).sum() for k in range(3))
             assert reader.cached.settings_hash == plan.preprocessing_hash(name)
             assert is_cached(prepared / name, case.name, hash_files(case), plan.preprocessing_hash(name))
+
+
+@pytest.mark.parametrize("before", [[FULLRES], []])
+def test_configurations_that_prepare_a_case_alike_share_its_files(before, raw, tmp_path):
+    full = plan_for(raw).configuration(FULLRES)
+    cascade = full.model_copy(update={"name": CASCADE, "previous_stage": "3d_lowres", "patch_size": (16, 24, 16)})
+    plan = make_plan(full, cascade, labels=raw.labels)
+    preprocess_dataset(raw, plan, before, tmp_path, workers=1)
+    report = preprocess_dataset(raw, plan, [FULLRES, CASCADE], tmp_path, workers=1)
+    assert (report.done, report.failed) == (tuple(NAMES), {})
+    files = {file.name for file in (tmp_path / FULLRES).iterdir() if file.name != ".lock"}
+    assert files == {file.name for file in (tmp_path / CASCADE).iterdir() if file.name != ".lock"}
+    assert len(files) == 4 * len(NAMES)
+    assert all((tmp_path / FULLRES / name).samefile(tmp_path / CASCADE / name) for name in files)
+    shutil.rmtree(tmp_path / FULLRES)
+    assert preprocess_dataset(raw, plan, [CASCADE], tmp_path, workers=1).reused == tuple(NAMES)
+    changed = plan_for(raw, spacing=(1.0, 1.0, 1.0)).configuration(FULLRES)
+    assert preprocess_dataset(raw, make_plan(changed, cascade, labels=raw.labels), [FULLRES], tmp_path, workers=1).done
+    assert not (tmp_path / FULLRES / f"{NAMES[0]}.b2nd").samefile(tmp_path / CASCADE / f"{NAMES[0]}.b2nd")
 
 
 def test_locations_are_voxels_of_their_class(prepared):

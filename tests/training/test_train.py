@@ -147,24 +147,9 @@ def test_a_fold_that_does_not_exist_lists_those_there_are(prepared):
         run(prepared, "nofold", fold="7")
 
 
-def test_the_second_stage_of_a_cascade_is_refused_in_words(prepared, tmp_path):
-    import shutil
-
-    from mvl_auto.plans import write_document
-
-    shutil.copytree(prepared.folder, tmp_path / "preprocessed")
-    full = prepared.plan.configuration()
-    cascade = full.model_copy(update={"name": "3d_cascade_fullres", "previous_stage": "3d_lowres"})
-    plan = prepared.plan.model_copy(update={"configurations": {full.name: full, cascade.name: cascade}})
-    write_document(tmp_path / "preprocessed" / "plans.json", plan)
-    with pytest.raises(MvlError, match="cannot train yet.*3d_lowres"):
-        train(
-            tmp_path / "preprocessed",
-            "0",
-            results_folder=tmp_path / "results",
-            blocks_folder=prepared.blocks,
-            configuration="3d_cascade_fullres",
-        )
+def test_only_a_cascade_goes_on_from_another_run(prepared):
+    with pytest.raises(MvlError, match="3d_fullres goes on from no other run"):
+        run(prepared, "alone", previous="learned")
 
 
 def test_a_missing_case_in_the_cache_is_named_with_what_to_do(prepared, tmp_path):
