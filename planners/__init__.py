@@ -1,9 +1,23 @@
 """Self-configuration: what a dataset is (fingerprint), what shall be done with it (plan), who validates (splits)."""
 
-from mvl_auto.planners.budget import PRESETS, Budget, budget_here
+from mvl_auto.planners.block import Block
+from mvl_auto.planners.budget import PRESETS, Budget, budget_here, preset_budget
 from mvl_auto.planners.by_hand import ByHand
 from mvl_auto.planners.fingerprint import changed_cases, fingerprint_dataset
 from mvl_auto.planners.planner import plan
 from mvl_auto.planners.splits import split
+from mvl_auto.planners.timing import step_seconds_on
 
-__all__ = ["PRESETS", "Budget", "ByHand", "budget_here", "changed_cases", "fingerprint_dataset", "plan", "split"]
+__all__ = [
+    "PRESETS",
+    "Block",
+    "Budget",
+    "ByHand",
+    "budget_here",
+    "changed_cases",
+    "fingerprint_dataset",
+    "plan",
+    "preset_budget",
+    "split",
+    "step_seconds_on",
+]

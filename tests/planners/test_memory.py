@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-from pathlib import Path
-
 import pytest
-import torch
 from networks import tiny
-from torch.profiler import ProfilerActivity, profile
+from peak import real_peak
 
-from mvl_auto.llm import load_block
-from mvl_auto.network import build_network
 from mvl_auto.planners.estimate import TRUSTED, estimate_memory
 from mvl_auto.planners.memory import training_memory
-from mvl_auto.plans import LabelScheme, LlmSettings, NetworkSettings
-from mvl_auto.training.loss import deep_loss, membership
-from mvl_auto.training.optimiser import Average, make_optimizer
+from mvl_auto.plans import LlmSettings
 
 TEN_PERCENT = 0.1
 BLOCK = LlmSettings(source="random:hidden=576,heads=9,kv_heads=3,ffn=1536,seed=0", hidden_size=576)
@@ -32,44 +24,6 @@ STEPS = {
     "anisotropic": (tiny(**SMALL | ANISOTROPIC), (12, 96, 96), 2, 3, 4, False),
     "2D": (tiny(2, **SMALL | FLAT, llm=BLOCK), (128, 160), 3, 3, 2, False),
 }
-
-
-def real_peak(
-    settings: NetworkSettings,
-    patch: tuple[int, ...],
-    batch: int,
-    channels: int,
-    outputs: int,
-    mixed: bool,
-    blocks: Path,
-) -> int:
-    """Bytes at the peak of the second training step, from the allocator's own log."""
-    block = load_block(settings.llm.source, "last", blocks).to(torch.bfloat16) if settings.llm.present else None
-    network = build_network(settings, channels, outputs, block).train()
-    optimizer, average = make_optimizer(network), Average(network)
-    image, label = torch.zeros(batch, channels, *patch), torch.zeros(batch, *patch, dtype=torch.int16)
-    scheme = LabelScheme(class_values=tuple(range(outputs)), class_names=tuple(map(str, range(outputs))))
-    table = membership(scheme, torch.device("cpu"))
-
-    def step() -> None:
-        with torch.autocast("cpu", torch.bfloat16) if mixed else nullcontext():
-            loss = deep_loss(network(image), label, table, softmax=True)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        average.update(1)
-
-    step()
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as log:
-        step()
-    events = (event for event in log.profiler.kineto_results.events() if event.name() == "[memory]")
-    now = peak = 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        now += event.nbytes()
-        peak = max(peak, now)
-    weights = [(weight.nbytes, weight.requires_grad) for weight in network.parameters()]
-    before = sum(5 * size if trained else size for size, trained in weights)  # gradient, two moments, average
-    return before + image.nbytes + label.nbytes + peak
 
 
 @pytest.mark.parametrize("step", STEPS.values(), ids=STEPS.keys())
