@@ -5,7 +5,7 @@
 Each network is measured as the planner does it, in fake tensors, and then really trained for two steps on the CPU with
 the profiler's log of allocations. Prints a table in Markdown, and the worst of it. Goals (issue 5): within 10 %,
 measuring takes less than a second, planning a dataset of the Decathlon less than 20 s. `estimate` is the rough count
-that decides whether anything is measured at all; it must lie within a factor of 1.25.
+that decides whether anything is measured at all; it must lie within a factor of 1.25. Seconds are the processor's.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ PLANNED = ("S", "XL", "cpu")  # presets that the Decathlon is planned for
 
 
 def main() -> None:
+    import torch
+
+    torch.set_num_threads(1)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", metavar="WORD", help="only networks that have this in their name")
     args = parser.parse_args()
@@ -64,7 +67,7 @@ def compare(steps: dict[str, Any]) -> None:
 
 
 def plan_everything() -> None:
-    """Every task of the Decathlon for GPUs of 8 and 80 GiB and for a CPU; the measurements of one do not help the next."""
+    """Every task of the Decathlon for GPUs of 8 and 80 GiB and for a CPU, each measured anew."""
     from fingerprints import DECATHLON, fingerprint_of
 
     from mvl_auto.planners import plan, preset_budget
@@ -82,9 +85,10 @@ def plan_everything() -> None:
 
 
 def timed(work: Callable[[], Any]) -> tuple[Any, float]:
-    begun = time.perf_counter()
+    """Seconds of the processor, on one thread: those of the clock, unless the machine is busy with other things."""
+    begun = time.process_time()
     result = work()
-    return result, time.perf_counter() - begun
+    return result, time.process_time() - begun
 
 
 if __name__ == "__main__":

@@ -34,8 +34,8 @@ class ByHand:
                 remedy="Give Z Y X for volumes or Y X for 2d.",
             )
 
-    def check(self, budget: Budget, volumetric: bool) -> None:
-        """Raise MvlError where a number contradicts the budget or would have no effect on the dataset."""
+    def check(self, budget: Budget, volumetric: bool = True) -> None:
+        """Raise MvlError where a number contradicts the budget, or could have no effect on the images of a dataset."""
         if self.iterations is not None and budget.seconds is not None:
             raise MvlError("a time and a number of iterations both say how long to train", remedy="Leave out one.")
         if self.patch_size is not None and len(self.patch_size) == 3 and not volumetric:

@@ -113,9 +113,7 @@ def _in_time(
 
     def seconds(rung: Rung) -> float:
         settings = network.anywhere(rung)
-        return step_seconds(
-            settings, rung.patch_size, rung.batch_size, network.channels, network.outputs, rung.block
-        )
+        return step_seconds(settings, rung.patch_size, rung.batch_size, network.channels, network.outputs, rung.block)
 
     def work(rung: Rung) -> float:
         return estimate_work(network.settings(rung), rung.patch_size, rung.batch_size, network.channels, rung.block)

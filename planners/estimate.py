@@ -21,7 +21,8 @@ MLP_TENSORS = 2.0  # of its inner width: before and after the nonlinearity
 LLM_TENSORS = 14.0  # of the hidden size, in the block and its mappers
 LLM_FFN_TENSORS = 4.0  # of the block's inner width
 MIXED = 0.55  # of the activations' bytes in mixed precision: half of them, but for norms and losses
-LOGIT_TENSORS = 8.0  # logits, softmax, target, losses and their gradients, at full resolution
+LOGIT_TENSORS = 6.0  # logits, softmax, target, losses and their gradients, at full resolution; never in bfloat16
+CONVOLUTION_TENSORS = 7.0  # of the width of a trunk of convolutions: a residual pair
 
 
 def estimate_memory(
@@ -40,7 +41,8 @@ def estimate_memory(
     """
     voxels = float(math.prod(patch_size))
     kernel = 3**settings.dimensions
-    activations = voxels * (channels + LOGIT_TENSORS * outputs)
+    logits = voxels * LOGIT_TENSORS * outputs
+    activations = voxels * channels
     weights = 0.0
     before, level = channels, voxels
     for width, stride in zip(settings.stem_channels, settings.stem_strides, strict=True):
@@ -51,18 +53,24 @@ def estimate_memory(
         before = width
     tokens = voxels / math.prod(settings.token_size)
     inner = settings.width * settings.mlp_ratio
-    kept = 1.0 if settings.gradient_checkpointing else BLOCK_TENSORS + MLP_TENSORS * settings.mlp_ratio
-    activations += tokens * settings.width * kept * settings.depth
-    weights += settings.depth * settings.width * (4 * settings.width + 2 * inner + kernel)
+    if settings.trunk == "transformer":
+        kept = BLOCK_TENSORS + MLP_TENSORS * settings.mlp_ratio
+        weights += settings.depth * settings.width * (4 * settings.width + 2 * inner + kernel)
+    else:
+        kept = CONVOLUTION_TENSORS
+        weights += settings.depth * settings.width * settings.width * 2 * kernel
+    activations += tokens * settings.width * (1.0 if settings.gradient_checkpointing else kept) * settings.depth
     frozen = 0.0
     if (block := block or block_of(settings.llm)) is not None:
         hidden = block.hidden_size
-        activations += tokens * (hidden * LLM_TENSORS + block.ffn * LLM_FFN_TENSORS)
         weights += 2 * hidden * settings.width
-        frozen += block.parameters * FLOAT32  # cast on use
+        activations += tokens * 2 * hidden
+        if settings.llm.control in ("block", "permuted"):
+            activations += tokens * (hidden * (LLM_TENSORS - 2) + block.ffn * LLM_FFN_TENSORS)
+            frozen += block.parameters * FLOAT32  # cast on use
     if mixed_precision:
         activations *= MIXED
-    return math.ceil(FLOAT32 * (activations * batch_size + weights * WEIGHT_COPIES) + frozen)
+    return math.ceil(FLOAT32 * ((activations + logits) * batch_size + weights * WEIGHT_COPIES) + frozen)
 
 
 def estimate_work(

@@ -52,7 +52,7 @@ def training_memory(
                 allocations.add(tensor)
             for weight in trainable:  # of the step before: let go between forward and backward
                 weight.grad = torch.zeros_like(weight)
-            loss = step_loss(network(image), label)
+            loss = step_loss(network(image), label, masked=mixed_precision)
             for weight in trainable:
                 weight.grad = None
             loss.backward()

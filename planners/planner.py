@@ -194,9 +194,7 @@ def _configure(
             llm=_llm(task.llm, rung.block),
         )
 
-    ours = rungs(
-        ladder, patches(spacing[first:], shape[first:], token), BATCH_SHARE * dataset_voxels, task.blocks
-    )
+    ours = rungs(ladder, patches(spacing[first:], shape[first:], token), BATCH_SHARE * dataset_voxels, task.blocks)
     by_hand = task.by_hand if name != "3d_lowres" else in_whole_tokens(task.by_hand, token)
     candidates = fixed(ours, by_hand, token)
     affordable = candidates if at_most is None else candidates[: candidates.index(at_most) + 1]
@@ -232,6 +230,4 @@ def _iterations(task: Task, bought: Bought, wanted: int) -> int:
 def _llm(llm: LlmSettings, block: Block | None) -> LlmSettings:
     if block is None:
         return llm
-    return llm.model_copy(
-        update={"source": block.source, "layer": block.layer, "hidden_size": block.hidden_size}
-    )
+    return llm.model_copy(update={"source": block.source, "layer": block.layer, "hidden_size": block.hidden_size})

@@ -94,9 +94,8 @@ def _token(configuration: Configuration) -> str:
 
 def _memory(task: Task, bought: Bought) -> str:
     how = "measured" if bought.measured else "estimated"
-    return (
-        f"{bought.memory / 1e9:.2f} GB ({how}) of a budget of {task.budget.memory / 1e9:.2f} GB; {WHAT_ENDS[bought.ends]}"
-    )
+    budget = f"of a budget of {task.budget.memory / 1e9:.2f} GB"
+    return f"{bought.memory / 1e9:.2f} GB ({how}) {budget}; {WHAT_ENDS[bought.ends]}"
 
 
 def _normalisation(task: Task, configuration: Configuration) -> str:
@@ -113,14 +112,14 @@ def _separate(configuration: Configuration) -> str:
 def _iterations(task: Task, configuration: Configuration, ladder: Ladder, bought: Bought) -> str:
     voxels = math.prod(configuration.median_image_size_in_voxels) * len(task.fingerprint.cases)
     times = f"times {difficulty(voxels):.2g} for {voxels / 1e6:.0f} million voxels in the dataset"
-    if task.budget.seconds is None:
+    if task.budget.seconds is None or bought.step_seconds is None:
         return f"{ladder.iterations} steps for an easy task, {times}"
     bought_here = (
         f"what {task.budget.seconds / 60:g} minutes buy at about "
         f"{task.budget.seconds / configuration.iterations:.2g} s a step, measured here"
     )
     least = f"{ladder.least_iterations} steps for an easy task, {times}"
-    if configuration.iterations < least_iterations(voxels, ladder):
+    if task.budget.seconds / bought.step_seconds < least_iterations(voxels, ladder):
         return f"{bought_here}: too few, at least {least} are needed; the smallest network is all that can be done"
     return f"{bought_here}; a larger network must leave time for {least}"
 
@@ -134,8 +133,8 @@ def _llm(task: Task, block: Block | None) -> str:
     wider = len(task.blocks) - 1
     if block != task.blocks[0]:
         return (
-            f"{block.source}, layer {block.layer}, width {block.hidden_size}: the widest pretrained block of the bank that "
-            "is paid for after patch, trunk and batch"
+            f"{block.source}, layer {block.layer}, width {block.hidden_size}: the widest pretrained block of the bank "
+            "that is paid for after patch, trunk and batch"
         )
     if task.budget.device == "cpu":
         rest = "a CPU's time is for the trunk"

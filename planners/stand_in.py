@@ -1,4 +1,4 @@
-"""What stands in for the parts of a training step that the planner may not or need not have: same tensors, other numbers.
+"""What stands in for parts of a training step that the planner may not have: the same tensors, other numbers.
 
 The frozen block comes from the bank and the loss from the training; what they cost depends on their shapes alone.
 
@@ -32,9 +32,7 @@ def stand_in(settings: NetworkSettings, block: Block | None = None) -> StandInBl
 def around(settings: NetworkSettings) -> NetworkSettings:
     """The settings of the network around a stand-in, which brings its adapters, and has no weights to shuffle."""
     control = "block" if settings.llm.control == "permuted" else settings.llm.control
-    return settings.model_copy(
-        update={"llm": settings.llm.model_copy(update={"control": control, "lora_rank": 0})}
-    )
+    return settings.model_copy(update={"llm": settings.llm.model_copy(update={"control": control, "lora_rank": 0})})
 
 
 class StandInBlock(nn.Module):
@@ -130,8 +128,11 @@ def _with_weights_cast(module: nn.Module, hidden_bnd: Tensor, *words: bool) -> T
     return functional_call(module, cast, (hidden_bnd, *words))
 
 
-def step_loss(logits: list[Tensor], label_bzyx: Tensor) -> Tensor:
-    """Dice and cross-entropy at every level: the tensors of mvl_auto.training.loss, not its numbers."""
+def step_loss(logits: list[Tensor], label_bzyx: Tensor, masked: bool) -> Tensor:
+    """Dice and cross-entropy at every level: the tensors of mvl_auto.training.loss, not its numbers.
+
+    masked: leave out ignored voxels; on a GPU the loss does so without looking whether there are any.
+    """
     total = logits[0].new_zeros(())
     for level in logits:
         steps = [fine // coarse for fine, coarse in zip(label_bzyx.shape[1:], level.shape[2:], strict=True)]
@@ -140,8 +141,9 @@ def step_loss(logits: list[Tensor], label_bzyx: Tensor) -> Tensor:
         seen = label != -1
         target = torch.eye(flat.shape[-1], device=flat.device)[label]
         entropy = F.cross_entropy(flat.flatten(0, 1), label.flatten())
-        probability = flat.softmax(dim=-1)[..., 1:] * seen[..., None]
-        target = target[..., 1:] * seen[..., None]
+        probability, target = flat.softmax(dim=-1)[..., 1:], target[..., 1:]
+        if masked:
+            probability, target = probability * seen[..., None], target * seen[..., None]
         overlap = (probability * target).sum(dim=1)
         total = total + entropy - (overlap / (probability.sum(dim=1) + target.sum(dim=1))).mean()
     return total

@@ -81,7 +81,9 @@ def _median_step(
     from mvl_auto.network.device import autocast
     from mvl_auto.planners.stand_in import around, stand_in, step_loss
 
-    network = build_network(around(settings), channels, outputs, cast(Any, stand_in(settings, block))).to(device).train()
+    network = (
+        build_network(around(settings), channels, outputs, cast(Any, stand_in(settings, block))).to(device).train()
+    )
     trainable = [weight for weight in network.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(trainable, fused=True)
     generator = torch.Generator().manual_seed(0)
@@ -91,7 +93,7 @@ def _median_step(
     for _ in range(WARM_UP + TIMED):
         begun = time.perf_counter()
         with autocast(device):
-            loss = step_loss(network(image), label)
+            loss = step_loss(network(image), label, masked=device.type == "cuda")
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trainable, 1.0)

@@ -19,7 +19,7 @@ def parse(module, *argv: str) -> argparse.Namespace:
 
 def test_the_choices_are_those_of_the_planner():
     assert tuple(plan_and_preprocess.CONFIGURATIONS) == get_args(plans.ConfigurationName)
-    assert set(plan_and_preprocess.PRESETS) == PRESETS.keys()
+    assert tuple(plan_and_preprocess.PRESETS) == PRESETS
 
 
 @pytest.mark.parametrize(("given", "layer"), [("last", "last"), ("3", 3), ("-1", -1)])
