@@ -82,6 +82,8 @@ class Allocations(TorchDispatchMode):
         self.now -= self.alive.pop(key)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.prim.device.default:  # the engine asks every gradient: half of all calls
+            return args[0].fake_device
         result = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(result):
             if isinstance(leaf, Tensor):

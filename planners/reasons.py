@@ -114,10 +114,8 @@ def _iterations(task: Task, configuration: Configuration, ladder: Ladder, bought
     times = f"times {difficulty(voxels):.2g} for {voxels / 1e6:.0f} million voxels in the dataset"
     if task.budget.seconds is None or bought.step_seconds is None:
         return f"{ladder.iterations} steps for an easy task, {times}"
-    bought_here = (
-        f"what {task.budget.seconds / 60:g} minutes buy at about "
-        f"{task.budget.seconds / configuration.iterations:.2g} s a step, measured here"
-    )
+    per_step = f"about {task.budget.seconds / configuration.iterations:.2g} s a step"
+    bought_here = f"what {minutes(task.budget.seconds)} buy at {per_step}, measured here"
     least = f"{ladder.least_iterations} steps for an easy task, {times}"
     if task.budget.seconds / bought.step_seconds < least_iterations(voxels, ladder):
         return f"{bought_here}: too few, at least {least} are needed; the smallest network is all that can be done"
@@ -143,6 +141,11 @@ def _llm(task: Task, block: Block | None) -> str:
     else:
         rest = "the bank holds no wider one"
     return f"SmolLM2-135M's, width {block.hidden_size}: paid before the rest; {rest}"
+
+
+def minutes(seconds: float) -> str:
+    """`45 s`, `12 min`, `33.3 min`."""
+    return f"{seconds:.3g} s" if seconds < 120 else f"{seconds / 60:.3g} min"
 
 
 def _by(numbers: Iterable[float] | Sequence[int]) -> str:

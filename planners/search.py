@@ -121,9 +121,12 @@ def highest(
     guess: proportional to the cost, about, and quick: it says where to look, so that few costs are taken.
     """
     guesses = [guess(rung) for rung in candidates]
-    fits, fails, scale = -1, len(candidates), 1.0
+    fits, fails, scale, stride = -1, len(candidates), 1.0, 1
     while fails - fits > 1:
         likely = bisect_right(guesses, limit / scale) - 1
+        if not fits < likely < fails:  # the guess has nothing more to say: ever longer strides from the known end
+            likely = fits + stride if likely <= fits else fails - stride
+            stride *= 2
         probe = min(max(likely, fits + 1), fails - 1)
         taken = cost(candidates[probe])
         scale = taken / guesses[probe]

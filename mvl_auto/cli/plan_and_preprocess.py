@@ -137,13 +137,15 @@ def anomalies(fingerprint: Fingerprint) -> str:
 
 def overview(plan: Plan) -> str:
     """The plan in a few lines: its budget, and one row per configuration, the recommended one with a star."""
+    from mvl_auto.planners.reasons import minutes
+
     header = ["configuration", "voxel mm", "image", "patch", "token", "batch", "depth x width", "steps", "llm block"]
     rows = [_row(each, plan.recommended) for each in plan.configurations.values()]
     channels = ", ".join(channel.name for channel in plan.channels)
     labels = ", ".join(plan.labels.foreground_names)
     budget = f"{plan.memory_budget / 1e9:.1f} GB of memory"
     if plan.time_budget is not None:
-        budget += f" and {plan.time_budget / 60:.3g} minutes of training"
+        budget += f" and {minutes(plan.time_budget)} of training"
     return f"\n{plan.dataset}: channels {channels}; labels {labels}; for {budget}\n{table(header, rows)}"
 
 
