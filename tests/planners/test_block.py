@@ -16,6 +16,7 @@ from mvl_auto.planners.presets import GIB
 from mvl_auto.plans import Configuration, LlmSettings
 
 AUTO = LlmSettings()
+pytestmark = pytest.mark.usefixtures("estimated")
 
 
 def planned(budget: Budget, llm: LlmSettings = AUTO, bank=BANK) -> Configuration:

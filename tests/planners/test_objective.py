@@ -1,6 +1,6 @@
 """More memory or more time never gives a smaller patch, batch, trunk or block, from 2 to 80 GB.
 
-What a network takes is estimated here, not measured, so that hundreds of budgets can be tried; the search is the same.
+With estimates for measurements, so that hundreds of budgets can be tried.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from fingerprints import BANK, DECATHLON, fingerprint_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mvl_auto.planners import Budget, cost, plan
-from mvl_auto.planners.estimate import estimate_memory, estimate_work
+from mvl_auto.planners import Budget, plan
+from mvl_auto.planners.estimate import estimate_work
 from mvl_auto.planners.presets import SIZES
 from mvl_auto.plans import Configuration, Plan
 
@@ -27,11 +27,7 @@ MEMORY = st.integers(2 * GB, 80 * GB)
 SECONDS = st.floats(60, 1e6)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def estimated():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cost, "_tensors", estimate_memory)
-        yield
+pytestmark = pytest.mark.usefixtures("estimated")
 
 
 def seconds_of(settings, patch_size, batch_size, channels, outputs, block) -> float:

@@ -33,7 +33,7 @@ class Device:
         return seconds
 
 
-def planned(fingerprint, seconds, device, memory=80 * GIB, kind="cpu", **more) -> Plan:
+def planned(fingerprint, seconds, device, memory=10_000 * GIB, kind="cpu", **more) -> Plan:
     return plan(fingerprint, Budget(memory, kind, seconds), step_seconds=device, **more)
 
 
