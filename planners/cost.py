@@ -16,6 +16,8 @@ from mvl_auto.planners.presets import FRAGMENTATION, RESERVED
 from mvl_auto.planners.search import Rung, highest
 from mvl_auto.plans import NetworkSettings, Shape
 
+HOPELESS = 8.0  # times the budget: what is estimated to need as much by hand is not even measured
+
 
 class StepSeconds(Protocol):
     """Seconds of one training step on the device that shall train (planners.timing)."""
@@ -91,14 +93,20 @@ def _in_memory(candidates: Sequence[Rung], network: Network, budget: Budget, wha
     def cost(rung: Rung) -> int:
         return _measured(rung, network, budget)
 
+    least = _estimated(candidates[0], network, budget)
+    if least > HOPELESS * budget.memory:
+        raise _too_little(budget, what, f"about {least / 1e9:.0f} GB")
     chosen = highest(candidates, cost, lambda rung: _estimated(rung, network, budget), budget.memory)
     if chosen is None:
-        raise MvlError(
-            f"{budget.memory / 1e9:.2f} GB of memory pay for no {what} network: "
-            f"the smallest needs {ceil(cost(candidates[0]) / 1e7) / 100:.2f} GB",
-            remedy="Give it more with --memory, choose less by hand, or train without the LLM block (--llm none).",
-        )
+        raise _too_little(budget, what, f"{ceil(cost(candidates[0]) / 1e7) / 100:.2f} GB")
     return Bought(chosen, cost(chosen), measured=True, ends="ladder" if chosen == top else "memory")
+
+
+def _too_little(budget: Budget, what: str, needed: str) -> MvlError:
+    return MvlError(
+        f"{budget.memory / 1e9:.2f} GB of memory pay for no {what} network: the smallest needs {needed}",
+        remedy="Give it more with --memory, choose less by hand, or train without the LLM block (--llm none).",
+    )
 
 
 def _in_time(

@@ -217,6 +217,8 @@ def _configure(
         previous_stage=previous,
     )
     why = reasons(task, configuration, ladder, bought) | by_hand.reasons(len(token))
+    if by_hand != task.by_hand:
+        why["patch_size"] += ", enlarged to whole tokens"
     return configuration.model_copy(update={"reasons": why}), chosen
 
 

@@ -49,6 +49,13 @@ def test_a_block_that_is_not_shaped_like_the_smallest_one(tmp_path):
     assert real / TRUSTED <= estimate_memory(*step, wide) <= TRUSTED * real
 
 
+def test_adapters_take_what_they_really_take(tmp_path):
+    """A tenth of the whole at rank 64, so the whole being right would not show it."""
+    plain, adapted = (grid()[name] for name in ("3D, causal block with positions", "3D, LoRA 64 and causal"))
+    real = real_peak(*adapted, tmp_path) - real_peak(*plain, tmp_path)
+    assert training_memory(*adapted) - training_memory(*plain) == pytest.approx(real, rel=TEN_PERCENT)
+
+
 def test_a_block_stored_in_float32_takes_twice_the_room():
     step = STEPS["3D, block, mixed"]
     twice = training_memory(*step, replace(SMOLLM2, weight_bytes=4)) - training_memory(*step, SMOLLM2)
