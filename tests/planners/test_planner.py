@@ -158,7 +158,7 @@ def test_a_patch_by_hand_is_for_as_many_axes_as_it_has():
 
 
 def test_a_patch_by_hand_is_enlarged_to_whole_tokens_of_the_low_resolution():
-    """Slices of 3 mm: the full resolution's tokens are 4 x 8 x 8, those of the coarser, nearly isotropic one 8 x 8 x 8."""
+    """Slices of 3 mm: the full resolution's tokens are 4 x 8 x 8, those of the coarser one 8 x 8 x 8."""
     thick = fingerprint_of((150, 512, 512), (3.0, 0.78, 0.78))
     own = plan(thick, Budget(8 * GIB), by_hand=ByHand(patch_size=(20, 96, 96)))
     assert own.configuration("3d_fullres").patch_size == (20, 96, 96)
