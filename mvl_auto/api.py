@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from mvl_auto.dataset import Dataset
     from mvl_auto.evaluation import Summary
     from mvl_auto.inference import Report as PredictionReport
-    from mvl_auto.planners import Budget, Diagnosis, Repairs
+    from mvl_auto.planners import Block, Budget, ByHand, Diagnosis, Repairs
     from mvl_auto.training import TrainingResult
 
 log = logging.getLogger(__name__)
@@ -46,9 +46,11 @@ def plan_and_preprocess(
     configurations: Sequence[str] | None = None,
     memory: int | None = None,
     preset: str | None = None,
+    seconds: float | None = None,
     device: str = "auto",
     llm: str = "auto",
     llm_layer: int | Literal["last"] = "last",
+    by_hand: ByHand | None = None,
     workers: int | None = None,
     plan_only: bool = False,
     strict: bool = False,
@@ -59,8 +61,9 @@ def plan_and_preprocess(
     dataset: number, name or path. configurations: which to prepare (default: the recommended one), and with
     3d_cascade_fullres the 3d_lowres that it goes on from.
     memory: bytes that training may take on `device` (default: what is free here); or preset: "S", "M", "L" or
-    "XL", a GPU of 8, 16, 24 or 80 GiB, here or elsewhere. llm, llm_layer: the frozen block, in the block bank's
-    syntax. strict: whatever is odd in the dataset is an error.
+    "XL", a GPU of 8, 16, 24 or 80 GiB, here or elsewhere, or "cpu". seconds: that the training of a fold may take; the
+    speed of `device` is then measured. llm, llm_layer: the frozen block, in the block bank's syntax. by_hand: numbers
+    that are not to be planned (mvl_auto.planners.ByHand). strict: whatever is odd in the dataset is an error.
     Raises MvlError for what the user can mend; PartlyFailed when some cases could not be prepared.
     """
     from mvl_auto import planners
@@ -70,13 +73,17 @@ def plan_and_preprocess(
     raw = read_dataset(find_raw_dataset(dataset, root))
     folder = preprocessed_folder(root, raw.id)
     block = _llm_settings(llm, llm_layer)
-    budget = _budget(memory, preset, device)
+    blocks = _known_blocks(block, blocks_folder(root))
+    budget = _budget(memory, preset, seconds, device)
+    by_hand = by_hand or planners.ByHand()
+    by_hand.check(budget)
+    speed = planners.step_seconds_on("cpu" if budget.device == "cpu" else device)
     with locked(folder, "preprocessing"), log_file(folder / "log.txt"):
         clear_unfinished(folder)
         fingerprint = _fingerprint(raw, folder, workers, progress)
         if strict and fingerprint.anomalies:
             raise _odd(fingerprint)
-        plan = planners.plan(fingerprint, budget, block)
+        plan = planners.plan(fingerprint, budget, block, by_hand, blocks, speed)
         chosen = with_first_stages(plan, configurations or [plan.recommended])
         _write_plan(raw, fingerprint, plan, folder)
         if not plan_only:
@@ -285,13 +292,9 @@ def doctor(
 
 def _llm_settings(llm: str, layer: int | Literal["last"]) -> LlmSettings:
     """Raises MvlError for a source that is none, before any case is read."""
-    from mvl_auto.llm.sources import RandomSource, parse_source
+    from mvl_auto.llm.sources import parse_source
 
-    if llm in ("auto", "none"):
-        return LlmSettings(source=llm, layer=layer)
-    source = parse_source(llm)
-    known = source.hidden if isinstance(source, RandomSource) else None
-    return LlmSettings(source=str(source), layer=layer, hidden_size=known)
+    return LlmSettings(source=llm if llm in ("auto", "none") else str(parse_source(llm)), layer=layer)
 
 
 def with_first_stages(plan: Plan, names: Sequence[str]) -> list[str]:
@@ -303,14 +306,28 @@ def with_first_stages(plan: Plan, names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(name for each in chosen for name in (each.previous_stage, each.name) if name))
 
 
-def _budget(memory: int | None, preset: str | None, device: str) -> Budget:
+def _known_blocks(llm: LlmSettings, folder: Path) -> list[Block]:
+    """What is known of the block without reading it; of `auto`, the pretrained blocks of the bank."""
+    from mvl_auto import planners
+    from mvl_auto.llm import known_sizes, pretrained_sizes
+
+    if not llm.present:
+        return []
+    if llm.source == "auto":
+        known = pretrained_sizes(llm.layer, folder)
+    else:
+        known = [sizes for sizes in [known_sizes(llm.source, llm.layer, folder)] if sizes is not None]
+    return [planners.Block(**vars(sizes)) for sizes in known]
+
+
+def _budget(memory: int | None, preset: str | None, seconds: float | None, device: str) -> Budget:
     from mvl_auto import planners
 
     if preset is None:
-        return planners.budget_here(memory, device=None if device == "auto" else device)
-    if preset not in planners.PRESETS:
-        raise MvlError(f"there is no preset '{preset}'", remedy=f"Choose one of {', '.join(planners.PRESETS)}.")
-    return planners.Budget(planners.PRESETS[preset], device="gpu")
+        return planners.budget_here(memory, None if device == "auto" else device, seconds)
+    if memory is not None:
+        raise MvlError(f"preset {preset} and {memory} bytes of memory are two budgets", remedy="Give one of them.")
+    return planners.preset_budget(preset, seconds)
 
 
 def _fingerprint(raw: Dataset, folder: Path, workers: int | None, progress: Progress) -> Fingerprint:

@@ -244,7 +244,7 @@ class Configuration(Frozen):
     use_mask_for_norm: tuple[bool, ...] = Field(description="one per channel: statistics from non-zero voxels only")
     resample_separate_z: bool = Field(description="resample the coarse axis apart from the other two, with order 0")
     network: NetworkSettings
-    iterations: int = Field(ge=1, description="training steps of a run without a budget")
+    iterations: int = Field(ge=1, description="training steps of a run without a budget; in a plan for a time, about")
     oversample_foreground_percent: float = Field(0.33, description="share of a batch that is sure to hold foreground")
     mirror_axes: Shape = Field(description="axes of patch_size mirrored in training and averaged over in prediction")
     previous_stage: ConfigurationName | None = Field(None, description="cascade: whose prediction is extra input")
@@ -266,6 +266,7 @@ class Plan(Document):
     transpose_forward: Shape = Field(description="axes of the canonical Z Y X array in the order of the cached one")
     foreground_intensity_properties_per_channel: tuple[ChannelStatistics, ...]
     memory_budget: int = Field(description="bytes that training may take")
+    time_budget: float | None = Field(None, gt=0, description="seconds that the training of a fold takes, if planned")
     configurations: dict[ConfigurationName, Configuration]
     recommended: ConfigurationName
 
@@ -273,6 +274,8 @@ class Plan(Document):
     def hash(self) -> str:
         """sha256 of what was decided; the words that explain it do not count."""
         words: Any = {"mvl_auto_version": True, "configurations": {"__all__": {"reasons"}}}
+        if self.time_budget is None:
+            words["time_budget"] = True  # plans of before there was one keep their hash
         return sha256_of_json(self.model_dump(mode="json", exclude=words))
 
     def configuration(self, name: str | None = None) -> Configuration:

@@ -3,7 +3,8 @@
 And what is wrong with it (examine_dataset), and a copy of it where that is mended (repair_dataset).
 """
 
-from mvl_auto.planners.budget import PRESETS, Budget, budget_here
+from mvl_auto.planners.block import Block
+from mvl_auto.planners.budget import PRESETS, Budget, budget_here, preset_budget
 from mvl_auto.planners.by_hand import ByHand
 from mvl_auto.planners.doctor import Diagnosis, Finding, examine_dataset
 from mvl_auto.planners.fingerprint import changed_cases, fingerprint_dataset
@@ -11,9 +12,11 @@ from mvl_auto.planners.planner import plan
 from mvl_auto.planners.repair import Repairs, repair_dataset
 from mvl_auto.planners.repair_case import Repair
 from mvl_auto.planners.splits import split
+from mvl_auto.planners.timing import step_seconds_on
 
 __all__ = [
     "PRESETS",
+    "Block",
     "Budget",
     "ByHand",
     "Diagnosis",
@@ -25,6 +28,8 @@ __all__ = [
     "examine_dataset",
     "fingerprint_dataset",
     "plan",
+    "preset_budget",
     "repair_dataset",
     "split",
+    "step_seconds_on",
 ]

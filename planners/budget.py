@@ -1,7 +1,8 @@
-"""What training may cost: memory, on which kind of device."""
+"""What training may cost: memory and time, on which kind of device."""
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from dataclasses import dataclass
@@ -13,24 +14,46 @@ from mvl_auto.planners.presets import GIB
 
 Device = Literal["cpu", "gpu"]
 HOST_SHARE = 3  # on a CPU training may take one part in so many of the memory: data loading and others need theirs
-PRESETS = {"S": 8 * GIB, "M": 16 * GIB, "L": 24 * GIB, "XL": 80 * GIB}  # GPUs as they are sold
+GPU_PRESETS = {"S": 8 * GIB, "M": 16 * GIB, "L": 24 * GIB, "XL": 80 * GIB}  # as they are sold
+CPU_PRESET = "cpu"
+PRESETS = (*GPU_PRESETS, CPU_PRESET)
 CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 GPU_DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # NVIDIA, AMD, Windows' subsystem for Linux
 
 
 @dataclass(frozen=True)
 class Budget:
-    """memory: bytes that training may take, on a device of this kind."""
+    """memory: bytes that training may take, on a device of this kind. seconds: that the training of a fold may take."""
 
     memory: int
     device: Device = "cpu"
+    seconds: float | None = None
 
     def __post_init__(self) -> None:
         if self.memory <= 0:
             raise MvlError(f"a memory budget of {self.memory} bytes is none", remedy="Give one such as 8GB.")
+        if self.seconds is not None and not 0 < self.seconds < math.inf:
+            raise MvlError(f"a time budget of {self.seconds} seconds is none", remedy="Give one such as 30m.")
 
 
-def budget_here(memory: int | None = None, device: str | None = None) -> Budget:
+def preset_budget(name: str, seconds: float | None = None) -> Budget:
+    """S, M, L, XL: a GPU of 8, 16, 24 or 80 GiB, here or elsewhere. cpu: the CPU of this machine.
+
+    Raises MvlError for a name that is none, and for seconds with a GPU's preset: speed is measured on the device.
+    """
+    if name == CPU_PRESET:
+        return budget_here(device="cpu", seconds=seconds)
+    if name not in GPU_PRESETS:
+        raise MvlError(f"there is no preset '{name}'", remedy=f"Choose one of {', '.join(PRESETS)}.")
+    if seconds is not None:
+        raise MvlError(
+            f"time is measured on the device that trains, preset {name} plans for any GPU of its size",
+            remedy=f"On that GPU, give --memory {GPU_PRESETS[name] // GIB}GiB with --time, without --preset.",
+        )
+    return Budget(GPU_PRESETS[name], "gpu")
+
+
+def budget_here(memory: int | None = None, device: str | None = None, seconds: float | None = None) -> Budget:
     """The budget of this machine, for what is not given: the free memory of its GPU, or a third of its memory.
 
     What was found is rounded down to whole GiB (quarters below one), so that planning twice gives the same plan.
@@ -41,7 +64,7 @@ def budget_here(memory: int | None = None, device: str | None = None) -> Budget:
         raise MvlError(f"there is no device '{device}' here", remedy="Use --device cpu, or leave it out.")
     kind: Device = "cpu" if free is None else "gpu"
     found = host_memory() // HOST_SHARE if free is None else free
-    return Budget(_round_down(found) if memory is None else memory, kind)
+    return Budget(_round_down(found) if memory is None else memory, kind, seconds)
 
 
 def host_memory() -> int:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mvl_auto.errors import MvlError
+from mvl_auto.planners.budget import Budget
 from mvl_auto.planners.presets import Size
 from mvl_auto.planners.search import Rung
 from mvl_auto.plans import Shape
@@ -25,11 +26,26 @@ class ByHand:
 
     def __post_init__(self) -> None:
         for name, number in vars(self).items():
-            if number is not None and min(number if isinstance(number, tuple) else (number,)) < 1:
+            if number is not None and min(number if isinstance(number, tuple) else (number,), default=0) < 1:
                 raise MvlError(f"{name} {number} is too small", remedy="Give whole numbers from 1 on.")
+        if self.patch_size is not None and len(self.patch_size) not in (2, 3):
+            raise MvlError(
+                f"a patch of {len(self.patch_size)} axes fits no configuration",
+                remedy="Give Z Y X for volumes or Y X for 2d.",
+            )
 
-    def fields(self, dimensions: int) -> list[str]:
-        """Names of the fields of a configuration that are not the planner's."""
+    def check(self, budget: Budget, volumetric: bool = True) -> None:
+        """Raise MvlError where a number contradicts the budget, or could have no effect on the images of a dataset."""
+        if self.iterations is not None and budget.seconds is not None:
+            raise MvlError("a time and a number of iterations both say how long to train", remedy="Leave out one.")
+        if self.patch_size is not None and len(self.patch_size) == 3 and not volumetric:
+            raise MvlError(
+                f"a patch of {_by(self.patch_size)} voxels is for volumes, the images of this dataset are flat",
+                remedy="Give Y X.",
+            )
+
+    def reasons(self, dimensions: int) -> dict[str, str]:
+        """The fields of a configuration that are not the planner's, each with its reason."""
         patch = self.patch_size is not None and len(self.patch_size) == dimensions
         given = {
             "patch_size": patch,
@@ -37,7 +53,14 @@ class ByHand:
             "network": self.width is not None or self.depth is not None,
             "iterations": self.iterations is not None,
         }
-        return [name for name, is_given in given.items() if is_given]
+        return {name: REASON for name, is_given in given.items() if is_given}
+
+
+def in_whole_tokens(by_hand: ByHand, token_size: Shape) -> ByHand:
+    """With its patch enlarged to whole tokens, for a resolution whose tokens are not those that the user thought of."""
+    if by_hand.patch_size is None or len(by_hand.patch_size) != len(token_size):
+        return by_hand
+    return replace(by_hand, patch_size=_whole(by_hand.patch_size, token_size))
 
 
 def fixed(candidates: Sequence[Rung], by_hand: ByHand, token_size: Shape) -> list[Rung]:
@@ -51,7 +74,7 @@ def fixed(candidates: Sequence[Rung], by_hand: ByHand, token_size: Shape) -> lis
     elif any(voxels % token for voxels, token in zip(patch, token_size, strict=True)):
         raise MvlError(
             f"a patch of {_by(patch)} voxels is not made of whole tokens of {_by(token_size)}",
-            remedy=f"Take {_by([-(-n // t) * t for n, t in zip(patch, token_size, strict=True)])}.",
+            remedy=f"Take {_by(_whole(patch, token_size))}.",
         )
     changed = [
         replace(
@@ -74,6 +97,10 @@ def _sized(size: Size, by_hand: ByHand) -> Size:
     while width % heads:
         heads -= 1
     return replace(size, width=width, heads=heads, depth=by_hand.depth or size.depth)
+
+
+def _whole(patch: Shape, token_size: Shape) -> Shape:
+    return tuple(-(-n // t) * t for n, t in zip(patch, token_size, strict=True))
 
 
 def _by(numbers: Sequence[int]) -> str:

@@ -1,7 +1,7 @@
-"""A rough count of what a training step takes in memory, in microseconds and without torch.
+"""A rough count of what a training step takes, in memory and in work, in microseconds and without torch.
 
 It tells when memory is no question at all, so that nothing needs to be measured (planners.memory); a test holds it
-within a quarter of what is measured.
+within a quarter of what is measured. Of time it tells which rung to look at next (planners.timing).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from mvl_auto.planners.block import Block, block_of
 from mvl_auto.plans import NetworkSettings
 
 FLOAT32 = 4  # bytes
@@ -18,10 +19,10 @@ LEVEL_TENSORS = 17  # of a stem level's channels: two residual pairs of convolut
 BLOCK_TENSORS = 12.0  # of a ViT block's width: norms, q k v, both branches, projection, residuals
 MLP_TENSORS = 2.0  # of its inner width: before and after the nonlinearity
 LLM_TENSORS = 14.0  # of the hidden size, in the block and its mappers
-LLM_FFN_RATIO = 8 / 3  # SmolLM2-135M
 LLM_FFN_TENSORS = 4.0  # of the block's inner width
 MIXED = 0.55  # of the activations' bytes in mixed precision: half of them, but for norms and losses
-LOGIT_TENSORS = 8.0  # logits, softmax, target, losses and their gradients, at full resolution
+LOGIT_TENSORS = 6.0  # logits, softmax, target, losses and their gradients, at full resolution; never in bfloat16
+CONVOLUTION_TENSORS = 7.0  # of the width of a trunk of convolutions: a residual pair
 
 
 def estimate_memory(
@@ -31,14 +32,17 @@ def estimate_memory(
     channels: int,
     outputs: int,
     mixed_precision: bool = False,
+    block: Block | None = None,
 ) -> int:
     """Bytes of tensors at the peak of a training step.
 
-    patch_size: voxels per axis. channels: of the image. outputs: of the logits.
+    patch_size: voxels per axis. channels: of the image. outputs: of the logits. block: what is known of the frozen one
+    beyond the settings.
     """
     voxels = float(math.prod(patch_size))
     kernel = 3**settings.dimensions
-    activations = voxels * (channels + LOGIT_TENSORS * outputs)
+    logits = voxels * LOGIT_TENSORS * outputs
+    activations = voxels * channels
     weights = 0.0
     before, level = channels, voxels
     for width, stride in zip(settings.stem_channels, settings.stem_strides, strict=True):
@@ -49,13 +53,40 @@ def estimate_memory(
         before = width
     tokens = voxels / math.prod(settings.token_size)
     inner = settings.width * settings.mlp_ratio
-    kept = 1.0 if settings.gradient_checkpointing else BLOCK_TENSORS + MLP_TENSORS * settings.mlp_ratio
-    activations += tokens * settings.width * kept * settings.depth
-    weights += settings.depth * settings.width * (4 * settings.width + 2 * inner + kernel)
-    if settings.llm.present:
-        hidden = settings.llm.hidden_size or settings.width
-        activations += tokens * hidden * (LLM_TENSORS + LLM_FFN_TENSORS * LLM_FFN_RATIO)
-        weights += 2 * hidden * settings.width + hidden * hidden * (2.7 + 3 * LLM_FFN_RATIO) / WEIGHT_COPIES
+    if settings.trunk == "transformer":
+        kept = BLOCK_TENSORS + MLP_TENSORS * settings.mlp_ratio
+        weights += settings.depth * settings.width * (4 * settings.width + 2 * inner + kernel)
+    else:
+        kept = CONVOLUTION_TENSORS
+        weights += settings.depth * settings.width * settings.width * 2 * kernel
+    activations += tokens * settings.width * (1.0 if settings.gradient_checkpointing else kept) * settings.depth
+    frozen = 0.0
+    if (block := block or block_of(settings.llm)) is not None:
+        hidden = block.hidden_size
+        weights += 2 * hidden * settings.width
+        activations += tokens * 2 * hidden
+        if settings.llm.control in ("block", "permuted"):
+            activations += tokens * (hidden * (LLM_TENSORS - 2) + block.ffn * LLM_FFN_TENSORS)
+            frozen += block.parameters * FLOAT32  # cast on use
     if mixed_precision:
         activations *= MIXED
-    return math.ceil(FLOAT32 * (activations * batch_size + weights * WEIGHT_COPIES))
+    return math.ceil(FLOAT32 * ((activations + logits) * batch_size + weights * WEIGHT_COPIES) + frozen)
+
+
+def estimate_work(
+    settings: NetworkSettings, patch_size: Sequence[int], batch_size: int, channels: int, block: Block | None = None
+) -> float:
+    """Multiplications of a forward pass, about: stem and decoder, trunk, frozen block."""
+    kernel = 3**settings.dimensions
+    before, level, work = channels, float(math.prod(patch_size)), 0.0
+    for width, stride in zip(settings.stem_channels, settings.stem_strides, strict=True):
+        work += level * before * width
+        level /= math.prod(stride)
+        work += level * width * width * 4 * kernel
+        before = width
+    tokens = math.prod(patch_size) / math.prod(settings.token_size)
+    width = settings.width
+    work += settings.depth * tokens * width * (4 * width + 2 * width * settings.mlp_ratio + 2 * tokens)
+    if block is not None:
+        work += tokens * (block.parameters + 2 * tokens * block.heads * block.head_dim)
+    return batch_size * work

@@ -1,28 +1,30 @@
 """From what a dataset is to what shall be done with it: `plan(fingerprint, budget) -> Plan`.
 
-Deterministic: no disk, no clock, the same bytes for the same dataset and budget. Each number is chosen by a rule that
-the plan tells in words (Configuration.reasons); docs/planner.md has the rules with their sources.
+Deterministic: no disk, no clock, the same bytes for the same dataset and budget. The speed of a device, where there is
+a budget of time, is asked of a function that the caller gives. Each number is chosen by a rule that the plan tells in
+words (Configuration.reasons); docs/planner.md has the rules with their sources.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
+from mvl_auto.planners.block import Block, eligible
 from mvl_auto.planners.budget import Budget
-from mvl_auto.planners.by_hand import REASON, ByHand, fixed
-from mvl_auto.planners.cost import buy
+from mvl_auto.planners.by_hand import ByHand, fixed, in_whole_tokens
+from mvl_auto.planners.cost import Bought, Network, StepSeconds, buy
 from mvl_auto.planners.normalisation import normalization_schemes, use_mask_for_norm
 from mvl_auto.planners.presets import (
     BATCH_SHARE,
     CPU_COVERAGE,
     LADDERS,
-    LLM_HIDDEN_SIZE,
     LOWRES_COVERAGE,
     LOWRES_WORTH,
     OVERSAMPLE_FOREGROUND,
 )
 from mvl_auto.planners.reasons import reasons
-from mvl_auto.planners.schedule import iterations, mirror_axes
+from mvl_auto.planners.schedule import iterations, iterations_in, least_iterations, mirror_axes
 from mvl_auto.planners.search import Rung, patches, rungs, stages
 from mvl_auto.planners.spacing import (
     DIGITS,
@@ -49,28 +51,36 @@ NOTHING_BY_HAND = ByHand()
 
 
 def plan(
-    fingerprint: Fingerprint, budget: Budget, llm: LlmSettings = DEFAULT_LLM, by_hand: ByHand = NOTHING_BY_HAND
+    fingerprint: Fingerprint,
+    budget: Budget,
+    llm: LlmSettings = DEFAULT_LLM,
+    by_hand: ByHand = NOTHING_BY_HAND,
+    blocks: Sequence[Block] = (),
+    step_seconds: StepSeconds | None = None,
 ) -> Plan:
     """All configurations that make sense for a dataset, as large as the budget pays for.
 
-    llm: the frozen block, with its hidden_size where the caller knows it. by_hand: numbers that are not to be chosen.
-    Raises MvlError for a budget that pays for no network, naming the least that would.
+    llm: the frozen block. blocks: what the caller knows of it; for `auto`, of those in the bank. by_hand: numbers that
+    are not to be chosen. step_seconds: how fast the device is, for a budget of time (planners.timing).
+    Raises MvlError for a budget that pays for no network, naming the least that would, and for numbers by hand that
+    make no sense for the dataset.
     """
-    task = understand(fingerprint, budget, llm, by_hand)
+    task = understand(fingerprint, budget, llm, by_hand, blocks)
+    by_hand.check(budget, task.volumetric)
     configurations: dict[ConfigurationName, Configuration] = {}
     recommended: ConfigurationName = "2d"
     if task.volumetric:
         recommended = "3d_fullres"
-        full, rung = _configure(task, "3d_fullres", task.spacing)
+        full, rung = _configure(task, "3d_fullres", task.spacing, step_seconds)
         configurations["3d_fullres"] = full
-        if (low := _lowres(task, full)) is not None:
+        if (low := _lowres(task, full, step_seconds)) is not None:
             configurations["3d_lowres"] = low
             configurations["3d_cascade_fullres"], _ = _configure(
-                task, "3d_cascade_fullres", task.spacing, previous="3d_lowres", at_most=rung
+                task, "3d_cascade_fullres", task.spacing, step_seconds, previous="3d_lowres", at_most=rung
             )
             if budget.device == "cpu" and coverage(full.patch_size, task.shape) < CPU_COVERAGE:
                 recommended = "3d_lowres"
-    configurations["2d"], _ = _configure(task, "2d", task.spacing)
+    configurations["2d"], _ = _configure(task, "2d", task.spacing, step_seconds)
     return Plan(
         dataset=fingerprint.dataset,
         fingerprint_hash=fingerprint.hash,
@@ -80,26 +90,31 @@ def plan(
         transpose_forward=task.order,
         foreground_intensity_properties_per_channel=fingerprint.foreground_intensity_properties_per_channel,
         memory_budget=budget.memory,
+        time_budget=budget.seconds,
         configurations=configurations,
         recommended=recommended,
     )
 
 
 def understand(
-    fingerprint: Fingerprint, budget: Budget, llm: LlmSettings = DEFAULT_LLM, by_hand: ByHand = NOTHING_BY_HAND
+    fingerprint: Fingerprint,
+    budget: Budget,
+    llm: LlmSettings = DEFAULT_LLM,
+    by_hand: ByHand = NOTHING_BY_HAND,
+    blocks: Sequence[Block] = (),
 ) -> Task:
-    """Target spacing, median size and order of axes: what all configurations share."""
+    """Target spacing, median size, order of axes, eligible blocks: what all configurations share."""
     shapes = [case.size_after_crop for case in fingerprint.cases]
     spacings = [case.spacing for case in fingerprint.cases]
     spacing = target_spacing(spacings, shapes)
     shape = median_resampled_shape(shapes, spacings, spacing)
     order = transpose_forward(spacing, shape)
-    if llm.present and llm.hidden_size is None:
-        llm = llm.model_copy(update={"hidden_size": LLM_HIDDEN_SIZE})
     return Task(
         fingerprint=fingerprint,
         budget=budget,
         llm=llm,
+        blocks=eligible(llm, blocks),
+        blocks_known=bool(blocks) or llm.hidden_size is not None,
         by_hand=by_hand,
         order=order,
         spacing=tuple(spacing[axis] for axis in order),
@@ -131,11 +146,11 @@ def shape_at(spacing: Vector, full_spacing: Vector, full_shape: Vector) -> Vecto
     )
 
 
-def _lowres(task: Task, full: Configuration) -> Configuration | None:
+def _lowres(task: Task, full: Configuration, step_seconds: StepSeconds | None) -> Configuration | None:
     """3d_lowres; None where the full resolution's patch covers enough, or the low one would not be much smaller."""
     spacing = lowres_spacing(task.spacing, task.shape, full.patch_size)
     while math.prod(spacing) / math.prod(task.spacing) >= LOWRES_WORTH:
-        low, _ = _configure(task, "3d_lowres", tuple(round(mm, DIGITS) for mm in spacing))
+        low, _ = _configure(task, "3d_lowres", tuple(round(mm, DIGITS) for mm in spacing), step_seconds)
         coarse = lowres_spacing(task.spacing, task.shape, low.patch_size, start=spacing)
         if coarse == spacing:
             return low
@@ -147,6 +162,7 @@ def _configure(
     task: Task,
     name: ConfigurationName,
     spacing: Vector,
+    step_seconds: StepSeconds | None,
     previous: ConfigurationName | None = None,
     at_most: Rung | None = None,
 ) -> tuple[Configuration, Rung]:
@@ -175,13 +191,15 @@ def _configure(
             width=rung.size.width,
             depth=rung.size.depth,
             heads=rung.size.heads,
-            llm=task.llm,
+            llm=_llm(task.llm, rung.block),
         )
 
-    ours = rungs(ladder, patches(spacing[first:], shape[first:], token), BATCH_SHARE * dataset_voxels)
-    candidates = fixed(ours, task.by_hand, token)
+    ours = rungs(ladder, patches(spacing[first:], shape[first:], token), BATCH_SHARE * dataset_voxels, task.blocks)
+    by_hand = task.by_hand if name != "3d_lowres" else in_whole_tokens(task.by_hand, token)
+    candidates = fixed(ours, by_hand, token)
     affordable = candidates if at_most is None else candidates[: candidates.index(at_most) + 1]
-    bought = buy(affordable, settings, channels, labels.num_outputs, task.budget, name)
+    network = Network(settings, channels, labels.num_outputs)
+    bought = buy(affordable, network, task.budget, least_iterations(dataset_voxels, ladder), step_seconds, name)
     chosen = bought.rung
     configuration = Configuration(
         name=name,
@@ -193,11 +211,25 @@ def _configure(
         use_mask_for_norm=use_mask_for_norm(schemes, cases),
         resample_separate_z=first == 0 and separate_axis(spacing) is not None,
         network=settings(chosen),
-        iterations=task.by_hand.iterations or iterations(dataset_voxels, ladder),
+        iterations=by_hand.iterations or _iterations(task, bought, iterations(dataset_voxels, ladder)),
         oversample_foreground_percent=OVERSAMPLE_FOREGROUND,
         mirror_axes=mirror_axes(labels, task.order[first:], task.volumetric, ladder),
         previous_stage=previous,
     )
-    why = reasons(task, configuration, ladder, bought, most=chosen == candidates[-1])
-    why |= dict.fromkeys(task.by_hand.fields(len(token)), REASON)
+    why = reasons(task, configuration, ladder, bought) | by_hand.reasons(len(token))
+    if by_hand != task.by_hand:
+        why["patch_size"] += ", enlarged to whole tokens"
     return configuration.model_copy(update={"reasons": why}), chosen
+
+
+def _iterations(task: Task, bought: Bought, wanted: int) -> int:
+    """What the time buys, where it is given: then the schedule ends when the time does; else what the task wants."""
+    if task.budget.seconds is None or bought.step_seconds is None:
+        return wanted
+    return iterations_in(task.budget.seconds, bought.step_seconds)
+
+
+def _llm(llm: LlmSettings, block: Block | None) -> LlmSettings:
+    if block is None:
+        return llm
+    return llm.model_copy(update={"source": block.source, "layer": block.layer, "hidden_size": block.hidden_size})

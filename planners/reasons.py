@@ -5,17 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
+from mvl_auto.planners.block import SMOLLM2, Block
 from mvl_auto.planners.cost import Bought
 from mvl_auto.planners.normalisation import relative_size_after_crop
 from mvl_auto.planners.presets import CROP_MATTERS, LOWRES_COVERAGE, Ladder
-from mvl_auto.planners.schedule import difficulty, tells_sides_apart
+from mvl_auto.planners.schedule import difficulty, least_iterations, tells_sides_apart
 from mvl_auto.planners.spacing import ANISOTROPY_FACTOR, COARSE_AXIS_PERCENTILE, coarse_axis
 from mvl_auto.planners.task import Task
 from mvl_auto.plans import Configuration
 
+WHAT_ENDS = {
+    "ladder": "nothing larger would be planned",
+    "memory": "the next larger plan does not fit",
+    "time": "a step of the next larger plan takes too long",
+}
 
-def reasons(task: Task, configuration: Configuration, ladder: Ladder, bought: Bought, most: bool) -> dict[str, str]:
-    """field -> why. most: nothing larger would ever be planned."""
+
+def reasons(task: Task, configuration: Configuration, ladder: Ladder, bought: Bought) -> dict[str, str]:
+    """field -> why."""
     size = bought.rung.size
     told = {
         "spacing": _spacing(task, configuration),
@@ -23,7 +30,7 @@ def reasons(task: Task, configuration: Configuration, ladder: Ladder, bought: Bo
         "batch_size": _batch(configuration, ladder),
         "token_size": _token(configuration),
         "network": f"{size.name}: width {size.width}, depth {size.depth}, {size.heads} heads; {size.reason}",
-        "memory": _memory(task, bought, most),
+        "memory": _memory(task, bought),
         "normalization_schemes": _normalisation(task, configuration),
         "use_mask_for_norm": f"the crop to non-zero leaves {relative_size_after_crop(task.fingerprint.cases):.0%} of "
         f"the median image; below {CROP_MATTERS:.0%} z-scores are taken from non-zero voxels",
@@ -31,9 +38,9 @@ def reasons(task: Task, configuration: Configuration, ladder: Ladder, bought: Bo
         if task.volumetric
         else "the axis of one voxel comes first",
         "resample_separate_z": _separate(configuration),
-        "iterations": _iterations(task, configuration, ladder),
+        "iterations": _iterations(task, configuration, ladder, bought),
         "mirror_axes": _mirroring(task, ladder),
-        "llm": _llm(task),
+        "llm": _llm(task, bought.rung.block),
     }
     if configuration.previous_stage is not None:
         told["previous_stage"] = f"the prediction of {configuration.previous_stage} is extra input"
@@ -85,10 +92,10 @@ def _token(configuration: Configuration) -> str:
     )
 
 
-def _memory(task: Task, bought: Bought, most: bool) -> str:
+def _memory(task: Task, bought: Bought) -> str:
     how = "measured" if bought.measured else "estimated"
-    more = "more memory would not change the plan" if most else "the next larger plan does not fit"
-    return f"{bought.memory / 1e9:.2f} GB ({how}) of a budget of {task.budget.memory / 1e9:.2f} GB; {more}"
+    budget = f"of a budget of {task.budget.memory / 1e9:.2f} GB"
+    return f"{bought.memory / 1e9:.2f} GB ({how}) {budget}; {WHAT_ENDS[bought.ends]}"
 
 
 def _normalisation(task: Task, configuration: Configuration) -> str:
@@ -102,18 +109,43 @@ def _separate(configuration: Configuration) -> str:
     return f"coarsest over finest axis {ratio:.2g}, beyond {ANISOTROPY_FACTOR:g} slices are resampled apart"
 
 
-def _iterations(task: Task, configuration: Configuration, ladder: Ladder) -> str:
+def _iterations(task: Task, configuration: Configuration, ladder: Ladder, bought: Bought) -> str:
     voxels = math.prod(configuration.median_image_size_in_voxels) * len(task.fingerprint.cases)
-    return (
-        f"{ladder.iterations} steps for an easy task, times {difficulty(voxels):.2g} "
-        f"for {voxels / 1e6:.0f} million voxels in the dataset"
-    )
+    times = f"times {difficulty(voxels):.2g} for {voxels / 1e6:.0f} million voxels in the dataset"
+    if task.budget.seconds is None or bought.step_seconds is None:
+        return f"{ladder.iterations} steps for an easy task, {times}"
+    per_step = f"about {task.budget.seconds / configuration.iterations:.2g} s a step"
+    bought_here = f"what {minutes(task.budget.seconds)} buy at {per_step}, measured here"
+    least = f"{ladder.least_iterations} steps for an easy task, {times}"
+    if task.budget.seconds / bought.step_seconds < least_iterations(voxels, ladder):
+        return f"{bought_here}: too few, at least {least} are needed; the smallest network is all that can be done"
+    return f"{bought_here}; a larger network must leave time for {least}"
 
 
-def _llm(task: Task) -> str:
-    if not task.llm.present:
+def _llm(task: Task, block: Block | None) -> str:
+    if block is None:
         return "no LLM block was asked for"
-    return f"{task.llm.source}, width {task.llm.hidden_size}: paid before the rest"
+    if task.llm.source != SMOLLM2.source:
+        known = "" if task.blocks_known else ", a width that is assumed until the block has been fetched"
+        return f"{block.source} as asked for, width {block.hidden_size}{known}: paid before the rest"
+    wider = len(task.blocks) - 1
+    if block != task.blocks[0]:
+        return (
+            f"{block.source}, layer {block.layer}, width {block.hidden_size}: the widest pretrained block of the bank "
+            "that is paid for after patch, trunk and batch"
+        )
+    if task.budget.device == "cpu":
+        rest = "a CPU's time is for the trunk"
+    elif wider:
+        rest = f"the bank's {wider} wider would come after patch, trunk and batch, where the budget ends before"
+    else:
+        rest = "the bank holds no wider one"
+    return f"SmolLM2-135M's, width {block.hidden_size}: paid before the rest; {rest}"
+
+
+def minutes(seconds: float) -> str:
+    """`45 s`, `12 min`, `33.3 min`."""
+    return f"{seconds:.3g} s" if seconds < 120 else f"{seconds / 60:.3g} min"
 
 
 def _by(numbers: Iterable[float] | Sequence[int]) -> str:

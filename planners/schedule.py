@@ -1,7 +1,8 @@
-"""How long to train, and along which axes an image may be mirrored: what follows from the task, not from the budget."""
+"""How long to train, and along which axes an image may be mirrored: what follows from the task."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 
@@ -16,6 +17,18 @@ OTHER_SIDE = {"left": "right", "right": "left", "l": "r", "r": "l", "lt": "rt", 
 def iterations(dataset_voxels: float, ladder: Ladder) -> int:
     """Training steps without a time budget: those of an easy task, times how hard this one is."""
     return round(ladder.iterations * difficulty(dataset_voxels))
+
+
+def least_iterations(dataset_voxels: float, ladder: Ladder) -> float:
+    """Training steps that a time budget must buy before it is spent on a larger network."""
+    return ladder.least_iterations * difficulty(dataset_voxels)
+
+
+def iterations_in(seconds: float, step_seconds: float) -> int:
+    """Training steps that a time buys, to two digits: measured seconds are not better than that, and plans repeat."""
+    steps = seconds / step_seconds
+    unit = 10 ** max(0, math.floor(math.log10(max(steps, 1))) - 1)
+    return max(1, round(steps / unit) * unit)
 
 
 def difficulty(dataset_voxels: float) -> float:

@@ -1,8 +1,9 @@
 """The search for the largest network that a budget pays for.
 
 The objective. All plans that are considered lie on one ladder: each rung is at least as large as the one below it, in
-patch, in batch and in trunk. The best plan is the highest rung that fits. So a larger budget never gives a smaller
-anything, and the order in which the ladder grows (planners.presets) is the order of preference.
+patch, in batch, in trunk and in frozen block. The best plan is the highest rung that the budget pays for, in memory and
+in time. So a larger budget never gives a smaller anything, and the order in which the ladder grows (planners.presets)
+is the order of preference.
 
 The fixed costs, the frozen block and its mappers first, are in every rung from the lowest on.
 """
@@ -14,7 +15,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from mvl_auto.errors import MvlError
+from mvl_auto.planners.block import Block
 from mvl_auto.planners.presets import (
     ISOTROPY,
     PATCH_TOKENS_MIN,
@@ -33,11 +34,12 @@ LARGEST_PATCH = {2: 2048**2, 3: 256**3}  # voxels to start shrinking from (nnU-N
 
 @dataclass(frozen=True)
 class Rung:
-    """One candidate."""
+    """One candidate. block: the frozen one, None for a network without."""
 
     patch_size: Shape
     batch_size: int
     size: Size
+    block: Block | None = None
 
 
 def stages(spacing_mm: Sequence[float], shape: Sequence[float]) -> tuple[Shape, ...]:
@@ -84,18 +86,23 @@ def patches(spacing_mm: Sequence[float], shape: Sequence[float], token_size: Sha
     return chain
 
 
-def rungs(ladder: Ladder, patch_chain: Sequence[Shape], batch_voxels: float) -> list[Rung]:
+def rungs(
+    ladder: Ladder, patch_chain: Sequence[Shape], batch_voxels: float, blocks: Sequence[Block] = ()
+) -> list[Rung]:
     """The ladder for one configuration, lowest rung first.
 
     patch_chain: largest first. batch_voxels: that a batch may hold beyond the ladder's first batch size.
+    blocks: those that may be planned, lightest first.
     """
     growing = list(reversed(patch_chain))
     limit = min(batch_voxels, ladder.voxels_per_step or math.inf)
-    climbed = [Rung(growing[0], ladder.batch_size, SMALL)]
+    climbed = [Rung(growing[0], ladder.batch_size, SMALL, blocks[0] if blocks else None)]
     for step in ladder.steps:
         now = climbed[-1]
         if step.size is not None:
             climbed.append(replace(now, size=step.size))
+        elif step.wider_blocks:
+            climbed += [replace(now, block=block) for block in blocks[1:]]
         elif step.batch_size is not None:
             sizes = range(now.batch_size + 1, step.batch_size + 1)
             climbed += [replace(now, batch_size=n) for n in sizes if n * math.prod(now.patch_size) <= limit]
@@ -107,25 +114,21 @@ def rungs(ladder: Ladder, patch_chain: Sequence[Shape], batch_voxels: float) -> 
 
 
 def highest(
-    candidates: Sequence[Rung], cost: Callable[[Rung], int], guess: Callable[[Rung], int], memory: int, what: str
-) -> Rung:
-    """The highest rung that costs no more than `memory` bytes. what: the configuration, for the message.
+    candidates: Sequence[Rung], cost: Callable[[Rung], float], guess: Callable[[Rung], float], limit: float
+) -> Rung | None:
+    """The highest rung whose cost is at most `limit`; None when not even the lowest's is.
 
     guess: proportional to the cost, about, and quick: it says where to look, so that few costs are taken.
-    Raises MvlError, with the memory that would do, when not even the lowest fits.
     """
     guesses = [guess(rung) for rung in candidates]
-    fits, fails, scale = -1, len(candidates), 1.0
+    fits, fails, scale, stride = -1, len(candidates), 1.0, 1
     while fails - fits > 1:
-        likely = bisect_right(guesses, memory / scale) - 1
+        likely = bisect_right(guesses, limit / scale) - 1
+        if not fits < likely < fails:  # the guess has nothing more to say: ever longer strides from the known end
+            likely = fits + stride if likely <= fits else fails - stride
+            stride *= 2
         probe = min(max(likely, fits + 1), fails - 1)
         taken = cost(candidates[probe])
         scale = taken / guesses[probe]
-        fits, fails = (probe, fails) if taken <= memory else (fits, probe)
-    if fits < 0:
-        raise MvlError(
-            f"{memory / 1e9:.2f} GB of memory pay for no {what} network: "
-            f"the smallest needs {math.ceil(cost(candidates[0]) / 1e7) / 100:.2f} GB",
-            remedy="Give it more with --memory, or train without the LLM block (--llm none).",
-        )
-    return candidates[fits]
+        fits, fails = (probe, fails) if taken <= limit else (fits, probe)
+    return None if fits < 0 else candidates[fits]

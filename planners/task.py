@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mvl_auto.planners.block import Block
 from mvl_auto.planners.budget import Budget
 from mvl_auto.planners.by_hand import ByHand
 from mvl_auto.plans import Fingerprint, LlmSettings, Shape, Vector
@@ -13,12 +14,15 @@ from mvl_auto.plans import Fingerprint, LlmSettings, Shape, Vector
 class Task:
     """A dataset to plan for. spacing (mm) and shape (voxels, median at that spacing): in the order of the cached axes.
 
-    order: the axes of the canonical Z Y X array in the order of the cached one.
+    order: the axes of the canonical Z Y X array in the order of the cached one. blocks: the frozen ones that a plan
+    may have, lightest first. blocks_known: whether their sizes are, or assumed.
     """
 
     fingerprint: Fingerprint
     budget: Budget
     llm: LlmSettings
+    blocks: tuple[Block, ...]
+    blocks_known: bool
     by_hand: ByHand
     order: Shape
     spacing: Vector

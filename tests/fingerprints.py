@@ -1,4 +1,4 @@
-"""Fingerprints made by hand, and what nnU-Net plans for the ten tasks of the Medical Segmentation Decathlon."""
+"""Fingerprints and a block bank made by hand, and what nnU-Net plans for the ten tasks of the Decathlon."""
 
 from __future__ import annotations
 
@@ -6,11 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mvl_auto.planners import Block
 from mvl_auto.plans import CaseFingerprint, Channel, ChannelStatistics, Fingerprint, LabelScheme
 
 STATISTICS = ChannelStatistics(
     mean=100.0, median=100.0, std=20.0, min=0.0, max=255.0, percentile_00_5=10.0, percentile_99_5=200.0
 )
+
+# sizes from the models' own configurations (docs/blocks.md)
+SMOLLM2_360M = Block("hf:HuggingFaceTB/SmolLM2-360M", 31, 960, 15, 5, 64, 2560)
+QWEN_05B = Block("hf:Qwen/Qwen2.5-0.5B", 23, 896, 14, 2, 64, 4864)
+LLAMA_1B = Block("hf:meta-llama/Llama-3.2-1B", 15, 2048, 32, 8, 64, 8192)
+LLAMA_8B = Block("hf:meta-llama/Llama-3.1-8B", 31, 4096, 32, 8, 128, 14336)
+BANK = (LLAMA_8B, SMOLLM2_360M, QWEN_05B, LLAMA_1B)
 
 
 def case_of(name: str, size: Sequence[int], spacing: Sequence[float], **more: Any) -> CaseFingerprint:

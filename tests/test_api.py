@@ -13,9 +13,12 @@ from trained import make_configuration, make_plan
 
 import mvl_auto
 import mvl_auto.plans
-from mvl_auto import api
+from mvl_auto import api, planners
 from mvl_auto.errors import MvlError
 from mvl_auto.files import locked
+from mvl_auto.llm import ensure_block
+from mvl_auto.network.checkpoint import load_block_of
+from mvl_auto.plans import LlmSettings, write_document
 
 BLOCK = "random:hidden=32,heads=4,kv_heads=2,ffn=64,seed=0"
 
@@ -149,6 +152,61 @@ def test_with_a_cascade_its_first_stage_is_prepared():
 
 def test_a_preset_plans_for_a_gpu_that_is_not_here(root, dataset):
     assert plan(root, preset="M", memory=None).memory_budget == 16 * 2**30
+
+
+def test_two_budgets_of_memory_are_one_too_many(root, dataset):
+    with pytest.raises(MvlError, match="two budgets"):
+        plan(root, preset="M")
+
+
+def test_with_a_time_the_device_is_asked_how_fast_it_is(root, dataset):
+    chosen = plan(root, seconds=90.0)
+    assert chosen.time_budget == 90
+    assert "measured here" in chosen.configuration().reasons["iterations"]
+    assert plan(root).time_budget is None
+
+
+def test_numbers_by_hand_stand(root, dataset):
+    chosen = plan(root, by_hand=planners.ByHand(depth=1, iterations=7)).configuration()
+    assert (chosen.network.depth, chosen.iterations) == (1, 7)
+    with pytest.raises(MvlError, match="both say how long"):
+        plan(root, seconds=90.0, by_hand=planners.ByHand(iterations=7))
+
+
+@pytest.fixture
+def wide_block(root):
+    """A block of the bank that passes for a pretrained one, wider than the default."""
+    folder = root / "blocks"
+    card = ensure_block("random:hidden=640,heads=10,kv_heads=5,ffn=1792,seed=0", "last", folder)
+    card = card.model_copy(update={"source": "hf:made/wide"})
+    write_document(folder / f"{card.name}.json", card)
+    return card
+
+
+def test_auto_names_the_widest_block_of_the_bank_on_a_large_gpu_and_training_finds_it(root, dataset, wide_block):
+    chosen = plan(root, llm="auto", preset="XL", memory=None).configuration()
+    assert chosen.network.llm == LlmSettings(source="hf:made/wide", layer=0, hidden_size=640)
+    assert load_block_of(chosen, None, root / "blocks").card == wide_block
+
+
+def test_auto_means_the_smallest_block_on_a_cpu_and_training_takes_no_other(root, dataset, wide_block, monkeypatch):
+    chosen = plan(root, llm="auto").configuration()
+    assert chosen.network.llm == LlmSettings(source="auto", hidden_size=576)
+    monkeypatch.setattr("mvl_auto.llm.auto.AUTO", ())  # no network
+    with pytest.raises(MvlError, match=r"width 576 \(but hf:made/wide of width 640\)"):
+        load_block_of(chosen, None, root / "blocks")
+
+
+def test_a_block_that_was_asked_for_is_planned_at_its_width(root, dataset, wide_block):
+    known = {
+        "hf:made/wide": 640,
+        "hf:HuggingFaceTB/SmolLM2-360M": 960,
+        "hf:meta-llama/Llama-3.1-8B@main": 4096,
+        BLOCK: 32,
+    }
+    for source, width in known.items():
+        network = plan(root, llm=source, preset="XL", memory=None).configuration().network
+        assert (network.llm.source, network.llm.hidden_size) == (source, width)
 
 
 def test_two_processes_do_not_plan_in_one_folder(root, dataset, planned):

@@ -46,7 +46,7 @@ MAY_IMPORT = (
         "": SHARED | {"api"},
     }
 )
-MAY_IMPORT_TORCH = MODELS | {"training", "inference", "planners.memory"}
+MAY_IMPORT_TORCH = MODELS | {"training", "inference", "planners.memory", "planners.stand_in", "planners.timing"}
 TORCH_FAMILY = {"torch", "transformers", "peft"}
 
 

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from mvl_auto import plans
 from mvl_auto.errors import MvlError
+from mvl_auto.files import sha256_of_json
 from mvl_auto.plans import (
     Channel,
     ChannelStatistics,
@@ -142,6 +143,18 @@ def test_the_cache_depends_on_the_preprocessing_alone() -> None:
         plan(labels=LabelScheme(class_values=(0, 254), class_names=("background", "a"))),
     ):
         assert other.preprocessing_hash("3d_fullres") != before
+
+
+def test_a_plan_without_a_time_has_the_hash_of_before_there_was_one(tmp_path: Path) -> None:
+    write_document(tmp_path / "plans.json", plan())
+    content = json.loads((tmp_path / "plans.json").read_text(encoding="utf-8"))
+    assert content.pop("time_budget") is None
+    (tmp_path / "old.json").write_text(json.dumps(content))
+    assert read_document(tmp_path / "old.json", Plan) == plan()
+    del content["mvl_auto_version"]
+    del content["configurations"]["3d_fullres"]["reasons"]
+    assert plan().hash == sha256_of_json(content)
+    assert plan(time_budget=60.0).hash != plan().hash
 
 
 def test_configurations_are_found_by_name_or_as_the_recommended_one() -> None:

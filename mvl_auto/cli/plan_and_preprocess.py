@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mvl_auto.cli.common import DONE, Command, device, layer, memory, positive, run_command
+from mvl_auto.cli.common import DONE, Command, device, duration, layer, memory, positive, run_command
 from mvl_auto.cli.tables import table
 
 if TYPE_CHECKING:
     from mvl_auto.plans import Configuration, Fingerprint, Plan
 
 CONFIGURATIONS = ["2d", "3d_fullres", "3d_lowres", "3d_cascade_fullres"]
-PRESETS = ["S", "M", "L", "XL"]
+PRESETS = ["S", "M", "L", "XL", "cpu"]
 LONGEST_SOURCE = 28  # characters in the table
 MOST_ANOMALIES = 20  # rows on the screen; fingerprint.json has all
 
@@ -42,7 +43,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what training may take: 8GB, 24GiB (default: the GPU's free memory, or a third of the computer's)",
     )
     budget.add_argument(
-        "--preset", choices=PRESETS, metavar="SIZE", help="plan for a GPU of 8 (S), 16 (M), 24 (L) or 80 GiB (XL)"
+        "--preset",
+        choices=PRESETS,
+        metavar="SIZE",
+        help="plan for a GPU of 8 (S), 16 (M), 24 (L) or 80 GiB (XL), here or elsewhere, or for this cpu",
+    )
+    parser.add_argument(
+        "--time",
+        type=duration,
+        metavar="TIME",
+        help="what the training of a fold may take: 30m, 2h; the speed of this device is measured "
+        "(default: as long as the task needs)",
     )
     parser.add_argument(
         "--device", type=device, default="auto", metavar="DEVICE", help="auto, cpu, cuda or cuda:1 (default: auto)"
@@ -60,6 +71,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="K",
         help="which of its layers: last, 0, 1, ..., -1, ... (default: last)",
     )
+    by_hand = parser.add_argument_group("by hand", "numbers that stand as they are given, and are planned around")
+    by_hand.add_argument(
+        "--patch-size", type=positive, nargs="+", metavar="N", help="voxels, Z Y X (of 2d: Y X), as the cache has them"
+    )
+    by_hand.add_argument("--batch-size", type=positive, metavar="N", help="patches of a training step")
+    by_hand.add_argument("--depth", type=positive, metavar="N", help="ViT blocks")
+    by_hand.add_argument("--width", type=positive, metavar="N", help="channels of a token")
+    by_hand.add_argument("--iterations", type=positive, metavar="N", help="training steps")
     parser.add_argument("--workers", type=positive, metavar="N", help="processes (default: one per core)")
     parser.add_argument("--plan-only", action="store_true", help="stop after the plan, prepare no cases")
     parser.add_argument("--explain", action="store_true", help="say why each number of the plan was chosen")
@@ -69,8 +88,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from mvl_auto import api
     from mvl_auto.paths import preprocessed_folder
+    from mvl_auto.planners import ByHand
     from mvl_auto.plans import Fingerprint, Splits, read_document
 
+    by_hand = ByHand(
+        patch_size=None if args.patch_size is None else tuple(args.patch_size),
+        batch_size=args.batch_size,
+        width=args.width,
+        depth=args.depth,
+        iterations=args.iterations,
+    )
     for dataset in args.dataset:
         plan = api.plan_and_preprocess(
             dataset,
@@ -78,9 +105,11 @@ def run(args: argparse.Namespace) -> int:
             configurations=args.configurations,
             memory=args.memory,
             preset=args.preset,
+            seconds=args.time,
             device=args.device,
             llm=args.llm,
             llm_layer=args.llm_layer,
+            by_hand=by_hand,
             workers=args.workers,
             plan_only=args.plan_only,
             strict=args.strict,
@@ -108,12 +137,17 @@ def anomalies(fingerprint: Fingerprint) -> str:
 
 
 def overview(plan: Plan) -> str:
-    """The plan in a few lines: one row per configuration, the recommended one with a star."""
+    """The plan in a few lines: its budget, and one row per configuration, the recommended one with a star."""
+    from mvl_auto.planners.reasons import minutes
+
     header = ["configuration", "voxel mm", "image", "patch", "token", "batch", "depth x width", "steps", "llm block"]
     rows = [_row(each, plan.recommended) for each in plan.configurations.values()]
     channels = ", ".join(channel.name for channel in plan.channels)
     labels = ", ".join(plan.labels.foreground_names)
-    return f"\n{plan.dataset}: channels {channels}; labels {labels}\n{table(header, rows)}"
+    budget = f"{plan.memory_budget / 1e9:.1f} GB of memory"
+    if plan.time_budget is not None:
+        budget += f" and {minutes(plan.time_budget)} of training"
+    return f"\n{plan.dataset}: channels {channels}; labels {labels}; for {budget}\n{table(header, rows)}"
 
 
 def _row(configuration: Configuration, recommended: str) -> list[str]:
@@ -153,12 +187,33 @@ def next_command(dataset: str, plan: Plan, folds: int, args: argparse.Namespace)
     """What to type after this; for a cascade, whose first stage must be trained on all folds before, two commands."""
     prepared = args.configurations or [plan.recommended]
     if args.plan_only:
-        chosen = f" -c {' '.join(args.configurations)}" if args.configurations else ""
-        return f"mvl_plan_and_preprocess -d {dataset}{chosen}"
+        return shlex.join(["mvl_plan_and_preprocess", "-d", dataset, *_what_was_planned(args)])
     chosen = "" if plan.recommended in prepared else f" -c {prepared[0]}"
     first = plan.configuration(None if plan.recommended in prepared else prepared[0]).previous_stage
     before = f"mvl_train {dataset} {' '.join(map(str, range(folds)))} -c {first} && " if first else ""
     return f"{before}mvl_train {dataset} fold0{chosen}"
+
+
+def _what_was_planned(args: argparse.Namespace) -> list[str]:
+    """The words that shaped the plan, for the next command to make the same one."""
+    given = {
+        "-c": args.configurations,
+        "--memory": None if args.memory is None else f"{args.memory}B",
+        "--preset": args.preset,
+        "--time": None if args.time is None else f"{args.time:g}s",
+        "--device": None if args.device == "auto" else args.device,
+        "--llm": None if args.llm == "auto" else args.llm,
+        "--patch-size": args.patch_size,
+        "--batch-size": args.batch_size,
+        "--depth": args.depth,
+        "--width": args.width,
+        "--iterations": args.iterations,
+    }
+    words = [] if args.llm_layer == "last" else [f"--llm-layer={args.llm_layer}"]
+    for option, value in given.items():
+        if value is not None:
+            words += [option, *map(str, value if isinstance(value, list) else [value])]
+    return words
 
 
 COMMAND = Command(
@@ -167,7 +222,8 @@ COMMAND = Command(
     "already and unchanged is kept.",
     example="""
         mvl_plan_and_preprocess -d 4
-        mvl_plan_and_preprocess -d 4 --memory 8GB --plan-only --explain
+        mvl_plan_and_preprocess -d 4 --memory 8GB --time 2h
+        mvl_plan_and_preprocess -d 4 --preset M --depth 12 --plan-only --explain
         mvl_plan_and_preprocess -d data/Task04_Hippocampus -c 2d 3d_fullres
     """,
     add_arguments=add_arguments,

@@ -3,6 +3,8 @@
 load_block(source, layer, folder) -> FrozenBlock
 load_same_block(source, layer, sha256, folder) -> FrozenBlock    the very one that a network was trained with
 ensure_block(source, layer, folder) -> BlockCard                 in the bank, not in memory
+known_sizes(source, layer, folder) -> Sizes | None               without reading it
+pretrained_sizes(layer, folder) -> list[Sizes]                   of the blocks that `auto` may take from the bank
 permuted(block, seed) -> FrozenBlock                             the control
 """
 
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mvl_auto.llm.bank import list_blocks
 from mvl_auto.llm.card import BlockCard, Geometry
+from mvl_auto.llm.known import Sizes, known_sizes, pretrained_sizes
 from mvl_auto.llm.load import ensure_block, load_block, load_same_block
 
 if TYPE_CHECKING:
@@ -21,11 +24,14 @@ __all__ = [
     "BlockCard",
     "FrozenBlock",
     "Geometry",
+    "Sizes",
     "ensure_block",
+    "known_sizes",
     "list_blocks",
     "load_block",
     "load_same_block",
     "permuted",
+    "pretrained_sizes",
 ]
 
 

@@ -27,13 +27,14 @@ LOCK = ".lock"
 RANDOM_LICENCE = "none needed: random numbers"
 
 
-def load_block(source: str, layer: Layer, folder: Path) -> FrozenBlock:
+def load_block(source: str, layer: Layer, folder: Path, hidden_size: int | None = None) -> FrozenBlock:
     """The block that `source` and `layer` name, out of the bank in `folder`; fetched into it if it isn't there.
 
-    source: as in mvl_auto.llm.sources. layer: "last", a number, or a negative number from the end.
+    source: as in mvl_auto.llm.sources. layer: "last", a number, or a negative number from the end. hidden_size: the
+    width that it must have, if any: of several, `auto` takes one that has it.
     Raises MvlError when it can't be had, telling what was tried.
     """
-    return read_block(ensure_block(source, layer, folder), folder)
+    return read_block(ensure_block(source, layer, folder, hidden_size), folder)
 
 
 def load_same_block(source: str, layer: Layer, sha256: str, folder: Path) -> FrozenBlock:
@@ -51,15 +52,21 @@ def load_same_block(source: str, layer: Layer, sha256: str, folder: Path) -> Fro
     return read_block(card, folder)
 
 
-def ensure_block(source: str, layer: Layer, folder: Path) -> BlockCard:
+def ensure_block(source: str, layer: Layer, folder: Path, hidden_size: int | None = None) -> BlockCard:
     """Have the block in the bank, without making a network of it. Raises MvlError as load_block does."""
     if source == "auto":
         from mvl_auto.llm.auto import ensure_auto
 
-        return ensure_auto(layer, folder)
+        return ensure_auto(layer, folder, hidden_size)
     if source == "none":
         raise MvlError("'none' asks for no block, so there is none to load")
-    return ensure_source(parse_source(source), layer, folder)
+    card = ensure_source(parse_source(source), layer, folder)
+    if hidden_size not in (None, card.hidden_size):
+        raise MvlError(
+            f"{source} has width {card.hidden_size}, the plan was made for a block of width {hidden_size}",
+            remedy="Run mvl_plan_and_preprocess again: now that the bank has the block, its width is known.",
+        )
+    return card
 
 
 def ensure_source(source: Source, layer: Layer, folder: Path) -> BlockCard:

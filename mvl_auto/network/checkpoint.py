@@ -165,7 +165,7 @@ def load_block_of(configuration: Configuration, state: State | None, blocks_fold
     from mvl_auto.llm import load_block, load_same_block
 
     if state is None or state.block is None:
-        return load_block(settings.source, settings.layer, blocks_folder)
+        return load_block(settings.source, settings.layer, blocks_folder, settings.hidden_size)
     return load_same_block(state.block.source, state.block.layer, state.block.sha256, blocks_folder)
 
 

@@ -28,6 +28,11 @@ class Budget:
         return min(elapsed / self.seconds, 1.0)
 
 
+def planned(iterations: int, seconds: float | None) -> Budget:
+    """The length of a run that is told none: the plan's time where it was planned for one, else its steps."""
+    return Budget(steps=iterations) if seconds is None else Budget(seconds=seconds)
+
+
 def learning_rate_factor(share_done: float) -> float:
     """Linear warm-up, then a cosine to FINAL_RATE: the factor on the peak learning rate.
 

@@ -27,7 +27,7 @@ from mvl_auto.training.batches import Batches, batches_ahead, default_workers
 from mvl_auto.training.loop import Run, one_step, optimise, precision_of, save_run
 from mvl_auto.training.loss import membership
 from mvl_auto.training.previous import PreviousChannels
-from mvl_auto.training.schedule import Budget
+from mvl_auto.training.schedule import Budget, planned
 from mvl_auto.training.validation import VALIDATION, validate
 
 if TYPE_CHECKING:
@@ -70,7 +70,8 @@ def train(
     preprocessed: its folder. fold: "0", ... or "all". run: the folder under results_folder (default: the
     configuration's name). previous: for a cascade's second stage the run of its first, on all folds, whose
     segmentations it is trained on (default: that configuration's name). seconds: of optimisation, counted from this
-    call; steps: optimizer steps; neither: the plan's. workers: processes that make batches (0: none).
+    call; steps: optimizer steps; neither: the plan's time if it has one, else its steps. workers: processes that make
+    batches (0: none).
     Raises MvlError for what the user can mend, FloatingPointError when the loss is no number any more.
     """
     started = time.monotonic()
@@ -81,7 +82,7 @@ def train(
     check_cache(preprocessed / chosen.name, plan, chosen, (*training_cases, *validation_cases))
     run_folder = results_folder / (run or chosen.name)
     folder = ensure_writable_folder(run_folder / (f"fold{fold}" if fold != "all" else "fold_all"))
-    budget = Budget(steps, seconds) if steps or seconds else Budget(steps=chosen.iterations)
+    budget = Budget(steps, seconds) if steps or seconds else planned(chosen.iterations, plan.time_budget)
     on = choose_device(device)
     with locked(folder, "training"), log_file(folder / "log.txt"):
         clear_unfinished(folder)

@@ -6,6 +6,7 @@ import argparse
 from typing import get_args
 
 import pytest
+from builders import make_dataset
 from trained import make_configuration, make_plan
 
 from mvl_auto import plans
@@ -20,7 +21,7 @@ def parse(module, *argv: str) -> argparse.Namespace:
 
 def test_the_choices_are_those_of_the_planner():
     assert tuple(plan_and_preprocess.CONFIGURATIONS) == get_args(plans.ConfigurationName)
-    assert set(plan_and_preprocess.PRESETS) == PRESETS.keys()
+    assert tuple(plan_and_preprocess.PRESETS) == PRESETS
 
 
 @pytest.mark.parametrize(("given", "layer"), [("last", "last"), ("3", 3), ("-1", -1)])
@@ -33,9 +34,22 @@ def test_several_datasets_and_configurations_at_once():
     assert (args.dataset, args.configurations, args.memory) == (["4", "Heart"], ["2d", "3d_fullres"], 8 * 10**9)
 
 
+def test_numbers_by_hand_and_a_budget_of_time():
+    args = parse(plan_and_preprocess, "-d", "4", "--time", "1h30m", "--patch-size", "16", "24", "8", "--depth", "2")
+    assert (args.time, args.patch_size, args.depth, args.width) == (5400, [16, 24, 8], 2, None)
+
+
 @pytest.mark.parametrize(
     "argv",
-    [["-d", "4", "--memory", "8GB", "--preset", "S"], ["-d", "4", "-c", "4d"], [], ["-d", "4", "--llm-layer", "x"]],
+    [
+        ["-d", "4", "--memory", "8GB", "--preset", "S"],
+        ["-d", "4", "-c", "4d"],
+        [],
+        ["-d", "4", "--llm-layer", "x"],
+        ["-d", "4", "--patch-size", "0", "8", "8"],
+        ["-d", "4", "--depth", "1.5"],
+        ["-d", "4", "--time", "soon"],
+    ],
 )
 def test_what_does_not_go_together_is_wrong_usage(argv, capsys):
     with pytest.raises(SystemExit) as end:
@@ -60,6 +74,57 @@ def test_before_a_cascade_comes_its_first_stage_on_all_folds(chosen, next_comman
     plan = make_plan(make_configuration(), make_configuration(name="3d_lowres"), second)
     args = parse(plan_and_preprocess, "-d", "4", *chosen)
     assert plan_and_preprocess.next_command("4", plan, 3, args) == next_command
+
+
+@pytest.fixture
+def dataset(root):
+    return make_dataset(root / "raw", "nnunet", cases=5, shape=(10, 12, 11))
+
+
+BLOCK = "random:hidden=32,heads=4,kv_heads=2,ffn=64,seed=0"
+
+
+def command(*words: str) -> int:
+    return plan_and_preprocess.main(["-d", "7", "--plan-only", "--workers", "1", "--llm", BLOCK, "-q", *words])
+
+
+def test_numbers_by_hand_stand_in_the_plan_and_are_named(dataset, capsys):
+    words = ["--patch-size", "8", "8", "8", "--batch-size", "3", "--depth", "2", "--width", "48", "--iterations", "9"]
+    assert command("--preset", "cpu", *words, "--explain") == 0
+    told = capsys.readouterr().out
+    row = next(line for line in told.splitlines() if line.startswith("3d_fullres *"))
+    assert "8x8x8" in row
+    assert row.split()[-6:-1] == ["3", "2", "x", "48", "9"]  # batch, depth x width, steps; then the block
+    assert told.count("chosen by hand") == 7  # patch, batch, network, iterations; the patch is none of 2d's
+    again = next(line for line in told.splitlines() if line.startswith("next: ")).removeprefix("next: ")
+    by_hand = "--patch-size 8 8 8 --batch-size 3 --depth 2 --width 48 --iterations 9"
+    assert again == f"mvl_plan_and_preprocess -d 7 --preset cpu --llm {BLOCK} {by_hand}"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--patch-size", "8"], "a patch of 1 axes fits no configuration. Give Z Y X"),
+        (["--patch-size", "10", "8", "8"], "not made of whole tokens of"),
+        (["--time", "60", "--iterations", "5"], "both say how long to train. Leave out one."),
+        (["--time", "60", "--preset", "L"], "give --memory 24GiB with --time"),
+        (["--memory", "100MB"], "pay for no 3d_fullres network: the smallest needs"),
+    ],
+)
+def test_what_makes_no_sense_is_one_line_and_exit_code_2(dataset, capsys, words, told):
+    assert command(*words) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert told in lines[0]
+
+
+def test_a_time_is_kept_in_the_plan_and_told(dataset, root, capsys):
+    assert command("--preset", "cpu", "--time", "90", "--explain") == 0
+    told = capsys.readouterr().out
+    assert "and 90 s of training" in told
+    assert "measured here" in told
+    plan = plans.read_document(root / "preprocessed" / "Dataset007_Tiny" / "plans.json", plans.Plan)
+    assert plan.time_budget == 90
 
 
 def test_folds_and_budget_of_training():

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import safetensors.torch
@@ -14,7 +16,17 @@ from llm.models import make_model, save_model
 
 from mvl_auto.errors import MvlError
 from mvl_auto.files import locked
-from mvl_auto.llm import auto, bank, ensure_block, list_blocks, load, load_block, load_same_block
+from mvl_auto.llm import (
+    auto,
+    bank,
+    ensure_block,
+    known_sizes,
+    list_blocks,
+    load,
+    load_block,
+    load_same_block,
+    pretrained_sizes,
+)
 from mvl_auto.llm.card import BlockCard
 from mvl_auto.llm.catalogue import AUTO, CATALOGUE, WHEELS
 from mvl_auto.llm.sources import parse_source
@@ -208,13 +220,44 @@ def test_auto_then_tries_the_hub_and_then_the_package_index(folder, monkeypatch)
         asked.append(str(source))
         if len(asked) == 1:
             nowhere(source, layer, folder)
-        return "the card"
+        return SimpleNamespace(hidden_size=576)
 
     monkeypatch.setattr(auto, "ensure_source", first_fails)
-    assert ensure_block("auto", "last", folder) == "the card"
+    assert ensure_block("auto", "last", folder, hidden_size=576).hidden_size == 576
     assert asked == list(AUTO)
     assert asked[0].startswith("hf:")
     assert asked[1].startswith("pypi:")
+
+
+def test_auto_takes_no_block_of_another_width(folder, model, monkeypatch):
+    monkeypatch.setattr(auto, "ensure_source", nowhere)
+    card = ensure_block(model, "last", folder)
+    assert ensure_block("auto", "last", folder, card.hidden_size) == card
+    with pytest.raises(MvlError, match=rf"width 576 \(but {re.escape(model)} of width {card.hidden_size}\)") as caught:
+        ensure_block("auto", "last", folder, 576)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_block_of_another_width_than_planned_is_refused(folder, model):
+    card = ensure_block(model, "last", folder)
+    assert load_block(model, "last", folder, card.hidden_size).card == card
+    with pytest.raises(MvlError, match=f"has width {card.hidden_size}, the plan was made for a block of width 4096"):
+        ensure_block(model, "last", folder, 4096)
+
+
+def test_the_sizes_of_a_block_are_known_without_reading_it(folder, model, tmp_path):
+    assert known_sizes(model, "last", folder) is None
+    card = ensure_block(model, 1, folder)
+    known = known_sizes(model, 1, folder)
+    assert (known.source, known.layer, known.hidden_size) == (model, 1, card.geometry.hidden_size)
+    assert (known.heads, known.ffn) == (card.geometry.num_attention_heads, card.geometry.intermediate_size)
+    assert pretrained_sizes(1, folder) == [known]
+    assert pretrained_sizes("last", folder) == []
+    ensure_block(RANDOM, "last", folder)
+    assert pretrained_sizes(0, folder) == []  # random blocks are never taken for pretrained ones
+    assert known_sizes("hf:meta-llama/Llama-3.1-8B@main", "last", folder).hidden_size == 4096
+    assert known_sizes("random:hidden=64,heads=4,kv_heads=2,ffn=128", "last", folder).head_dim == 16
+    assert known_sizes("hf:nobody/nothing", "last", folder) is None
 
 
 def test_auto_is_never_random(folder, monkeypatch):

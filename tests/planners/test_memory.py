@@ -2,74 +2,30 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
-import torch
+from memory_grid import grid, volume
 from networks import tiny
-from torch.profiler import ProfilerActivity, profile
+from peak import real_peak
 
-from mvl_auto.llm import load_block
-from mvl_auto.network import build_network
+from mvl_auto.planners.block import SMOLLM2, Block
 from mvl_auto.planners.estimate import TRUSTED, estimate_memory
 from mvl_auto.planners.memory import training_memory
-from mvl_auto.plans import LabelScheme, LlmSettings, NetworkSettings
-from mvl_auto.training.loss import deep_loss, membership
-from mvl_auto.training.optimiser import Average, make_optimizer
+from mvl_auto.plans import LlmSettings
 
 TEN_PERCENT = 0.1
-BLOCK = LlmSettings(source="random:hidden=576,heads=9,kv_heads=3,ffn=1536,seed=0", hidden_size=576)
-SMALL = {"stem_channels": (24, 48), "width": 192, "depth": 2, "heads": 6}
-FLAT = {"stem_channels": (24, 48, 96), "stem_strides": ((2, 2),) * 3, "token_stride": (2, 2)}
-ANISOTROPIC = {"spacing": (3.0, 1.0, 1.0), "stem_strides": ((1, 2, 2), (1, 2, 2))}
-
-# settings, patch, batch, channels, outputs, mixed precision
-STEPS = {
-    "3D with a block": (tiny(**SMALL, llm=BLOCK), (40, 56, 40), 2, 1, 3, False),
-    "3D mixed": (tiny(**SMALL, llm=BLOCK), (48, 48, 48), 2, 1, 3, True),
-    "3D checkpointed": (tiny(**SMALL, gradient_checkpointing=True), (48, 48, 48), 2, 4, 2, False),
-    "anisotropic": (tiny(**SMALL | ANISOTROPIC), (12, 96, 96), 2, 3, 4, False),
-    "2D": (tiny(2, **SMALL | FLAT, llm=BLOCK), (128, 160), 3, 3, 2, False),
-}
-
-
-def real_peak(
-    settings: NetworkSettings,
-    patch: tuple[int, ...],
-    batch: int,
-    channels: int,
-    outputs: int,
-    mixed: bool,
-    blocks: Path,
-) -> int:
-    """Bytes at the peak of the second training step, from the allocator's own log."""
-    block = load_block(settings.llm.source, "last", blocks).to(torch.bfloat16) if settings.llm.present else None
-    network = build_network(settings, channels, outputs, block).train()
-    optimizer, average = make_optimizer(network), Average(network)
-    image, label = torch.zeros(batch, channels, *patch), torch.zeros(batch, *patch, dtype=torch.int16)
-    scheme = LabelScheme(class_values=tuple(range(outputs)), class_names=tuple(map(str, range(outputs))))
-    table = membership(scheme, torch.device("cpu"))
-
-    def step() -> None:
-        with torch.autocast("cpu", torch.bfloat16) if mixed else nullcontext():
-            loss = deep_loss(network(image), label, table, softmax=True)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        average.update(1)
-
-    step()
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as log:
-        step()
-    events = (event for event in log.profiler.kineto_results.events() if event.name() == "[memory]")
-    now = peak = 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        now += event.nbytes()
-        peak = max(peak, now)
-    weights = [(weight.nbytes, weight.requires_grad) for weight in network.parameters()]
-    before = sum(5 * size if trained else size for size, trained in weights)  # gradient, two moments, average
-    return before + image.nbytes + label.nbytes + peak
+# benchmarks/planner_memory.py does all of them
+NAMES = (
+    "3D, block, mixed",
+    "3D, no block, checkpointed, float32",
+    "3D of thick slices, block and LoRA 8, float32",
+    "2D, block and LoRA 8, mixed",
+    "3D, trunk of convolutions",
+    "3D, mappers only",
+    "3D, 42 outputs",
+)
+STEPS = {name: grid()[name] for name in NAMES}
 
 
 @pytest.mark.parametrize("step", STEPS.values(), ids=STEPS.keys())
@@ -81,7 +37,38 @@ def test_a_fake_step_takes_what_a_real_one_does(step, tmp_path):
 
 
 def test_measuring_twice_gives_the_same_bytes():
-    assert training_memory(*STEPS["2D"]) == training_memory(*STEPS["2D"])
+    assert training_memory(*STEPS["3D, mappers only"]) == training_memory(*STEPS["3D, mappers only"])
+
+
+def test_a_block_that_is_not_shaped_like_the_smallest_one(tmp_path):
+    """As many heads for keys as for queries, and a wider inside, as SmolLM2-1.7B has."""
+    wide = Block("random:hidden=512,heads=8,kv_heads=8,ffn=2048,seed=0", "last", 512, 8, 8, 64, 2048)
+    step = (volume(llm=LlmSettings(source=wide.source, hidden_size=512)), (48, 48, 48), 2, 1, 3, False)
+    real = real_peak(*step, tmp_path)
+    assert training_memory(*step, wide) == pytest.approx(real, rel=TEN_PERCENT)
+    assert real / TRUSTED <= estimate_memory(*step, wide) <= TRUSTED * real
+
+
+def test_adapters_take_what_they_really_take(tmp_path):
+    """A tenth of the whole at rank 64, so the whole being right would not show it."""
+    plain, adapted = (grid()[name] for name in ("3D, causal block with positions", "3D, LoRA 64 and causal"))
+    real = real_peak(*adapted, tmp_path) - real_peak(*plain, tmp_path)
+    assert training_memory(*adapted) - training_memory(*plain) == pytest.approx(real, rel=TEN_PERCENT)
+
+
+def test_a_block_stored_in_float32_takes_twice_the_room():
+    step = STEPS["3D, block, mixed"]
+    twice = training_memory(*step, replace(SMOLLM2, weight_bytes=4)) - training_memory(*step, SMOLLM2)
+    assert twice >= 2 * SMOLLM2.parameters
+
+
+def test_a_grid_of_thirty_networks_at_least_is_measured():
+    steps = grid().values()
+    assert len(steps) >= 30
+    assert {settings.dimensions for settings, *_ in steps} == {2, 3}
+    assert {channels for _, _, _, channels, *_ in steps} == {1, 2, 3, 4}
+    assert {settings.gradient_checkpointing for settings, *_ in steps} == {False, True}
+    assert {settings.llm.lora_rank > 0 for settings, *_ in steps} == {False, True}
 
 
 def test_a_block_of_unknown_width_cannot_be_measured():

@@ -142,6 +142,35 @@ def test_a_batch_by_hand_is_paid_for_with_the_patch():
     assert math.prod(many.patch_size) < math.prod(few.patch_size)
 
 
+def test_what_is_far_too_large_by_hand_is_refused_without_building_it():
+    with pytest.raises(MvlError, match=r"the smallest needs about \d{3,} GB. Give it more.*choose less by hand"):
+        plan(fingerprint_of(), AMPLE, by_hand=ByHand(depth=10**6, width=9600))
+
+
+def test_a_patch_by_hand_is_for_as_many_axes_as_it_has():
+    flat = plan(fingerprint_of(), AMPLE, by_hand=ByHand(patch_size=(32, 32)))
+    assert flat.configuration("2d").patch_size == (32, 32)
+    assert "by hand" not in flat.configuration("3d_fullres").reasons["patch_size"]
+    with pytest.raises(MvlError, match=r"the images of this dataset are flat\. Give Y X"):
+        plan(fingerprint_of((1, 90, 90)), AMPLE, by_hand=ByHand(patch_size=(8, 32, 32)))
+    with pytest.raises(MvlError, match="a patch of 4 axes"):
+        ByHand(patch_size=(8, 8, 8, 8))
+
+
+def test_a_patch_by_hand_is_enlarged_to_whole_tokens_of_the_low_resolution():
+    """Slices of 3 mm: the full resolution's tokens are 4 x 8 x 8, those of the coarser one 8 x 8 x 8."""
+    thick = fingerprint_of((150, 512, 512), (3.0, 0.78, 0.78))
+    own = plan(thick, Budget(8 * GIB), by_hand=ByHand(patch_size=(20, 96, 96)))
+    assert own.configuration("3d_fullres").patch_size == (20, 96, 96)
+    low = own.configuration("3d_lowres")
+    assert all(
+        0 <= voxels - wanted < token
+        for voxels, wanted, token in zip(low.patch_size, (20, 96, 96), low.network.token_size, strict=True)
+    )
+    enlarged = low.patch_size != (20, 96, 96)
+    assert low.reasons["patch_size"] == "chosen by hand" + ", enlarged to whole tokens" * enlarged
+
+
 def test_a_patch_by_hand_must_be_whole_tokens():
     with pytest.raises(MvlError, match=r"not made of whole tokens of 8 x 8 x 8.*Take 24 x 24 x 24"):
         plan(fingerprint_of(), AMPLE, by_hand=ByHand(patch_size=(20, 24, 24)))

@@ -1,0 +1,53 @@
+"""The memory that a training step really takes, from the log of torch's allocator."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from mvl_auto.llm import load_block
+from mvl_auto.network import build_network
+from mvl_auto.plans import LabelScheme, NetworkSettings
+from mvl_auto.training.loss import deep_loss, membership
+from mvl_auto.training.optimiser import Average, make_optimizer
+
+
+def real_peak(
+    settings: NetworkSettings,
+    patch: tuple[int, ...],
+    batch: int,
+    channels: int,
+    outputs: int,
+    mixed: bool,
+    blocks: Path,
+) -> int:
+    """Bytes at the peak of the second training step on the CPU. blocks: folder of the block bank."""
+    block = load_block(settings.llm.source, "last", blocks).to(torch.bfloat16) if settings.llm.present else None
+    network = build_network(settings, channels, outputs, block).train()
+    optimizer, average = make_optimizer(network), Average(network)
+    image, label = torch.zeros(batch, channels, *patch), torch.zeros(batch, *patch, dtype=torch.int16)
+    scheme = LabelScheme(class_values=tuple(range(outputs)), class_names=tuple(map(str, range(outputs))))
+    table = membership(scheme, torch.device("cpu"))
+
+    def step() -> None:
+        with torch.autocast("cpu", torch.bfloat16) if mixed else nullcontext():
+            loss = deep_loss(network(image), label, table, softmax=True)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        average.update(1)
+
+    step()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as log:
+        step()
+    events = (event for event in log.profiler.kineto_results.events() if event.name() == "[memory]")
+    now = peak = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        now += event.nbytes()
+        peak = max(peak, now)
+    weights = [(weight.nbytes, weight.requires_grad) for weight in network.parameters()]
+    before = sum(5 * size if trained else size for size, trained in weights)  # gradient, two moments, average
+    return before + image.nbytes + label.nbytes + peak

@@ -1,0 +1,82 @@
+"""More memory or more time never gives a smaller patch, batch, trunk or block, from 2 to 80 GB.
+
+With estimates for measurements, so that hundreds of budgets can be tried.
+"""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from fingerprints import BANK, DECATHLON, fingerprint_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mvl_auto.planners import Budget, plan
+from mvl_auto.planners.estimate import estimate_work
+from mvl_auto.planners.presets import SIZES
+from mvl_auto.plans import Configuration, Plan
+
+GB = 10**9
+DATASETS = {
+    task.task: fingerprint_of(tuple(int(n) for n in task.size), task.spacing, task.cases, task.channels)
+    for task in DECATHLON
+} | {"flat": fingerprint_of((1, 700, 900), cases=500, channels=("R", "G", "B"))}
+COMPARED = ("2d", "3d_fullres", "3d_cascade_fullres")  # the low resolution's voxels depend on the full one's patch
+MEMORY = st.integers(2 * GB, 80 * GB)
+SECONDS = st.floats(60, 1e6)
+
+
+pytestmark = pytest.mark.usefixtures("estimated")
+
+
+def seconds_of(settings, patch_size, batch_size, channels, outputs, block) -> float:
+    """A device of 10^12 multiplications a second, with a tenth of a second a step beside."""
+    return 0.1 + 3 * estimate_work(settings, patch_size, batch_size, channels, block) / 1e12
+
+
+def planned(name: str, memory: int, device: str, seconds: float | None = None) -> Plan:
+    return plan(DATASETS[name], Budget(memory, device, seconds), blocks=BANK, step_seconds=seconds_of)
+
+
+def greatness(configuration: Configuration) -> tuple[int, ...]:
+    network = configuration.network
+    size = next(n for n, size in enumerate(SIZES) if size.width == network.width)
+    return (*configuration.patch_size, configuration.batch_size, size, network.depth, network.llm.hidden_size)
+
+
+def assert_nothing_shrinks(smaller: Plan, larger: Plan) -> None:
+    for name in COMPARED:
+        if name in smaller.configurations and name in larger.configurations:
+            before, after = (greatness(each.configuration(name)) for each in (smaller, larger))
+            assert all(a <= b for a, b in zip(before, after, strict=True)), (name, before, after)
+
+
+@settings(max_examples=60)
+@given(st.sampled_from(sorted(DATASETS)), st.sampled_from(["gpu", "cpu"]), MEMORY, MEMORY)
+def test_more_memory_never_gives_less(name, device, one, other):
+    low, high = sorted((one, other))
+    assert_nothing_shrinks(planned(name, low, device), planned(name, high, device))
+
+
+@settings(max_examples=60)
+@given(st.sampled_from(sorted(DATASETS)), st.sampled_from(["gpu", "cpu"]), MEMORY, SECONDS, SECONDS)
+def test_more_time_never_gives_less(name, device, memory, one, other):
+    low, high = sorted((one, other))
+    assert_nothing_shrinks(planned(name, memory, device, low), planned(name, memory, device, high))
+
+
+@settings(max_examples=30)
+@given(st.sampled_from(sorted(DATASETS)), MEMORY, MEMORY, SECONDS)
+def test_more_memory_never_gives_less_in_the_same_time(name, one, other, seconds):
+    low, high = sorted((one, other))
+    assert_nothing_shrinks(planned(name, low, "gpu", seconds), planned(name, high, "gpu", seconds))
+
+
+def test_the_budgets_tried_do_make_a_difference():
+    sizes = [greatness(planned("Spleen", gb * GB, "gpu").configuration("3d_fullres")) for gb in (2, 4, 8, 16, 24, 80)]
+    assert len(set(sizes)) == len(sizes)
+    times = [
+        greatness(planned("Spleen", 80 * GB, "gpu", hours * 3600.0).configuration("3d_fullres")) for hours in (1, 20)
+    ]
+    assert math.prod(times[0][:3]) < math.prod(times[1][:3])

@@ -1,0 +1,134 @@
+"""A budget of time: the largest network that leaves enough steps, and steps that end with the time."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from fingerprints import fingerprint_of
+from hypothesis import given
+from hypothesis import strategies as st
+from networks import tiny
+
+from mvl_auto.errors import MvlError
+from mvl_auto.planners import Budget, ByHand, budget_here, plan, preset_budget, step_seconds_on
+from mvl_auto.planners.presets import CPU_LEAST, GIB, GPU_LEAST
+from mvl_auto.planners.schedule import iterations_in
+from mvl_auto.plans import LlmSettings, Plan
+
+HIPPOCAMPUS = fingerprint_of((36, 50, 35), cases=260)
+LIVER = fingerprint_of((482, 512, 512), (1.0, 0.77, 0.77), cases=131)
+
+
+class Device:
+    """A device of which a step takes 1 s for so many voxels, whatever the network. Remembers what it was asked."""
+
+    def __init__(self, voxels_per_second: float) -> None:
+        self.speed = voxels_per_second
+        self.asked: list[float] = []
+
+    def __call__(self, settings, patch_size, batch_size, channels, outputs, block) -> float:
+        seconds = math.prod(patch_size) * batch_size / self.speed
+        self.asked.append(seconds)
+        return seconds
+
+
+def planned(fingerprint, seconds, device, memory=10_000 * GIB, kind="cpu", **more) -> Plan:
+    return plan(fingerprint, Budget(memory, kind, seconds), step_seconds=device, **more)
+
+
+WHOLE = 40 * 56 * 40  # voxels of a patch that holds a whole hippocampus
+
+
+def test_ample_time_buys_the_largest_network_and_is_spent_on_steps():
+    chosen = planned(HIPPOCAMPUS, 2000.0, Device(4 * WHOLE)).configuration()  # 1 s a step at batch 4
+    assert (chosen.patch_size, chosen.batch_size, chosen.iterations) == ((40, 56, 40), 4, 2000)
+    assert "33.3 min buy at about 1 s a step" in chosen.reasons["iterations"]
+
+
+def test_where_time_is_short_the_network_shrinks_until_the_least_steps_are_bought():
+    chosen = planned(HIPPOCAMPUS, float(CPU_LEAST), Device(3 * WHOLE)).configuration()  # batch 3 takes 1 s
+    assert (chosen.patch_size, chosen.batch_size, chosen.iterations) == ((40, 56, 40), 3, CPU_LEAST)
+    assert "takes too long" in chosen.reasons["memory"]
+    shorter = planned(HIPPOCAMPUS, CPU_LEAST / 4, Device(3 * WHOLE)).configuration()
+    assert math.prod(shorter.patch_size) * shorter.batch_size <= 3 * WHOLE / 4
+    assert shorter.iterations >= CPU_LEAST
+
+
+def test_a_hard_task_must_have_more_steps():
+    easy, hard = (planned(dataset, 36_000.0, Device(500_000.0), kind="gpu") for dataset in (HIPPOCAMPUS, LIVER))
+    assert easy.configuration().iterations >= GPU_LEAST
+    assert hard.configuration("3d_fullres").iterations >= 9 * GPU_LEAST
+
+
+def test_time_for_hardly_a_step_is_planned_with_the_smallest_network_and_says_so():
+    chosen = planned(HIPPOCAMPUS, 3.0, Device(1000.0)).configuration()
+    assert (chosen.batch_size, chosen.iterations) == (2, 1)
+    assert f"too few, at least {CPU_LEAST} steps" in chosen.reasons["iterations"]
+
+
+def test_the_plan_keeps_its_time_and_one_without_has_none():
+    assert planned(HIPPOCAMPUS, 600.0, Device(1e6)).time_budget == 600
+    assert plan(HIPPOCAMPUS, Budget(8 * GIB)).time_budget is None
+
+
+def test_the_same_speed_gives_the_same_bytes_and_a_little_noise_does_too():
+    one, same, close = (planned(HIPPOCAMPUS, 1800.0, Device(speed)) for speed in (1e6, 1e6, 1.003e6))
+    assert one.model_dump_json() == same.model_dump_json()
+    assert one.configuration() == close.configuration()
+
+
+def test_few_steps_are_timed():
+    device = Device(30_000.0)
+    planned(LIVER, 36_000.0, device, kind="gpu")
+    assert (
+        len(device.asked) < 60
+    )  # of several hundred rungs, in four configurations and a search for the low resolution
+
+
+def test_time_without_a_device_to_ask_is_a_bug():
+    with pytest.raises(ValueError, match="step_seconds"):
+        plan(HIPPOCAMPUS, Budget(8 * GIB, seconds=60.0))
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, math.inf, math.nan])
+def test_no_time_is_no_budget(seconds):
+    with pytest.raises(MvlError, match="time budget"):
+        Budget(GIB, seconds=seconds)
+
+
+def test_a_gpus_preset_knows_no_speed_and_a_cpus_does():
+    with pytest.raises(MvlError, match=r"preset M plans for any GPU.*--memory 16GiB with --time"):
+        preset_budget("M", seconds=60.0)
+    assert preset_budget("cpu", seconds=60.0) == budget_here(device="cpu", seconds=60.0)
+    with pytest.raises(MvlError, match="S, M, L, XL, cpu"):
+        preset_budget("XXL")
+
+
+def test_a_time_and_a_number_of_steps_are_one_too_many():
+    with pytest.raises(MvlError, match="both say how long"):
+        planned(HIPPOCAMPUS, 60.0, Device(1e6), by_hand=ByHand(iterations=5))
+
+
+@given(st.floats(0.01, 1e6), st.floats(1e-4, 1e3))
+def test_steps_are_told_to_two_digits(seconds, step_seconds):
+    steps = iterations_in(seconds, step_seconds)
+    assert len(str(steps).rstrip("0")) <= 2
+    assert steps == pytest.approx(max(1, seconds / step_seconds), rel=0.051, abs=0.5)
+
+
+# ------------------------------------------------------------------------------------------ the clock
+
+
+def test_a_real_step_takes_time_and_a_larger_one_more():
+    seconds = step_seconds_on("cpu")
+    llm = LlmSettings(source="auto", hidden_size=64)
+    small = seconds(tiny(llm=llm), (16, 16, 16), 1, 1, 3, None)
+    large = seconds(tiny(llm=llm, depth=8), (64, 64, 64), 4, 1, 3, None)
+    assert 0 < small < large  # 256 times the voxels
+    assert seconds(tiny(llm=llm), (16, 16, 16), 1, 1, 3, None) == small  # looked up
+
+
+def test_adapters_and_shuffled_blocks_can_be_timed():
+    llm = LlmSettings(source="auto", hidden_size=64, lora_rank=2, control="permuted")
+    assert step_seconds_on("cpu")(tiny(2, llm=llm), (32, 32), 1, 1, 2, None) > 0
