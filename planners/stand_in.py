@@ -97,8 +97,8 @@ class _Projection(nn.Module):
     def __init__(self, inputs: int, outputs: int, dtype: torch.dtype, lora_rank: int) -> None:
         super().__init__()
         self.base = nn.Linear(inputs, outputs, bias=False, dtype=dtype)
-        self.lora_a = nn.Linear(inputs, lora_rank, bias=False, dtype=dtype) if lora_rank else None
-        self.lora_b = nn.Linear(lora_rank, outputs, bias=False, dtype=dtype) if lora_rank else None
+        self.lora_a = nn.Linear(inputs, lora_rank, bias=False) if lora_rank else None
+        self.lora_b = nn.Linear(lora_rank, outputs, bias=False) if lora_rank else None
 
     def forward(self, x_bnd: Tensor) -> Tensor:
         y = self.base(x_bnd)

@@ -90,12 +90,17 @@ def in_its_place(settings: LlmSettings, block: FrozenBlock) -> nn.Module:
 
 
 def with_adapters(block: nn.Module, rank: int) -> nn.Module:
-    """Low-rank adapters (LoRA, Hu et al. 2021) on all projections of the block; they train, it does not."""
+    """Low-rank adapters (LoRA, Hu et al. 2021) on all projections of the block; they train, it does not.
+
+    In float32 whatever the block is stored in: bfloat16 would lose the small steps of training.
+    """
     from peft import LoraConfig, inject_adapter_in_model
 
     adapted = inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=list(LORA_TARGETS)), block)
     for name, parameter in adapted.named_parameters():
         parameter.requires_grad_("lora_" in name)
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()  # peft gives them the block's dtype
     return adapted
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from itertools import product
 from pathlib import Path
 
@@ -115,10 +116,20 @@ def test_only_what_should_train_gets_a_gradient(block):
     assert all(torch.equal(before[name], p) for name, p in network.llm.block.named_parameters())
 
 
+def test_adapters_are_float32_over_a_block_in_bfloat16(block):
+    pytest.importorskip("peft", reason="LoRA needs the extra [lora]")
+    half = copy.deepcopy(block).to(torch.bfloat16)
+    network = build_network(tiny(llm=tiny_llm(lora_rank=2)), 1, 3, half).train()
+    torch.nn.init.ones_(network.llm.gate)
+    sum(out.square().mean() for out in network(image(16, 16, 16))).backward()
+    adapters = [p for name, p in network.llm.block.named_parameters() if "lora_" in name]
+    assert adapters
+    assert all(p.dtype == p.grad.dtype == torch.float32 for p in adapters)
+    assert {p.dtype for p in network.llm.block.parameters()} == {torch.float32, torch.bfloat16}
+
+
 def test_adapters_train_and_the_block_under_them_does_not(block):
     pytest.importorskip("peft", reason="LoRA needs the extra [lora]")
-    import copy
-
     network = build_network(tiny(llm=tiny_llm(lora_rank=2)), 1, 3, copy.deepcopy(block)).train()
     names = [name for name in trainable(network) if name.startswith("llm.block.")]
     assert names
