@@ -16,6 +16,7 @@ STAGES = ["planners", "preprocessing", "inference", "evaluation"]
 PARTS = ["cli", "demo", "llm", "network", "training"]
 COMMANDS = ["plan_and_preprocess", "train", "predict", "evaluate", "demo", "block", "explain"]
 LORA = ["peft>=0.15"]
+DASK = ["distributed>=2024.5"]
 
 setup(
     name="mvl-auto",
@@ -62,7 +63,8 @@ setup(
         "transformers>=5.0",
     ],
     extras_require={
-        "test": [*LORA, "hypothesis>=6.100", "mypy>=1.10", "packaging>=23", "pytest>=8", "ruff>=0.15"],
+        "test": [*LORA, *DASK, "hypothesis>=6.100", "mypy>=1.10", "packaging>=23", "pytest>=8", "ruff>=0.15"],
         "lora": LORA,
+        "dask": DASK,
     },
 )

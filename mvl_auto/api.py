@@ -50,6 +50,7 @@ def plan_and_preprocess(
     llm: str = "auto",
     llm_layer: int | Literal["last"] = "last",
     workers: int | None = None,
+    scheduler: str | None = None,
     plan_only: bool = False,
     strict: bool = False,
     progress: Progress = silent,
@@ -59,7 +60,8 @@ def plan_and_preprocess(
     dataset: number, name or path. configurations: which to prepare (default: the recommended one).
     memory: bytes that training may take on `device` (default: what is free here); or preset: "S", "M", "L" or
     "XL", a GPU of 8, 16, 24 or 80 GiB, here or elsewhere. llm, llm_layer: the frozen block, in the block bank's
-    syntax. strict: whatever is odd in the dataset is an error.
+    syntax. scheduler: the address of a Dask cluster that works on the cases, in place of `workers` processes.
+    strict: whatever is odd in the dataset is an error.
     Raises MvlError for what the user can mend; PartlyFailed when some cases could not be prepared.
     """
     from mvl_auto import planners
@@ -72,14 +74,14 @@ def plan_and_preprocess(
     budget = _budget(memory, preset, device)
     with locked(folder, "preprocessing"), log_file(folder / "log.txt"):
         clear_unfinished(folder)
-        fingerprint = _fingerprint(raw, folder, workers, progress)
+        fingerprint = _fingerprint(raw, folder, workers, scheduler, progress)
         if strict and fingerprint.anomalies:
             raise _odd(fingerprint)
         plan = planners.plan(fingerprint, budget, block)
         chosen = [plan.configuration(name).name for name in configurations or [plan.recommended]]
         _write_plan(raw, fingerprint, plan, folder)
         if not plan_only:
-            _prepare(raw, plan, chosen, folder, workers, progress)
+            _prepare(raw, plan, chosen, folder, workers, scheduler, progress)
     return plan
 
 
@@ -272,7 +274,9 @@ def _budget(memory: int | None, preset: str | None, device: str) -> Budget:
     return planners.Budget(planners.PRESETS[preset], device="gpu")
 
 
-def _fingerprint(raw: Dataset, folder: Path, workers: int | None, progress: Progress) -> Fingerprint:
+def _fingerprint(
+    raw: Dataset, folder: Path, workers: int | None, scheduler: str | None, progress: Progress
+) -> Fingerprint:
     """The fingerprint of before where nothing has changed, else a new one."""
     from mvl_auto import planners
 
@@ -287,7 +291,7 @@ def _fingerprint(raw: Dataset, folder: Path, workers: int | None, progress: Prog
             return earlier
         what = f"{len(changed)} cases, {changed[0]} the first" if changed else "dataset.json"
         log.info("%s: has changed since it was examined (%s)", raw.id, what)
-    return planners.fingerprint_dataset(raw, workers=workers, progress=progress)
+    return planners.fingerprint_dataset(raw, workers=workers, scheduler=scheduler, progress=progress)
 
 
 def _odd(fingerprint: Fingerprint) -> MvlError:
@@ -312,11 +316,19 @@ def _write_plan(raw: Dataset, fingerprint: Fingerprint, plan: Plan, folder: Path
 
 
 def _prepare(
-    raw: Dataset, plan: Plan, names: Sequence[str], folder: Path, workers: int | None, progress: Progress
+    raw: Dataset,
+    plan: Plan,
+    names: Sequence[str],
+    folder: Path,
+    workers: int | None,
+    scheduler: str | None,
+    progress: Progress,
 ) -> None:
     from mvl_auto import preprocessing
 
-    report = preprocessing.preprocess_dataset(raw, plan, names, folder, workers=workers, progress=progress)
+    report = preprocessing.preprocess_dataset(
+        raw, plan, names, folder, workers=workers, scheduler=scheduler, progress=progress
+    )
     log.info("%s: %d cases prepared, %d kept from before", ", ".join(names), len(report.done), len(report.reused))
     for case, reason in report.failed.items():
         log.error("%s: %s", case, reason)

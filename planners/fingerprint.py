@@ -26,10 +26,13 @@ NAMED = 5  # files that a message names
 log = logging.getLogger(__name__)
 
 
-def fingerprint_dataset(dataset: Dataset, *, workers: int | None = None, progress: Progress = silent) -> Fingerprint:
+def fingerprint_dataset(
+    dataset: Dataset, *, workers: int | None = None, scheduler: str | None = None, progress: Progress = silent
+) -> Fingerprint:
     """Examine every case of a dataset.
 
     workers: processes; None: one per core, fewer where the files are so small that starting them takes longer.
+    scheduler: the address of a Dask cluster that examines them instead.
     Raises MvlError at the end when cases cannot be used, naming the first and listing the others; also when no
     case has a labelled voxel, or when images of two and of three dimensions are mixed.
     """
@@ -50,7 +53,7 @@ def fingerprint_dataset(dataset: Dataset, *, workers: int | None = None, progres
     anomalies: dict[str, tuple[Anomaly, ...]] = {}
     failures: dict[str, MvlError] = {}
     with progress("examining", len(cases)) as advance:
-        for case, outcome in run_jobs(examine, cases.values(), min(workers, len(cases))):
+        for case, outcome in run_jobs(examine, cases.values(), min(workers, len(cases)), scheduler):
             advance(1, case.name)
             if isinstance(outcome, MvlError | JobFailed):
                 failures[case.name] = _told(case, outcome)

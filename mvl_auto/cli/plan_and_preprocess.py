@@ -60,7 +60,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="K",
         help="which of its layers: last, 0, 1, ..., -1, ... (default: last)",
     )
-    parser.add_argument("--workers", type=positive, metavar="N", help="processes (default: one per core)")
+    helpers = parser.add_mutually_exclusive_group()
+    helpers.add_argument("--workers", type=positive, metavar="N", help="processes (default: one per core)")
+    helpers.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="work on the cases on the Dask cluster at tcp://HOST:PORT (pip install 'mvl-auto[dask]')",
+    )
     parser.add_argument("--plan-only", action="store_true", help="stop after the plan, prepare no cases")
     parser.add_argument("--explain", action="store_true", help="say why each number of the plan was chosen")
     parser.add_argument("--strict", action="store_true", help="treat whatever is odd in the dataset as an error")
@@ -82,6 +88,7 @@ def run(args: argparse.Namespace) -> int:
             llm=args.llm,
             llm_layer=args.llm_layer,
             workers=args.workers,
+            scheduler=args.scheduler,
             plan_only=args.plan_only,
             strict=args.strict,
             progress=args.progress,
