@@ -334,5 +334,5 @@ def _prepare(
         log.error("%s: %s", case, reason)
     if report.failed:
         first, others = next(iter(report.failed.values())), len(report.failed) - 1
-        more = f", and {others} more cases that the log names" if others else ""
+        more = f". {others} more case{'s' * (others > 1)} failed too, the log names them" if others else ""
         raise PartlyFailed(f"{first.rstrip('.')}{more}", remedy="The other cases are prepared.")

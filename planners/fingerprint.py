@@ -108,10 +108,12 @@ def _told(case: Case, outcome: MvlError | JobFailed) -> MvlError:
 
 
 def _first(failures: Sequence[MvlError]) -> MvlError:
-    """The one line for all of them."""
+    """The one line for all of them; where there are several, each has its own in the log."""
     first, *others = failures
     if not others:
         return first
+    for failure in failures:
+        log.error("%s", failure)
     files = ", ".join(str(other.file) for other in others[:NAMED]) + ", ..." * (len(others) > NAMED)
     more = f"({len(others)} more case{'s' * (len(others) > 1)} cannot be used either: {files})"
     return MvlError(first.what, file=first.file, remedy=f"{first.remedy} {more}")
