@@ -55,7 +55,7 @@ def run_on_cluster(
 
 @contextmanager
 def connected(scheduler: str) -> Iterator[Client]:
-    """A connection to the scheduler. Raises MvlError, within seconds, when there is none or no dask.distributed here."""
+    """A connection to the scheduler. Raises MvlError within seconds where there is none, or no dask.distributed."""
     try:
         from distributed import Client
     except ImportError as error:
