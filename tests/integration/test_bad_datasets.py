@@ -16,7 +16,7 @@ from commands import TINY_BLOCK, refuse, succeed
 from mvl_auto.cache import open_case
 from mvl_auto.plans import Plan, read_document
 
-BUDGET = ("--memory", "1GB")
+BUDGET = ("--memory", "800MB")  # a small network: what it learns is not asked
 PLAN = ("plan_and_preprocess", "-d", 7, "--device", "cpu", "--llm", TINY_BLOCK)
 SHAPE = (10, 12, 11)
 IMAGE, LABEL = "imagesTr/tiny_002_0000.nii.gz", "labelsTr/tiny_002.nii.gz"
@@ -124,33 +124,28 @@ def test_a_budget_too_small_says_the_least_that_would_do_and_that_does(root, dat
 # ------------------------------------------------------------------------------------ odd, and used
 
 
-def test_a_case_that_labels_nothing_is_told_and_trained_on(root, dataset):
-    label = nibabel.load(dataset / LABEL)
-    nibabel.save(nibabel.Nifti1Image(np.zeros(label.shape, np.uint8), label.affine), dataset / LABEL)
-    said = succeed(*PLAN, *BUDGET, root=root)
-    assert re.search(rf"{LABEL} +labels nothing", said)
-    succeed("train", 7, "all", "--steps", 2, "--device", "cpu", root=root)
-
-
-def test_a_label_that_no_voxel_has_is_told_and_planned_for(root, dataset):
-    describe(dataset, labels={"background": 0, "core": 1, "shell": 2, "nowhere": 3})
-    assert "label 'nowhere' (3) occurs in no case" in re.sub(r"\s+", " ", succeed(*PLAN, *BUDGET, root=root))
-    succeed("train", 7, "all", "--steps", 2, "--device", "cpu", root=root)
-
-
-def test_labels_with_gaps_are_consecutive_in_the_cache_and_themselves_in_predictions(root):
+def test_labels_with_gaps_one_that_nothing_has_and_a_case_without_any(root):
+    """Consecutive in the cache, themselves in predictions; what is odd is told, planned for and trained on."""
     dataset = make_dataset(root / "raw", "nnunet", cases=4, shape=SHAPE, label_values=(0, 2, 5))
-    succeed(*PLAN, *BUDGET, root=root)
+    describe(dataset, labels={"background": 0, "core": 2, "shell": 5, "nowhere": 7})
+    empty = nibabel.load(dataset / "labelsTr" / "tiny_001.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(np.zeros(empty.shape, np.uint8), empty.affine), empty.get_filename())
+    said = re.sub(r"\s+", " ", succeed(*PLAN, *BUDGET, root=root))
+    assert "labelsTr/tiny_001.nii.gz labels nothing" in said
+    assert "label 'nowhere' (7) occurs in no case" in said
+
     folder = root / "preprocessed" / "Dataset007_Tiny"
-    assert read_document(folder / "plans.json", Plan).labels.class_values == (0, 2, 5)
+    assert read_document(folder / "plans.json", Plan).labels.class_values == (0, 2, 5, 7)
     stored = np.asarray(nibabel.load(dataset / LABEL).dataobj)
     cached = open_case(folder / "3d_fullres", "tiny_002").label()
     assert set(np.unique(cached)) == {0, 1, 2}
     assert [(cached == number).sum() for number in (1, 2)] == [(stored == value).sum() for value in (2, 5)]
+    assert not open_case(folder / "3d_fullres", "tiny_001").label().any()
+
     succeed("train", 7, "all", "--steps", 2, "--device", "cpu", root=root)
     succeed("predict", "-i", dataset / IMAGE, "-o", "preds", "--no-mirroring", root=root)
     predicted = np.asarray(nibabel.load(root / "preds" / "tiny_002.nii.gz").dataobj)
-    assert set(np.unique(predicted)) <= {0, 2, 5}
+    assert set(np.unique(predicted)) <= {0, 2, 5, 7}
 
 
 def test_regions_and_an_ignore_label_of_its_own_go_through(root, dataset):

@@ -28,7 +28,7 @@ ORIENTATIONS = ["LPI", "SAR", "PIR", "ASL", "IRP", "LAS"]
 
 
 def plan_and_preprocess(dataset: Path, root: Path, configuration: str = "3d_fullres") -> Plan:
-    settings = {"llm": TINY_BLOCK, "memory": 10**9, "device": "cpu", "workers": 1}
+    settings = {"llm": TINY_BLOCK, "memory": 900 * 10**6, "device": "cpu", "workers": 1}
     return api.plan_and_preprocess(dataset, root=root, configurations=[configuration], **settings)
 
 
@@ -160,7 +160,7 @@ def test_pictures_of_cells_go_all_the_way_by_the_commands(real_data: Path, tmp_p
     for file in some:
         (tmp_path / "imgs").mkdir(exist_ok=True)
         (tmp_path / "imgs" / file.name).symlink_to(file)
-    plan = ("plan_and_preprocess", "-d", 101, "--llm", TINY_BLOCK, "--device", "cpu", "--memory", "1GB")
+    plan = ("plan_and_preprocess", "-d", 101, "--llm", TINY_BLOCK, "--device", "cpu", "--memory", "800MB")
     succeed(*plan, root=tmp_path)
     succeed("train", 101, "all", "--steps", STEPS, "--device", "cpu", root=tmp_path)
     succeed("predict", "-i", "imgs", "-o", "preds", "--no-mirroring", "--step", "1", root=tmp_path)
