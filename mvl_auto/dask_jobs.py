@@ -44,7 +44,7 @@ def run_on_cluster(
     its workers cannot run this version of mvl_auto.
     """
     suspects: list[J] = []
-    with connected(scheduler) as client:
+    with _connected(scheduler) as client:
         for job, outcome in _spread(client, function, jobs, scheduler):
             if isinstance(outcome, WorkerDied):
                 suspects.append(job)  # or it was only in the hands of the same worker as the one that is to blame
@@ -54,7 +54,7 @@ def run_on_cluster(
 
 
 @contextmanager
-def connected(scheduler: str) -> Iterator[Client]:
+def _connected(scheduler: str) -> Iterator[Client]:
     """A connection to the scheduler. Raises MvlError within seconds where there is none, or no dask.distributed."""
     try:
         from distributed import Client
@@ -62,19 +62,33 @@ def connected(scheduler: str) -> Iterator[Client]:
         raise MvlError(
             "working on a Dask cluster needs dask.distributed", remedy="pip install 'mvl-auto[dask]'"
         ) from error
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what it has to say is said here, in one line
+    with _without_its_log():
+        try:
+            client = Client(scheduler, timeout=LONGEST_GREETING, set_as_default=False)
+        except (OSError, ValueError, ImportError) as error:  # nobody there, no address, other versions of Dask
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise MvlError(
+                f"no Dask scheduler can be reached at {scheduler} ({reason})",
+                remedy="Start one with `dask scheduler`, and give the address that it prints.",
+            ) from error
+        try:
+            yield client
+        finally:
+            client.close()
+
+
+@contextmanager
+def _without_its_log() -> Iterator[None]:
+    """Dask's client writes to the screen by itself; what the user can mend is said here, in one line."""
+    loggers = [logging.getLogger(name) for name in ("distributed", "distributed.client")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
-        client = Client(scheduler, timeout=LONGEST_GREETING, set_as_default=False)
-    except (OSError, ValueError, ImportError) as error:  # nobody there, no address, other versions of Dask
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise MvlError(
-            f"no Dask scheduler can be reached at {scheduler} ({reason})",
-            remedy="Start one with `dask scheduler`, and give the address that it prints.",
-        ) from error
-    try:
-        yield client
+        yield
     finally:
-        client.close()
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _spread(

@@ -28,7 +28,7 @@ ORIENTATIONS = ["LPI", "SAR", "PIR", "ASL", "IRP", "LAS"]
 
 
 def plan_and_preprocess(dataset: Path, root: Path, configuration: str = "3d_fullres") -> Plan:
-    settings = {"llm": TINY_BLOCK, "memory": 900 * 10**6, "device": "cpu", "workers": 1}
+    settings = {"llm": TINY_BLOCK, "memory": 10**9, "device": "cpu", "workers": 1}
     return api.plan_and_preprocess(dataset, root=root, configurations=[configuration], **settings)
 
 
