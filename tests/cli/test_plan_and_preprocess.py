@@ -34,7 +34,13 @@ def test_several_datasets_and_configurations_at_once():
 
 @pytest.mark.parametrize(
     "argv",
-    [["-d", "4", "--memory", "8GB", "--preset", "S"], ["-d", "4", "-c", "4d"], [], ["-d", "4", "--llm-layer", "x"]],
+    [
+        ["-d", "4", "--memory", "8GB", "--preset", "S"],
+        ["-d", "4", "-c", "4d"],
+        [],
+        ["-d", "4", "--llm-layer", "x"],
+        ["-d", "4", "--workers", "2", "--scheduler", "tcp://127.0.0.1:8786"],
+    ],
 )
 def test_what_does_not_go_together_is_wrong_usage(argv, capsys):
     with pytest.raises(SystemExit) as end:
