@@ -16,6 +16,7 @@ STAGES = ["planners", "preprocessing", "inference", "evaluation"]
 PARTS = ["cli", "demo", "llm", "network", "training"]
 COMMANDS = ["plan_and_preprocess", "train", "predict", "evaluate", "demo", "block", "explain", "doctor"]
 LORA = ["peft>=0.15"]
+DASK = ["distributed>=2024.5"]
 
 setup(
     name="mvl-auto",
@@ -62,8 +63,9 @@ setup(
         "transformers>=5.0",
     ],
     extras_require={
-        "test": [*LORA, "hypothesis>=6.100", "mypy>=1.10", "packaging>=23", "pytest>=8", "ruff>=0.15"],
+        "test": [*LORA, *DASK, "hypothesis>=6.100", "mypy>=1.10", "packaging>=23", "pytest>=8", "ruff>=0.15"],
         "lora": LORA,
         "bench": ["monai>=1.4", "nnunetv2>=2.5", "psutil>=5.9"],  # the peers of benchmarks/
+        "dask": DASK,
     },
 )

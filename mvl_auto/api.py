@@ -52,6 +52,7 @@ def plan_and_preprocess(
     llm_layer: int | Literal["last"] = "last",
     by_hand: ByHand | None = None,
     workers: int | None = None,
+    scheduler: str | None = None,
     plan_only: bool = False,
     strict: bool = False,
     progress: Progress = silent,
@@ -63,7 +64,8 @@ def plan_and_preprocess(
     memory: bytes that training may take on `device` (default: what is free here); or preset: "S", "M", "L" or
     "XL", a GPU of 8, 16, 24 or 80 GiB, here or elsewhere, or "cpu". seconds: that the training of a fold may take; the
     speed of `device` is then measured. llm, llm_layer: the frozen block, in the block bank's syntax. by_hand: numbers
-    that are not to be planned (mvl_auto.planners.ByHand). strict: whatever is odd in the dataset is an error.
+    that are not to be planned (mvl_auto.planners.ByHand). scheduler: the address of a Dask cluster that works on the
+    cases, in place of `workers` processes. strict: whatever is odd in the dataset is an error.
     Raises MvlError for what the user can mend; PartlyFailed when some cases could not be prepared.
     """
     from mvl_auto import planners
@@ -80,14 +82,14 @@ def plan_and_preprocess(
     speed = planners.step_seconds_on("cpu" if budget.device == "cpu" else device)
     with locked(folder, "preprocessing"), log_file(folder / "log.txt"):
         clear_unfinished(folder)
-        fingerprint = _fingerprint(raw, folder, workers, progress)
+        fingerprint = _fingerprint(raw, folder, workers, scheduler, progress)
         if strict and fingerprint.anomalies:
             raise _odd(fingerprint)
         plan = planners.plan(fingerprint, budget, block, by_hand, blocks, speed)
         chosen = with_first_stages(plan, configurations or [plan.recommended])
         _write_plan(raw, fingerprint, plan, folder)
         if not plan_only:
-            _prepare(raw, plan, chosen, folder, workers, progress)
+            _prepare(raw, plan, chosen, folder, workers, scheduler, progress)
     return plan
 
 
@@ -330,7 +332,9 @@ def _budget(memory: int | None, preset: str | None, seconds: float | None, devic
     return planners.preset_budget(preset, seconds)
 
 
-def _fingerprint(raw: Dataset, folder: Path, workers: int | None, progress: Progress) -> Fingerprint:
+def _fingerprint(
+    raw: Dataset, folder: Path, workers: int | None, scheduler: str | None, progress: Progress
+) -> Fingerprint:
     """The fingerprint of before where nothing has changed, else a new one."""
     from mvl_auto import planners
 
@@ -345,7 +349,7 @@ def _fingerprint(raw: Dataset, folder: Path, workers: int | None, progress: Prog
             return earlier
         what = f"{len(changed)} cases, {changed[0]} the first" if changed else "dataset.json"
         log.info("%s: has changed since it was examined (%s)", raw.id, what)
-    return planners.fingerprint_dataset(raw, workers=workers, progress=progress)
+    return planners.fingerprint_dataset(raw, workers=workers, scheduler=scheduler, progress=progress)
 
 
 def _odd(fingerprint: Fingerprint) -> MvlError:
@@ -370,15 +374,23 @@ def _write_plan(raw: Dataset, fingerprint: Fingerprint, plan: Plan, folder: Path
 
 
 def _prepare(
-    raw: Dataset, plan: Plan, names: Sequence[str], folder: Path, workers: int | None, progress: Progress
+    raw: Dataset,
+    plan: Plan,
+    names: Sequence[str],
+    folder: Path,
+    workers: int | None,
+    scheduler: str | None,
+    progress: Progress,
 ) -> None:
     from mvl_auto import preprocessing
 
-    report = preprocessing.preprocess_dataset(raw, plan, names, folder, workers=workers, progress=progress)
+    report = preprocessing.preprocess_dataset(
+        raw, plan, names, folder, workers=workers, scheduler=scheduler, progress=progress
+    )
     log.info("%s: %d cases prepared, %d kept from before", ", ".join(names), len(report.done), len(report.reused))
     for case, reason in report.failed.items():
         log.error("%s: %s", case, reason)
     if report.failed:
         first, others = next(iter(report.failed.values())), len(report.failed) - 1
-        more = f", and {others} more cases that the log names" if others else ""
+        more = f". {others} more case{'s' * (others > 1)} failed too, the log names them" if others else ""
         raise PartlyFailed(f"{first.rstrip('.')}{more}", remedy="The other cases are prepared.")

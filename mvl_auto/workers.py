@@ -49,16 +49,22 @@ class WorkerDied(JobFailed):
 
 
 def run_jobs(
-    function: Callable[[J], R], jobs: Iterable[J], workers: int
+    function: Callable[[J], R], jobs: Iterable[J], workers: int, scheduler: str | None = None
 ) -> Iterator[tuple[J, R | MvlError | JobFailed]]:
     """Yield each job with its result, as they come; where there is none, with the MvlError raised, or a JobFailed.
 
     function: importable by name, or a functools.partial of such a one. workers: processes; 1: all is done in this one.
-    Closing the iterator, or an exception here, ends the workers at once.
+    scheduler: the address of a Dask cluster to work on instead (dask_jobs.py). Closing the iterator, or an exception
+    here, ends the workers at once.
     """
+    if scheduler is not None:
+        from mvl_auto.dask_jobs import run_on_cluster
+
+        yield from run_on_cluster(function, jobs, scheduler)
+        return
     if workers == 1:
         for job in jobs:
-            yield job, _outcome(function, job)
+            yield job, outcome_of(function, job)
         return
     pending = deque((job, 1) for job in jobs)
     idle: list[_Worker[J, R]] = []
@@ -170,7 +176,7 @@ def _work(function: Callable[[J], R], pipe: Connection) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with threadpool_limits(1), suppress(EOFError, BrokenPipeError):
         while True:
-            pipe.send(_outcome(function, pipe.recv()))
+            pipe.send(outcome_of(function, pipe.recv()))
 
 
 def _end_with_parent() -> None:
@@ -180,7 +186,8 @@ def _end_with_parent() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _outcome(function: Callable[[J], R], job: J) -> R | MvlError | JobFailed:
+def outcome_of(function: Callable[[J], R], job: J) -> R | MvlError | JobFailed:
+    """What a job comes to, whatever happens: its result, or the error in its place."""
     try:
         return function(job)
     except MvlError as error:

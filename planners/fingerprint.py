@@ -42,16 +42,19 @@ class Survey:
         return [self.fingerprints[name] for name in self.cases if name in self.fingerprints]
 
 
-def fingerprint_dataset(dataset: Dataset, *, workers: int | None = None, progress: Progress = silent) -> Fingerprint:
+def fingerprint_dataset(
+    dataset: Dataset, *, workers: int | None = None, scheduler: str | None = None, progress: Progress = silent
+) -> Fingerprint:
     """Examine every case of a dataset.
 
     workers: processes; None: one per core, fewer where the files are so small that starting them takes longer.
+    scheduler: the address of a Dask cluster that examines them instead.
     Raises MvlError at the end when cases cannot be used, naming the first and listing the others; also when no
     case has a labelled voxel, or when images of two and of three dimensions are mixed.
     """
     if not dataset.cases:
         raise MvlError("has no training cases", file=dataset.folder, remedy="Add images and labels to it.")
-    found = survey(dataset, workers=workers, progress=progress)
+    found = survey(dataset, workers=workers, scheduler=scheduler, progress=progress)
     if found.failures:
         raise _first([found.failures[name] for name in found.cases if name in found.failures])
     examined = found.examined()
@@ -71,8 +74,10 @@ def fingerprint_dataset(dataset: Dataset, *, workers: int | None = None, progres
     )
 
 
-def survey(dataset: Dataset, *, workers: int | None = None, progress: Progress = silent) -> Survey:
-    """Look at every case of a dataset, whatever is wrong with it. workers: as in `fingerprint_dataset`."""
+def survey(
+    dataset: Dataset, *, workers: int | None = None, scheduler: str | None = None, progress: Progress = silent
+) -> Survey:
+    """Look at every case of a dataset, whatever is wrong with it. workers, scheduler: as in `fingerprint_dataset`."""
     cases = {case.name: case for case in sorted(dataset.cases, key=lambda case: case.name)}
     if workers is None:
         workers = worthwhile_workers((file for case in cases.values() for file in files_of(case)), len(cases))
@@ -85,7 +90,7 @@ def survey(dataset: Dataset, *, workers: int | None = None, progress: Progress =
     )
     found = Survey(cases, [Intensities() for _ in dataset.channels])
     with progress("examining", len(cases)) as advance:
-        for case, outcome in run_jobs(examine, cases.values(), min(workers, len(cases))):
+        for case, outcome in run_jobs(examine, cases.values(), min(workers, len(cases)), scheduler):
             advance(1, case.name)
             if isinstance(outcome, MvlError | JobFailed):
                 found.failures[case.name] = _told(case, outcome)
@@ -125,10 +130,12 @@ def _told(case: Case, outcome: MvlError | JobFailed) -> MvlError:
 
 
 def _first(failures: Sequence[MvlError]) -> MvlError:
-    """The one line for all of them."""
+    """The one line for all of them; where there are several, each has its own in the log."""
     first, *others = failures
     if not others:
         return first
+    for failure in failures:
+        log.error("%s", failure)
     files = ", ".join(str(other.file) for other in others[:NAMED]) + ", ..." * (len(others) > NAMED)
     more = f"({len(others)} more case{'s' * (len(others) > 1)} cannot be used either: {files})"
     return MvlError(first.what, file=first.file, remedy=f"{first.remedy} {more}")

@@ -53,12 +53,14 @@ def preprocess_dataset(
     folder: Path,
     *,
     workers: int | None = None,
+    scheduler: str | None = None,
     progress: Progress = silent,
 ) -> Report:
     """Prepare every case for the configurations `names` of `plan`, into <folder>/<configuration>.
 
-    workers: processes; None: one per core, fewer where there is little to do. A case that fails does not stop the
-    others. Raises MvlError when another process is at it, or the folder cannot be written.
+    workers: processes; None: one per core, fewer where there is little to do. scheduler: the address of a Dask
+    cluster that prepares them instead. A case that fails does not stop the others. Raises MvlError when another
+    process is at it, or the folder cannot be written.
     """
     configurations = [plan.configuration(name).name for name in names]
     prepare = partial(prepare_case, plan=plan, names=configurations, folder=folder)
@@ -71,7 +73,7 @@ def preprocess_dataset(
         for name in configurations:
             locks.enter_context(locked(folder / name, "preprocessing"))
             clear_unfinished(folder / name)
-        for case, outcome in run_jobs(prepare, dataset.cases, min(workers, max(1, len(dataset.cases)))):
+        for case, outcome in run_jobs(prepare, dataset.cases, min(workers, max(1, len(dataset.cases))), scheduler):
             advance(1, case.name)
             if isinstance(outcome, MvlError | JobFailed):
                 failed[case.name] = _reason(case, outcome)

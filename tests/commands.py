@@ -19,7 +19,13 @@ def mvl(command: str, *args: object, root: Path, cwd: Path | None = None) -> sub
     environment |= {"MVL_ROOT": str(root), "OMP_NUM_THREADS": "2", "COLUMNS": "120"}
     program = Path(sys.executable).with_name(f"mvl_{command}")
     return subprocess.run(
-        [program, *map(str, args)], capture_output=True, text=True, env=environment, cwd=cwd or root, timeout=LONGEST
+        [program, *map(str, args)],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        env=environment,
+        cwd=cwd or root,
+        timeout=LONGEST,
     )
 
 

@@ -79,7 +79,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     by_hand.add_argument("--depth", type=positive, metavar="N", help="ViT blocks")
     by_hand.add_argument("--width", type=positive, metavar="N", help="channels of a token")
     by_hand.add_argument("--iterations", type=positive, metavar="N", help="training steps")
-    parser.add_argument("--workers", type=positive, metavar="N", help="processes (default: one per core)")
+    helpers = parser.add_mutually_exclusive_group()
+    helpers.add_argument("--workers", type=positive, metavar="N", help="processes (default: one per core)")
+    helpers.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="work on the cases on the Dask cluster at tcp://HOST:PORT (pip install 'mvl-auto[dask]')",
+    )
     parser.add_argument("--plan-only", action="store_true", help="stop after the plan, prepare no cases")
     parser.add_argument("--explain", action="store_true", help="say why each number of the plan was chosen")
     parser.add_argument("--strict", action="store_true", help="treat whatever is odd in the dataset as an error")
@@ -111,6 +117,7 @@ def run(args: argparse.Namespace) -> int:
             llm_layer=args.llm_layer,
             by_hand=by_hand,
             workers=args.workers,
+            scheduler=args.scheduler,
             plan_only=args.plan_only,
             strict=args.strict,
             progress=args.progress,

@@ -49,6 +49,7 @@ def test_numbers_by_hand_and_a_budget_of_time():
         ["-d", "4", "--patch-size", "0", "8", "8"],
         ["-d", "4", "--depth", "1.5"],
         ["-d", "4", "--time", "soon"],
+        ["-d", "4", "--workers", "2", "--scheduler", "tcp://127.0.0.1:8786"],
     ],
 )
 def test_what_does_not_go_together_is_wrong_usage(argv, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -56,6 +57,26 @@ def test_every_case_counts_the_same_whatever_its_size():
     assert found.mean == pytest.approx(20)
     assert found.std == pytest.approx(np.std([10, 20, 30]))
     assert found.median == 20
+
+
+def test_many_cases_are_summed_up_to_half_a_percent_in_memory_that_does_not_grow():
+    """400 scanners, each with its own brightness and contrast, against numpy with all their voxels in hand."""
+    rng = np.random.default_rng(2)
+    cases = [rng.normal(rng.uniform(50, 500), rng.uniform(5, 80), 2000).astype(np.float32) for _ in range(400)]
+    found = Intensities()
+    found.add(sketch(cases[0]))
+    tracemalloc.start()
+    for values in cases[1:]:
+        found.add(sketch(values))
+    grown, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert grown < 1000 * len(cases), "of 8000 bytes that each case has"
+    exact, statistics = np.concatenate(cases).astype(np.float64), found.statistics()
+    assert statistics.mean == pytest.approx(exact.mean(), rel=1e-5)
+    assert statistics.std == pytest.approx(exact.std(), rel=1e-5)
+    assert statistics.median == pytest.approx(np.median(exact), rel=HALF_A_PERCENT)
+    assert statistics.percentile_00_5 == pytest.approx(np.quantile(exact, 0.005), rel=HALF_A_PERCENT)
+    assert statistics.percentile_99_5 == pytest.approx(np.quantile(exact, 0.995), rel=HALF_A_PERCENT)
 
 
 @settings(max_examples=20)
