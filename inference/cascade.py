@@ -143,7 +143,7 @@ def prepare_first_stage(
         patch_size=patch_size,
     )
     workers = worthwhile_workers((job.file for job in jobs), len(jobs)) if workers is None else workers
-    with locked(folder, f"preparing what {first.run.folder.name} found"):
+    with locked(folder, f"preparing what {first.run.folder.name} found", wait=True):
         clear_unfinished(folder)
         with progress(f"preparing what {first.run.folder.name} found", len(jobs)) as advance:
             for job, outcome in run_jobs(prepare, jobs, workers):

@@ -133,7 +133,7 @@ def probability_slabs(
     for parts in zip(*streams, strict=True):
         mean = to_probabilities(parts[0][1], labels)
         for _, logits in parts[1:]:
-            mean += to_probabilities(logits, labels)
+            mean += to_probabilities(logits.to(mean.device), labels)
         mean /= len(parts)
         if not mean.isfinite().all():
             raise MvlError(

@@ -116,13 +116,14 @@ def stream_logits(
 
     rows = [_row(grid, axis, span) for span in grid[axis]]
     rows_at_once = math.ceil(batch_size / (len(rows[0]) * len(flips)))
+    place = _device_of_sums(device, num_outputs * math.prod(sizes) * patch[axis] // sizes[axis])  # of all rows alike
     held = torch.empty(0)
     done = 0
     for first in range(0, len(rows), rows_at_once):
         windows = [window for row in rows[first : first + rows_at_once] for window in row]
         total = torch.zeros(
             (num_outputs, *sizes[:axis], windows[-1][axis].stop - done, *sizes[axis + 1 :]),
-            device=_device_of_sums(device, num_outputs * math.prod(sizes) * patch[axis] // sizes[axis]),
+            device=place,
         )
         if done:
             total.narrow(axis + 1, 0, held.shape[axis + 1]).copy_(held)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -16,6 +17,8 @@ from mvl_auto.errors import MvlError
 
 HASH_CHUNK = 1 << 20  # bytes read at a time
 LOCK = ".lock"
+
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -144,22 +147,26 @@ def sha256_of_json(content: Any) -> str:
 
 
 @contextmanager
-def locked(folder: Path, doing: str) -> Iterator[None]:
+def locked(folder: Path, doing: str, wait: bool = False) -> Iterator[None]:
     """Hold `folder` for this process; the operating system lets go when the process dies.
 
     doing: what this process does there ("preprocessing", "training"), for the other one's message.
-    Raises MvlError at once when another process holds it.
+    While another process holds it: wait for that one, or raise MvlError at once.
     """
     import filelock
 
     lock = filelock.FileLock(folder / LOCK)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except filelock.Timeout as error:
-        raise MvlError(
-            f"another process is {doing} here", file=folder, remedy="Wait until it has ended, or stop it."
-        ) from error
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout as error:
+            if not wait:
+                raise MvlError(
+                    f"another process is {doing} here", file=folder, remedy="Wait until it has ended, or stop it."
+                ) from error
+            log.info("another process is %s in %s: waiting for it", doing, folder)
+            lock.acquire()
     except OSError as error:
         raise cannot_write(folder, error) from error
     try:

@@ -57,7 +57,7 @@ def budget_here(memory: int | None = None, device: str | None = None, seconds: f
     """The budget of this machine, for what is not given: the free memory of its GPU, or a third of its memory.
 
     What was found is rounded down to whole GiB (quarters below one), so that planning twice gives the same plan.
-    device: "cpu" or anything that names a GPU ("cuda", "cuda:1", "gpu", "mps"); None: a GPU if there is one.
+    device: "cpu" or anything that names a GPU ("cuda", "cuda:1", "gpu"); None: a GPU if there is one.
     """
     free = None if device == "cpu" or (device is None and not may_have_gpu()) else _gpu_memory(device)
     if free is None and device not in (None, "cpu"):

@@ -75,7 +75,7 @@ def buy(
     least_steps: that the time must buy; where it does not even for the lowest rung, that one is taken.
     step_seconds: needed where the budget has seconds.
     Memory is estimated first; only where that leaves a doubt are networks measured, which takes torch and seconds.
-    Raises MvlError, naming the configuration `what`, for a budget whose memory pays for none.
+    Raises TooLittleMemory, naming the configuration `what`, for a budget whose memory pays for none.
     """
     fits = _in_memory(candidates, network, budget, what)
     if budget.seconds is None:
@@ -102,8 +102,12 @@ def _in_memory(candidates: Sequence[Rung], network: Network, budget: Budget, wha
     return Bought(chosen, cost(chosen), measured=True, ends="ladder" if chosen == top else "memory")
 
 
-def _too_little(budget: Budget, what: str, needed: str) -> MvlError:
-    return MvlError(
+class TooLittleMemory(MvlError):
+    """A budget whose memory pays for no network of a configuration."""
+
+
+def _too_little(budget: Budget, what: str, needed: str) -> TooLittleMemory:
+    return TooLittleMemory(
         f"{budget.memory / 1e9:.2f} GB of memory pay for no {what} network: the smallest needs {needed}",
         remedy="Give it more with --memory, choose less by hand, or train without the LLM block (--llm none).",
     )

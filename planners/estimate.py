@@ -20,7 +20,7 @@ BLOCK_TENSORS = 12.0  # of a ViT block's width: norms, q k v, both branches, pro
 MLP_TENSORS = 2.0  # of its inner width: before and after the nonlinearity
 LLM_TENSORS = 14.0  # of the hidden size, in the block and its mappers
 LLM_FFN_TENSORS = 4.0  # of the block's inner width
-MIXED = 0.55  # of the activations' bytes in mixed precision: half of them, but for norms and losses
+MIXED = 0.68  # of the activations' bytes in mixed precision: half of them, but for norms and what follows them
 LOGIT_TENSORS = 6.0  # logits, softmax, target, losses and their gradients, at full resolution; never in bfloat16
 CONVOLUTION_TENSORS = 7.0  # of the width of a trunk of convolutions: a residual pair
 

@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from mvl_auto.network import MedVisionLlama
+from mvl_auto.network.layers import Normalisation, keep_in_float32
 from mvl_auto.planners.block import Block
 from mvl_auto.planners.stand_in import around, stand_in, step_loss
 from mvl_auto.plans import NetworkSettings
@@ -37,12 +38,13 @@ def training_memory(
 ) -> int:
     """Peak bytes of tensors in a training step. channels: of the image. outputs: of the logits.
 
-    mixed_precision: bfloat16 where autocast uses it, as on a GPU. block: what is known of the frozen one beyond the
+    mixed_precision: bfloat16 where a GPU's autocast uses it. block: what is known of the frozen one beyond the
     settings.
     """
     with FakeTensorMode():
         network = MedVisionLlama(around(settings), channels, outputs, cast(Any, stand_in(settings, block)))
         network.train()
+        keep_in_float32(network, Normalisation)
         image = torch.zeros(batch_size, channels, *patch_size)
         label = torch.zeros(batch_size, *patch_size, dtype=torch.int16)
         trainable = [weight for weight in network.parameters() if weight.requires_grad]
@@ -93,8 +95,6 @@ class Allocations(TorchDispatchMode):
 
 def gpu_memory(device: str | None = None) -> int | None:
     """Bytes free on a GPU; None where there is none, or not this one."""
-    if device == "mps" or (device is None and torch.backends.mps.is_available()):
-        return int(torch.mps.recommended_max_memory()) if torch.backends.mps.is_available() else None
     if not torch.cuda.is_available():
         return None
     index = int(device.split(":")[1]) if device and ":" in device else 0

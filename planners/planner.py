@@ -7,13 +7,15 @@ words (Configuration.reasons); docs/planner.md has the rules with their sources.
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 
 from mvl_auto.planners.block import Block, eligible
 from mvl_auto.planners.budget import Budget
 from mvl_auto.planners.by_hand import ByHand, fixed, in_whole_tokens
-from mvl_auto.planners.cost import Bought, Network, StepSeconds, buy
+from mvl_auto.planners.cost import Bought, Network, StepSeconds, TooLittleMemory, buy
 from mvl_auto.planners.normalisation import normalization_schemes, use_mask_for_norm
 from mvl_auto.planners.presets import (
     BATCH_SHARE,
@@ -49,6 +51,8 @@ from mvl_auto.plans import (
 DEFAULT_LLM = LlmSettings()
 NOTHING_BY_HAND = ByHand()
 
+log = logging.getLogger(__name__)
+
 
 def plan(
     fingerprint: Fingerprint,
@@ -75,12 +79,14 @@ def plan(
         configurations["3d_fullres"] = full
         if (low := _lowres(task, full, step_seconds)) is not None:
             configurations["3d_lowres"] = low
-            configurations["3d_cascade_fullres"], _ = _configure(
-                task, "3d_cascade_fullres", task.spacing, step_seconds, previous="3d_lowres", at_most=rung
-            )
+            with _left_out("3d_cascade_fullres"):
+                configurations["3d_cascade_fullres"], _ = _configure(
+                    task, "3d_cascade_fullres", task.spacing, step_seconds, previous="3d_lowres", at_most=rung
+                )
             if budget.device == "cpu" and coverage(full.patch_size, task.shape) < CPU_COVERAGE:
                 recommended = "3d_lowres"
-    configurations["2d"], _ = _configure(task, "2d", task.spacing, step_seconds)
+    with _left_out("2d") if configurations else nullcontext():
+        configurations["2d"], _ = _configure(task, "2d", task.spacing, step_seconds)
     return Plan(
         dataset=fingerprint.dataset,
         fingerprint_hash=fingerprint.hash,
@@ -94,6 +100,15 @@ def plan(
         configurations=configurations,
         recommended=recommended,
     )
+
+
+@contextmanager
+def _left_out(name: ConfigurationName) -> Iterator[None]:
+    """What the memory does not pay for is left out of a plan that has another configuration."""
+    try:
+        yield
+    except TooLittleMemory as error:
+        log.warning("%s is not planned: %s", name, error.what)
 
 
 def understand(

@@ -10,6 +10,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from mvl_auto.llm import load_block
 from mvl_auto.network import build_network
+from mvl_auto.network.layers import Normalisation, keep_in_float32
 from mvl_auto.plans import LabelScheme, NetworkSettings
 from mvl_auto.training.loss import deep_loss, membership
 from mvl_auto.training.optimiser import Average, make_optimizer
@@ -27,6 +28,7 @@ def real_peak(
     """Bytes at the peak of the second training step on the CPU. blocks: folder of the block bank."""
     block = load_block(settings.llm.source, "last", blocks).to(torch.bfloat16) if settings.llm.present else None
     network = build_network(settings, channels, outputs, block).train()
+    keep_in_float32(network, Normalisation)  # as autocast on a GPU has it
     optimizer, average = make_optimizer(network), Average(network)
     image, label = torch.zeros(batch, channels, *patch), torch.zeros(batch, *patch, dtype=torch.int16)
     scheme = LabelScheme(class_values=tuple(range(outputs)), class_names=tuple(map(str, range(outputs))))

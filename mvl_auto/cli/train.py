@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--time",
         type=duration,
         metavar="TIME",
-        help="train each fold this long: 90s, 10m, 1h30m (default: the plan's steps)",
+        help="train each fold this long: 90s, 10m, 1h30m (default: as planned)",
     )
     length.add_argument("--steps", type=positive, metavar="N", help="train each fold for N steps")
     parser.add_argument(
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"\n{result.folder}: {result.steps} steps in {result.seconds:.0f} s")
         if result.validation is not None:
             print(labels(result.validation))
-    print("\nnext: mvl_predict -i IMAGES -o PREDICTIONS")
+    print(f"\nnext: mvl_predict -i IMAGES -o PREDICTIONS -d {args.dataset} -n {results[-1].folder.parent.name}")
     return DONE
 
 

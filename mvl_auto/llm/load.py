@@ -7,13 +7,11 @@ the others wait and then find it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mvl_auto.errors import MvlError
-from mvl_auto.files import cannot_write, clear_unfinished
+from mvl_auto.files import clear_unfinished, locked
 from mvl_auto.llm.bank import find_block, read_block, store
 from mvl_auto.llm.card import BlockCard, Layer, resolve_layer
 from mvl_auto.llm.extracted import Extracted
@@ -23,7 +21,6 @@ if TYPE_CHECKING:
     from mvl_auto.llm.block import FrozenBlock
 
 LOG = logging.getLogger(__name__)
-LOCK = ".lock"
 RANDOM_LICENCE = "none needed: random numbers"
 
 
@@ -73,7 +70,8 @@ def ensure_source(source: Source, layer: Layer, folder: Path) -> BlockCard:
     if card := stored_block(source, layer, folder):
         LOG.info("LLM block: %s, from the bank in %s", card.name, folder)
         return card
-    with _filling(folder):
+    with locked(folder, "fetching a block", wait=True):
+        clear_unfinished(folder)
         card = stored_block(source, layer, folder) or store(extract(source, layer, folder), source, folder)
     LOG.info("LLM block: %s, layer %d of %d of %s", card.name, card.layer, card.num_layers, source)
     return card
@@ -124,25 +122,3 @@ def _random(source: RandomSource, layer: Layer) -> Extracted:
         bytes_layer=0,
         licence=RANDOM_LICENCE,
     )
-
-
-@contextmanager
-def _filling(folder: Path) -> Iterator[None]:
-    """Be the only process that fetches into the bank; wait for another one to end."""
-    import filelock
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(folder / LOCK)
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            LOG.info("another process is fetching a block into %s: waiting for it", folder)
-            lock.acquire()
-    except OSError as error:
-        raise cannot_write(folder, error) from error
-    try:
-        clear_unfinished(folder)
-        yield
-    finally:
-        lock.release()

@@ -39,7 +39,8 @@ class FusionLevel(nn.Module):
         sources += [up(tokens) for up, tokens in zip(self.from_tokens, depths_bdzyx, strict=True)]
         if self.from_coarser is not None and coarser_bczyx is not None:
             sources.append(self.from_coarser(coarser_bczyx))
-        weights = self.weights.softmax(dim=0) * len(sources)
+        # in the sources' type: a GPU's autocast would bring them to that of the weights
+        weights = (self.weights.softmax(dim=0) * len(sources)).to(sources[0].dtype)
         mixed = sources[0] * weights[0]
         for source, weight in zip(sources[1:], weights[1:], strict=True):
             mixed = torch.addcmul(mixed, source, weight)

@@ -41,10 +41,13 @@ class Normalisation(nn.GroupNorm):
         return in_float32(super().forward, x_bczyx) if self.in_float32 else super().forward(x_bczyx)
 
 
-def keep_in_float32(network: nn.Module) -> None:
-    """Have a CPU's autocast leave out what torch computes slower in bfloat16 there (docs/experiments.md)."""
+def keep_in_float32(network: nn.Module, kind: type[nn.Module] = nn.Module) -> None:
+    """Have a CPU's autocast leave out what torch computes slower in bfloat16 there (docs/experiments.md).
+
+    kind: only modules of this kind. Normalisation alone is what a GPU's autocast leaves out.
+    """
     for module in network.modules():
-        if hasattr(module, "in_float32"):
+        if isinstance(module, kind) and hasattr(module, "in_float32"):
             module.in_float32 = True
 
 

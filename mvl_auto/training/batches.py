@@ -6,7 +6,6 @@ interrupted. So a resumed run sees what the uninterrupted one would have seen.
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from mvl_auto.cache import Box, CaseReader, open_case
 from mvl_auto.plans import Configuration
 from mvl_auto.training.augmentation import Read, cut, draw_spatial, intensity_transforms
 from mvl_auto.training.previous import PreviousChannels
+from mvl_auto.workers import available_cores
 
 BATCHES_AHEAD = 3  # per worker
 MOST_WORKERS = 12
@@ -126,13 +126,13 @@ def centres(shape: tuple[int, ...], patch_size: tuple[int, ...]) -> tuple[np.nda
 
 
 @contextmanager
-def batches_ahead(batches: Batches, workers: int, pin_memory: bool) -> Iterator[Iterator[dict[str, Any]]]:
+def batches_ahead(batches: Batches, workers: int) -> Iterator[Iterator[dict[str, Any]]]:
     """The batches, made in `workers` processes ahead of their use (0: in this process)."""
     if workers == 0:
         yield iter(batches)
         return
     augmenter = MultiThreadedAugmenter(
-        batches, None, workers, BATCHES_AHEAD, seeds=list(range(workers)), pin_memory=pin_memory, wait_time=0.002
+        batches, None, workers, BATCHES_AHEAD, seeds=list(range(workers)), wait_time=0.002
     )
     try:
         augmenter._start()
@@ -161,4 +161,4 @@ def _cause(exitcode: int) -> str:
 
 def default_workers() -> int:
     """One core is left for the training loop itself; at least one worker."""
-    return max(1, min(MOST_WORKERS, len(os.sched_getaffinity(0)) - 1))
+    return max(1, min(MOST_WORKERS, available_cores() - 1))

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mvl_auto.network import checkpoint as ckpt
@@ -125,8 +126,7 @@ def one_step(
     scaler: torch.amp.GradScaler | None,
 ) -> Tensor:
     """Forward, backward, clip, step. Returns the loss, still on the device."""
-    image = torch.as_tensor(batch["data"]).to(device, non_blocking=True)
-    label = torch.as_tensor(batch["seg"]).to(device, non_blocking=True)
+    image, label = sent(batch["data"], device), sent(batch["seg"], device)
     for group in run.optimizer.param_groups:
         group["lr"] = rate
     with precision:
@@ -145,6 +145,12 @@ def one_step(
         scaler.step(run.optimizer)
         scaler.update()
     return loss.detach()
+
+
+def sent(array: NDArray[Any], device: torch.device) -> Tensor:
+    """An array of a batch on the device; a GPU fetches it from page-locked memory while it computes."""
+    tensor = torch.as_tensor(array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def precision_of(device: torch.device) -> tuple[torch.autocast, torch.amp.GradScaler | None]:

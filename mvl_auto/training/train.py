@@ -74,7 +74,6 @@ def train(
     batches (0: none).
     Raises MvlError for what the user can mend, FloatingPointError when the loss is no number any more.
     """
-    started = time.monotonic()
     plan = read_document(preprocessed / "plans.json", Plan, PLAN_AGAIN)
     chosen = plan.configuration(configuration)
     training_cases, validation_cases = cases_of_fold(preprocessed, plan, fold)
@@ -109,7 +108,7 @@ def train(
         everyone = tuple(dict.fromkeys((*training_cases, *validation_cases)))
         channels = None if first is None else channels_of(first, cache, everyone, chosen, progress)
         state = train_network(
-            network, state, chosen, plan, cache, channels, folder, budget, on, workers, progress, started
+            network, state, chosen, plan, cache, channels, folder, budget, on, workers, progress
         )
         trained = ckpt.load_trained(folder, blocks_folder)
         summary = None
@@ -134,9 +133,13 @@ def train_network(
     device: torch.device,
     workers: int | None,
     progress: Progress,
-    started: float,
 ) -> ckpt.State:
-    """The optimisation itself, from the last checkpoint where there is one. Returns the finished state."""
+    """The optimisation itself, from the last checkpoint where there is one. Returns the finished state.
+
+    A budget of time runs from here on, with the start of the workers in it. Raises MvlError when it is over before the
+    first step, or the device's memory is too small.
+    """
+    started = time.monotonic()
     if device.type == "cpu":
         keep_in_float32(network)
     run = Run.fresh(network)
@@ -151,13 +154,18 @@ def train_network(
     cut_progress(folder, run.step)
     workers = default_workers() if workers is None else workers
     batches = Batches(cache, state.training_cases, configuration, state.seed, run.step, workers, previous)
-    with batches_ahead(batches, workers, pin_memory=device.type == "cuda") as ahead:
-        if budget.steps is not None:
+    before = run.elapsed
+    try:
+        with batches_ahead(batches, workers) as ahead:
             announce(run, batches, plan, budget, device)
-        sitting = time.monotonic()
-        before = run.elapsed
-        # a budget of time is for the user: it runs from the call, not from the first step
-        optimise(run, ahead, plan.labels, budget, folder, state, device, progress, started if not before else sitting)
+            optimise(run, ahead, plan.labels, budget, folder, state, device, progress, started)
+    except torch.OutOfMemoryError as error:
+        raise MvlError(
+            f"the memory of {device} is too small for {configuration.name} as it is planned",
+            remedy="Plan again with less --memory, or free some.",
+        ) from error
+    if run.step == 0:
+        raise MvlError(f"{budget.seconds:g} s were over before the first step", remedy="Give more with --time.")
     log.info(
         "%s: %d steps in %.0f s; %.1f %% of the time was spent waiting for batches",
         folder,
@@ -171,7 +179,11 @@ def train_network(
 
 
 def announce(run: Run, batches: Batches, plan: Plan, budget: Budget, device: torch.device) -> None:
-    """Log how long the run is going to take here, from a few steps on a copy that is thrown away."""
+    """Log how long the optimisation is going to take here; steps are timed on a copy that is thrown away."""
+    if budget.seconds is not None:
+        left = budget.seconds - run.elapsed
+        log.info("%s for the training, until %s; then its validation", duration(left), clock(left))
+        return
     assert budget.steps is not None
     trial = Run.fresh(copy.deepcopy(run.network).train())
     table, (precision, scaler) = membership(plan.labels, device), precision_of(device)
@@ -184,9 +196,12 @@ def announce(run: Run, batches: Batches, plan: Plan, budget: Budget, device: tor
     _wait(device)
     per_step = (time.monotonic() - begun) / TIMED_STEPS
     left = (budget.steps - run.step) * per_step
-    end = time.strftime("%H:%M", time.localtime(time.time() + left))
     log.info(
-        "%d steps at %.2f s on this device: about %s, until %s", budget.steps - run.step, per_step, duration(left), end
+        "%d steps at %.2f s on this device: about %s, until %s; then its validation",
+        budget.steps - run.step,
+        per_step,
+        duration(left),
+        clock(left),
     )
 
 
@@ -196,6 +211,11 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def clock(seconds: float) -> str:
+    """The time of day in so many seconds."""
+    return time.strftime("%H:%M", time.localtime(time.time() + seconds))
 
 
 def _wait(device: torch.device) -> None:

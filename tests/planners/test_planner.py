@@ -273,6 +273,17 @@ def test_a_budget_too_small_says_what_would_do():
     assert plan(flat, Budget(round(needed * 1e9)), nothing).configuration().batch_size >= 4
 
 
+def test_a_second_stage_that_the_memory_does_not_pay_for_is_left_out():
+    """With 40 labels its input has 41 channels: the least for the other configurations is too little for it."""
+    dataset = fingerprint_of((300, 300, 300), labels=[f"organ {n}" for n in range(41)])
+    with pytest.raises(MvlError, match="pay for no 3d_fullres network: the smallest needs") as told:
+        plan(dataset, Budget(800_000_000))
+    needed = float(str(told.value).split("smallest needs ")[1].split(" GB")[0])
+    little = plan(dataset, Budget(round(needed * 1e9)))
+    assert list(little.configurations) == ["3d_fullres", "3d_lowres", "2d"]
+    assert "3d_cascade_fullres" in plan(dataset, AMPLE).configurations
+
+
 @settings(max_examples=30)
 @given(st.integers(4 * GIB, 80 * GIB), st.integers(0, 40 * GIB))
 def test_on_a_cpu_time_is_what_limits_and_memory_changes_nothing(memory, more):

@@ -28,7 +28,7 @@ def assert_same(one, other):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_give_the_batches_that_one_process_gives_in_their_order(prepared, workers):
     alone = make(prepared)
-    with batches_ahead(make(prepared, workers=workers), workers, pin_memory=False) as ahead:
+    with batches_ahead(make(prepared, workers=workers), workers) as ahead:
         for step in range(5):
             assert_same(next(ahead), alone.batch(step))
 
@@ -57,7 +57,7 @@ def test_shapes_types_and_certain_foreground(prepared):
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # batchgenerators' own thread
 def test_a_dead_worker_is_named_with_its_cause(prepared):
-    with batches_ahead(make(prepared, workers=1), 1, pin_memory=False) as ahead:
+    with batches_ahead(make(prepared, workers=1), 1) as ahead:
         next(ahead)
         (worker,) = multiprocessing.active_children()
         os.kill(worker.pid, signal.SIGKILL)

@@ -189,7 +189,7 @@ def test_the_channels_of_the_first_stage_go_the_way_of_the_label(blind, trained,
 
 def test_a_worker_makes_the_batches_that_one_process_makes(blind, trained):
     alone = batches(blind, previous=True)
-    with batches_ahead(batches(blind, previous=True, workers=2), 2, pin_memory=False) as ahead:
+    with batches_ahead(batches(blind, previous=True, workers=2), 2) as ahead:
         for step in range(4):
             np.testing.assert_array_equal(next(ahead)["data"], alone.batch(step)["data"])
 

@@ -142,6 +142,12 @@ def test_a_budget_of_time_ends_the_optimisation_in_time(prepared):
     assert result.seconds >= 3.0
 
 
+def test_a_time_that_is_over_before_the_first_step_leaves_no_network(prepared):
+    with pytest.raises(MvlError, match="over before the first step"):
+        run(prepared, "hurried", steps=None, seconds=1e-6)
+    assert not any((prepared.root / "results").rglob("hurried/fold0/checkpoint.safetensors"))
+
+
 def test_a_fold_that_does_not_exist_lists_those_there_are(prepared):
     with pytest.raises(MvlError, match=r"no fold '7'.*0, 1, 2, 3, 4, all"):
         run(prepared, "nofold", fold="7")
