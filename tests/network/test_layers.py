@@ -10,7 +10,17 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mvl_auto.network.layers import Down, Residual, Up, channel_to_space, pad_to_multiple, to_grid, to_tokens
+from mvl_auto.network.layers import (
+    Down,
+    Residual,
+    Up,
+    channel_to_space,
+    convolution,
+    keep_in_float32,
+    pad_to_multiple,
+    to_grid,
+    to_tokens,
+)
 
 CONVOLVE = {2: F.conv2d, 3: F.conv3d}
 TRANSPOSED = {2: F.conv_transpose2d, 3: F.conv_transpose3d}
@@ -69,6 +79,21 @@ def test_residual_is_two_normalised_convolutions_around_a_skip(dimensions, input
     y = normalised(CONVOLVE[dimensions](y, weights["body.3.weight"], padding=1), "body.4")
     y = y + (x if inputs == channels else CONVOLVE[dimensions](x, weights["skip.weight"]))
     torch.testing.assert_close(layer(x), torch.where(y > 0, y, 0.01 * y))
+
+
+@pytest.mark.parametrize(("depth", "dtype"), [(2, torch.float32), (3, torch.bfloat16)])
+def test_a_convolution_over_two_slices_stays_in_float32(depth, dtype):
+    """Elsewhere it is as torch's autocast has it; there its weights' gradient would be of memory that nobody wrote."""
+    layer = convolution(3, 8, 8)
+    keep_in_float32(layer)
+    x = torch.randn(2, 8, depth, 4, 4).contiguous(memory_format=torch.channels_last_3d)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = layer(x)
+    y.float().square().sum().backward()
+    weight = layer.weight.detach().requires_grad_()
+    F.conv3d(x, weight, padding=1).square().sum().backward()
+    assert y.dtype == dtype
+    assert (layer.weight.grad - weight.grad).norm() < 0.02 * weight.grad.norm()
 
 
 def test_every_voxel_goes_into_exactly_one_output_of_down():
