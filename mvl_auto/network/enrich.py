@@ -8,7 +8,7 @@ the network is the plain ViT, so training decides how much of the block it wants
 The controls, each with exactly as many trainable weights as the real thing:
 
     block          B as it came from the bank (pretrained, or random: with a source of that kind)
-    permuted       B with the entries of each weight shuffled: the same numbers, another function
+    permuted       B with the rows of each weight shuffled: the same numbers, another function
     mlp            a GELU in its place: the mappers become an MLP
     mappers_only   the identity in its place: the mappers alone, a linear map
 """

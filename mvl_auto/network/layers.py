@@ -18,10 +18,27 @@ from torch import Tensor, nn
 
 from mvl_auto.plans import Shape
 
-CONVOLUTION: dict[int, Any] = {2: nn.Conv2d, 3: nn.Conv3d}
 MEMORY_FORMAT = {2: torch.channels_last, 3: torch.channels_last_3d}
 KERNEL = 3
+UNSAFE_DEPTH = 2  # Convolution3d
 NORM_GROUPS = 8  # Wu and He 2018; as small batches need it, and fast channels last
+
+
+class Convolution3d(nn.Conv3d):
+    """torch's, but in float32 on a grid of two slices, where a CPU's autocast would have it in bfloat16.
+
+    The weights' gradient of torch 2.13 (oneDNN, kernel 3 with padding) there reads memory that nobody wrote.
+    """
+
+    in_float32 = False  # keep_in_float32
+
+    def forward(self, x_bczyx: Tensor) -> Tensor:
+        if self.in_float32 and x_bczyx.shape[2] == UNSAFE_DEPTH:
+            return in_float32(super().forward, x_bczyx)
+        return super().forward(x_bczyx)
+
+
+CONVOLUTION: dict[int, Any] = {2: nn.Conv2d, 3: Convolution3d}
 
 
 def convolution(dimensions: int, inputs: int, outputs: int, kernel: int = KERNEL) -> nn.Module:
@@ -42,7 +59,7 @@ class Normalisation(nn.GroupNorm):
 
 
 def keep_in_float32(network: nn.Module, kind: type[nn.Module] = nn.Module) -> None:
-    """Have a CPU's autocast leave out what torch computes slower in bfloat16 there (docs/experiments.md).
+    """Have a CPU's autocast leave out what torch computes slower (docs/experiments.md) or wrongly in bfloat16 there.
 
     kind: only modules of this kind. Normalisation alone is what a GPU's autocast leaves out.
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from formulas import layer_norm, sigmoid, softmax
 from networks import RANDOM_BLOCK, tiny, tiny_llm
 
 from mvl_auto.inference.explain import MAPS, Maps, attention_weights, rollout
@@ -64,3 +65,32 @@ def test_rollout_conserves_attention(network):
     received = rollout(list(network.trunk), inputs)
     np.testing.assert_allclose(received.sum(dim=-1), 12, rtol=1e-5)
     assert (received > 0).all()
+
+
+def looked_at(block, x, mode):
+    """(n, n) of one block in numpy: rows are tokens that look, columns those that are seen."""
+    weights = {name: value.double().numpy() for name, value in block.named_parameters()}
+    normed = layer_norm(x, weights["norm_1.weight"], weights["norm_1.bias"])
+    q, k, _ = np.split(normed @ weights["attention.qkv.weight"].T + weights["attention.qkv.bias"], 3, axis=1)
+    size = q.shape[1] // block.attention.heads
+    heads = [slice(first, first + size) for first in range(0, q.shape[1], size)]
+    far = np.mean([softmax(q[:, head] @ k[:, head].T / np.sqrt(size)) for head in heads], axis=0)
+    share = sigmoid(weights["attention.gate"]).mean() if mode == "gate" else {"global": 1, "sum": 0.5, "local": 0}[mode]
+    return share * far + (1 - share) * np.eye(len(x))
+
+
+@pytest.mark.parametrize("mode", ["gate", "global", "sum", "local"])
+@torch.inference_mode()
+def test_rollout_is_the_product_of_the_blocks_attention(mode):
+    """Attention half, and half the way around it; the last block on the left; how much each token is seen by all."""
+    torch.manual_seed(0)
+    tokens, width = 6, 24
+    blocks = list(build_network(tiny(attention=mode), 1, 2).trunk)
+    for weight in (weight for block in blocks for weight in block.parameters()):
+        torch.nn.init.normal_(weight, std=0.5)
+    inputs = torch.randn(2, 3, tokens, width)  # of two blocks, for three images
+    found = rollout(blocks, list(inputs))
+    for image in range(3):
+        of_blocks = [looked_at(block, x[image].double().numpy(), mode) for block, x in zip(blocks, inputs, strict=True)]
+        first, second = ((attention + np.eye(tokens)) / 2 for attention in of_blocks)
+        np.testing.assert_allclose(found[image], (second @ first).sum(axis=0), rtol=1e-4)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from llm.models import make_model, save_model
 from networks import RANDOM_BLOCK, tiny, tiny_llm
 
 from mvl_auto.llm import load_block
@@ -92,6 +93,24 @@ def test_the_controls_have_as_many_trainable_weights_as_the_block(block):
     }
     assert len(set(counts.values())) == 1, counts
     assert counts["block"] > count(build_network(tiny(), 1, 3))
+
+
+def test_a_random_block_is_a_control_for_a_pretrained_one_of_its_shape(block, tmp_path):
+    """The language model of these tests is of the random block's geometry, and comes the way a pretrained one does."""
+    source = f"file:{save_model(tmp_path / 'model', make_model())}"
+    pretrained = load_block(source, "last", tmp_path / "blocks")
+    of_model = build_network(tiny(llm=tiny_llm(source=source)), 1, 3, pretrained)
+    of_chance = build_network(tiny(llm=tiny_llm(source=RANDOM_BLOCK)), 1, 3, block)
+    assert count(of_model) == count(of_chance)
+    assert weights_of(pretrained) == weights_of(block)
+    assert all(torch.equal(weight, of_chance.get_parameter(name)) for name, weight in trainable(of_model).items())
+    for network in (of_model, of_chance):
+        torch.nn.init.ones_(network.eval().llm.gate)
+    assert not torch.allclose(of_model(image(16, 16, 16)), of_chance(image(16, 16, 16)), atol=1e-3)
+
+
+def weights_of(module: torch.nn.Module) -> dict[str, torch.Size]:
+    return {name: weight.shape for name, weight in module.named_parameters()}
 
 
 def test_permuted_has_the_same_numbers_and_another_function(block):
@@ -191,6 +210,23 @@ def test_the_trunk_compiles_without_graph_breaks(dimensions, block):
     x = image(*(16,) * dimensions)
     compiled = torch.compile(network, fullgraph=True, backend="eager")
     torch.testing.assert_close(compiled(x), network(x), atol=1e-5, rtol=1e-4)
+
+
+def test_it_compiles_without_graph_breaks_as_a_cpu_trains_it(block):
+    """In train mode, in bfloat16 but for what is kept in float32: logits of all levels and gradients are the same."""
+    network = build_network(tiny(depth=1, llm=tiny_llm()), 1, 2, block).train()
+    torch.nn.init.ones_(network.llm.gate)
+    keep_in_float32(network)
+    x = image(16, 16, 16)
+    results = []
+    for run in (torch.compile(network, fullgraph=True, backend="eager"), network):
+        network.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = run(x)
+        sum(out.float().square().mean() for out in logits).backward()
+        results.append((logits, {name: p.grad for name, p in trainable(network).items()}))
+    assert len(results[0][0]) == 2
+    torch.testing.assert_close(*results)
 
 
 def test_the_network_exports_for_a_fixed_patch(block):

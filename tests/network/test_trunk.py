@@ -8,7 +8,7 @@ import torch
 from networks import tiny
 from scipy.ndimage import correlate
 
-from mvl_auto.network.stem import position_code
+from mvl_auto.network.stem import Tokens, position_code
 from mvl_auto.network.trunk import HybridAttention, VitBlock, neighbours
 
 GRID = (2, 3, 4)
@@ -82,6 +82,46 @@ def test_without_position_and_neighbourhood_a_block_does_not_know_the_order_of_t
     x = torch.randn(1, N, 24)
     order = torch.randperm(N)
     torch.testing.assert_close(block(x, GRID)[:, order], block(x[:, order], GRID), atol=1e-5, rtol=1e-5)
+
+
+def reference_position(grid, pitch_mm, width):
+    """Point by point: per axis first all sines, then all cosines, of its place in mm from the middle. (n, width)."""
+    shares = [len(part) for part in np.array_split(np.arange(width), len(grid))]  # the first axes take the rest
+    rows = []
+    for point in np.ndindex(*grid):
+        row = []
+        for place, size, pitch, share in zip(point, grid, pitch_mm, shares, strict=True):
+            middle_mm = pitch * (size - 1) / 2
+            turns = (pitch * place - middle_mm) / np.geomspace(8, 1024, -(-share // 2))  # the wavelengths, mm
+            row += [*np.sin(2 * np.pi * turns), *np.cos(2 * np.pi * turns)][:share]
+        rows.append(row)
+    return np.array(rows)
+
+
+@pytest.mark.parametrize(
+    ("grid", "pitch_mm", "width"),
+    [
+        ((2, 3, 4), (8.0, 6.0, 5.5), 48),
+        ((3, 1, 2), (20.0, 4.0, 4.0), 25),
+        ((5, 4), (3.0, 7.0), 10),
+        ((2, 2), (9, 9), 3),
+    ],
+)
+def test_the_position_code_is_its_formula(grid, pitch_mm, width):
+    code = position_code(grid, pitch_mm, width, torch.device("cpu"))
+    np.testing.assert_allclose(code.numpy(), reference_position(grid, pitch_mm, width), atol=1e-5)
+
+
+def test_tokens_know_their_place_in_millimetres():
+    settings = tiny(spacing=(5.0, 1.0, 0.5), stem_strides=((1, 2, 2), (2, 2, 2)), token_stride=(1, 2, 2))
+    tokens = Tokens(settings, inputs=16)
+    for weight in tokens.embed.parameters():
+        torch.nn.init.zeros_(weight)
+    torch.nn.init.normal_(tokens.scale)
+    # a token covers 2 x 8 x 8 voxels, and 1 x 2 x 2 of the stem's last level
+    expected = tokens.scale.detach().numpy() * reference_position((3, 2, 4), (10.0, 8.0, 4.0), settings.width)
+    found = tokens(torch.randn(1, 16, 3, 4, 8)).detach().numpy()
+    np.testing.assert_allclose(found[0], expected, atol=1e-5)
 
 
 def test_position_depends_on_millimetres_not_on_the_token_count():
