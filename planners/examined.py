@@ -13,8 +13,9 @@ from __future__ import annotations
 import json
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -96,14 +97,14 @@ def _write(path: Path, held_to: str, examination: Examination) -> None:
         anomalies=examination.anomalies,
         channels=len(examination.sketches),
     )
-    arrays = {"card": np.frombuffer(json.dumps(card.model_dump(mode="json")).encode(), np.uint8)}
+    arrays: dict[str, Any] = {"card": np.frombuffer(json.dumps(card.model_dump(mode="json")).encode(), np.uint8)}
     for channel, sketch in enumerate(examination.sketches):
         arrays[f"moments_{channel}"] = np.array([sketch.mean, sketch.variance, sketch.least, sketch.greatest])
         arrays[f"buckets_{channel}"] = sketch.buckets
         arrays[f"shares_{channel}"] = sketch.shares
     try:
         with writing(path) as beside:
-            np.savez_compressed(beside, **arrays)  # type: ignore[arg-type]
+            np.savez_compressed(beside, **arrays)
     except MvlError as error:
         raise _cannot_keep(error) from error
 
@@ -115,17 +116,15 @@ def _read(path: Path, held_to: str) -> Examination | None:
             card = Card.model_validate(json.loads(stored["card"].tobytes()))
             if card.held_to != held_to:
                 return None
-            sketches = tuple(
-                Sketch(
-                    *stored[f"moments_{channel}"].tolist(),
-                    buckets=stored[f"buckets_{channel}"],
-                    shares=stored[f"shares_{channel}"],
-                )
-                for channel in range(card.channels)
-            )
+            sketches = tuple(_sketch(stored, channel) for channel in range(card.channels))
     except DAMAGED:
         return None
     return Examination(card.fingerprint, sketches, card.anomalies)
+
+
+def _sketch(stored: Mapping[str, Any], channel: int) -> Sketch:
+    mean, variance, least, greatest = stored[f"moments_{channel}"].tolist()
+    return Sketch(mean, variance, least, greatest, stored[f"buckets_{channel}"], stored[f"shares_{channel}"])
 
 
 def _cannot_keep(error: MvlError) -> CannotKeep:
