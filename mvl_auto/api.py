@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+EXAMINED = ".examined"  # in a preprocessed dataset: what each case was found to be
 DELETE = "Delete it and run mvl_plan_and_preprocess again."
 
 
@@ -335,7 +336,7 @@ def _budget(memory: int | None, preset: str | None, seconds: float | None, devic
 def _fingerprint(
     raw: Dataset, folder: Path, workers: int | None, scheduler: str | None, progress: Progress
 ) -> Fingerprint:
-    """The fingerprint of before where nothing has changed, else a new one."""
+    """The fingerprint of before where nothing has changed, else a new one; of cases that have not, what was found."""
     from mvl_auto import planners
 
     path = folder / "fingerprint.json"
@@ -349,7 +350,9 @@ def _fingerprint(
             return earlier
         what = f"{len(changed)} cases, {changed[0]} the first" if changed else "dataset.json"
         log.info("%s: has changed since it was examined (%s)", raw.id, what)
-    return planners.fingerprint_dataset(raw, workers=workers, scheduler=scheduler, progress=progress)
+    return planners.fingerprint_dataset(
+        raw, keep=folder / EXAMINED, workers=workers, scheduler=scheduler, progress=progress
+    )
 
 
 def _odd(fingerprint: Fingerprint) -> MvlError:

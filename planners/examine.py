@@ -20,6 +20,7 @@ from mvl_auto.images import Volume
 from mvl_auto.planners.intensities import Sketch, sketch
 from mvl_auto.plans import Anomaly, CaseFingerprint, LabelScheme
 
+EXAMINATION_VERSION = 1  # raised whenever the same files are found to be something else than before
 SPACING_DIGITS = 6  # mm: a nanometre; turning an image must not change the last bits of its spacing
 
 Box = tuple[tuple[int, int], ...]
@@ -34,8 +35,8 @@ class Examination:
     anomalies: tuple[Anomaly, ...]
 
 
-def examine_case(case: Case, labels: LabelScheme, channels: int, group: str, folder: Path) -> Examination:
-    """Read a labelled case and say all that the fingerprint needs of it.
+def examine_case(case: Case, labels: LabelScheme, channels: int, folder: Path) -> Examination:
+    """Read a labelled case and say all that the fingerprint needs of it; its group is itself.
 
     channels: how many dataset.json promises. folder: the dataset's, anomalies name their files from there.
     Raises MvlError for a case that cannot be used.
@@ -65,7 +66,7 @@ def examine_case(case: Case, labels: LabelScheme, channels: int, group: str, fol
             largest_object=tuple(int(sizes.max(initial=0)) for sizes in objects),
             image_hash=array_hash(image),
             label_hash=array_hash(classes),
-            group=group,
+            group=case.name,
             files_hash=files_hash,
         ),
         tuple(found for found in sketches if found is not None),

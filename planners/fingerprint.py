@@ -16,9 +16,10 @@ from pathlib import Path
 from mvl_auto.cases import files_of
 from mvl_auto.dataset import Case, Dataset, hash_files
 from mvl_auto.errors import MvlError
-from mvl_auto.planners.examine import Examination, examine_case, name_in
+from mvl_auto.planners.examine import Examination, name_in
+from mvl_auto.planners.examined import CannotKeep, examine_once, forget_others
 from mvl_auto.planners.intensities import Intensities
-from mvl_auto.plans import Anomaly, CaseFingerprint, Fingerprint, LabelScheme
+from mvl_auto.plans import Anomaly, CaseFingerprint, Fingerprint
 from mvl_auto.progress import Progress, silent
 from mvl_auto.workers import JobFailed, run_jobs, worthwhile_workers
 
@@ -36,6 +37,7 @@ class Survey:
     fingerprints: dict[str, CaseFingerprint] = field(default_factory=dict)
     anomalies: dict[str, tuple[Anomaly, ...]] = field(default_factory=dict)
     failures: dict[str, MvlError] = field(default_factory=dict)
+    reused: list[str] = field(default_factory=list)  # names of the cases whose examination was known from before
 
     def examined(self) -> list[CaseFingerprint]:
         """Of the cases that can be used, in their order."""
@@ -43,18 +45,25 @@ class Survey:
 
 
 def fingerprint_dataset(
-    dataset: Dataset, *, workers: int | None = None, scheduler: str | None = None, progress: Progress = silent
+    dataset: Dataset,
+    *,
+    keep: Path | None = None,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    progress: Progress = silent,
 ) -> Fingerprint:
-    """Examine every case of a dataset.
+    """Examine every case of a dataset, but those that were examined before and have not changed.
 
+    keep: a folder of examinations, which is read and added to as they come; None: all are examined, nothing is written.
     workers: processes; None: one per core, fewer where the files are so small that starting them takes longer.
     scheduler: the address of a Dask cluster that examines them instead.
     Raises MvlError at the end when cases cannot be used, naming the first and listing the others; also when no
-    case has a labelled voxel, or when images of two and of three dimensions are mixed.
+    case has a labelled voxel, or when images of two and of three dimensions are mixed. And at once when `keep` cannot
+    be written.
     """
     if not dataset.cases:
         raise MvlError("has no training cases", file=dataset.folder, remedy="Add images and labels to it.")
-    found = survey(dataset, workers=workers, scheduler=scheduler, progress=progress)
+    found = survey(dataset, keep=keep, workers=workers, scheduler=scheduler, progress=progress)
     if found.failures:
         raise _first([found.failures[name] for name in found.cases if name in found.failures])
     examined = found.examined()
@@ -75,30 +84,37 @@ def fingerprint_dataset(
 
 
 def survey(
-    dataset: Dataset, *, workers: int | None = None, scheduler: str | None = None, progress: Progress = silent
+    dataset: Dataset,
+    *,
+    keep: Path | None = None,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    progress: Progress = silent,
 ) -> Survey:
-    """Look at every case of a dataset, whatever is wrong with it. workers, scheduler: as in `fingerprint_dataset`."""
+    """Look at every case of a dataset, whatever is wrong with it.
+
+    keep, workers, scheduler: as in `fingerprint_dataset`. Raises MvlError when `keep` cannot be written.
+    """
     cases = {case.name: case for case in sorted(dataset.cases, key=lambda case: case.name)}
     if workers is None:
         workers = worthwhile_workers((file for case in cases.values() for file in files_of(case)), len(cases))
+    if keep is not None:
+        forget_others(keep, cases)
     examine = partial(
-        _examine,
-        labels=dataset.labels,
-        channels=len(dataset.channels),
-        groups=dict(dataset.groups),
-        folder=dataset.folder,
+        examine_once, labels=dataset.labels, channels=len(dataset.channels), folder=dataset.folder, keep=keep
     )
     found = Survey(cases, [Intensities() for _ in dataset.channels])
     with progress("examining", len(cases)) as advance:
         for case, outcome in run_jobs(examine, cases.values(), min(workers, len(cases)), scheduler):
             advance(1, case.name)
+            if isinstance(outcome, CannotKeep):
+                raise outcome
             if isinstance(outcome, MvlError | JobFailed):
                 found.failures[case.name] = _told(case, outcome)
                 continue
-            found.fingerprints[case.name] = outcome.fingerprint
-            found.anomalies[case.name] = outcome.anomalies
-            for channel, case_sketch in zip(found.intensities, outcome.sketches, strict=False):
-                channel.add(case_sketch)
+            _add(found, *outcome, dataset.groups.get(case.name, case.name))
+    if found.reused:
+        log.info("%s: %d of %d cases were examined before", dataset.id, len(found.reused), len(cases))
     return found
 
 
@@ -116,9 +132,14 @@ def changed_cases(fingerprint: Fingerprint, dataset: Dataset) -> tuple[str, ...]
     return tuple(sorted(changed))
 
 
-def _examine(case: Case, labels: LabelScheme, channels: int, groups: dict[str, str], folder: Path) -> Examination:
-    """In a worker."""
-    return examine_case(case, labels, channels, groups.get(case.name, case.name), folder)
+def _add(found: Survey, examination: Examination, reused: bool, group: str) -> None:
+    fingerprint = examination.fingerprint.model_copy(update={"group": group})
+    found.fingerprints[fingerprint.name] = fingerprint
+    found.anomalies[fingerprint.name] = examination.anomalies
+    for channel, case_sketch in zip(found.intensities, examination.sketches, strict=False):
+        channel.add(case_sketch)
+    if reused:
+        found.reused.append(fingerprint.name)
 
 
 def _told(case: Case, outcome: MvlError | JobFailed) -> MvlError:

@@ -29,7 +29,8 @@ def dataset(root: Path) -> Path:
 
 def products(root: Path) -> list[Path]:
     files = [path for path in (root / "preprocessed").rglob("*") if path.is_file()]
-    return [path for path in files if path.name not in (".lock", "log.txt")]
+    kept = [path for path in files if path.parent.name == ".examined" and path.suffix == ".npz"]
+    return [path for path in files if path not in kept and path.name not in (".lock", "log.txt")]
 
 
 def describe(dataset: Path, **changes: object) -> None:

@@ -17,6 +17,7 @@ from walking import Walk
 
 PLAN = ("plan_and_preprocess", "--memory", "1GB", "--device", "cpu", "--llm", TINY_BLOCK, "-d")
 HELD_ANYWAY = {".lock", "log.txt"}  # says what went wrong, and is no product
+EXAMINED = ".examined"  # what the good cases were found to be: the next call needs not read them again
 
 IMAGE = "imagesTr/tiny_002_0000.nii.gz"
 LABEL = "labelsTr/tiny_002.nii.gz"
@@ -30,7 +31,8 @@ def dataset(root: Path) -> Path:
 def products(root: Path) -> list[Path]:
     """All files beside the raw data that a later stage might take for a result, and what writing leaves behind."""
     files = [path for path in root.rglob("*") if path.is_file() and path.name not in HELD_ANYWAY]
-    return sorted(path for path in files if path.relative_to(root).parts[0] != "raw")
+    files = [path for path in files if path.relative_to(root).parts[0] != "raw"]
+    return sorted(path for path in files if (path.parent.name, path.suffix) != (EXAMINED, ".npz"))
 
 
 # ------------------------------------------------------------------------------------ a bad dataset

@@ -81,13 +81,29 @@ def test_a_disk_that_is_full_leaves_no_half_cases_and_the_next_call_goes_on(root
         assert open_case(prepared(root) / "3d_fullres", name).image().std() > 0
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_disk_without_room_for_what_a_case_was_found_to_be_is_named_at_once(root, dataset, workers):
+    with started(*PLAN[1:], 7, "--workers", workers, root=root, preexec_fn=files_no_larger_than(1_000)) as process:
+        _, complaints = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 2, complaints
+    last = complaints.splitlines()[-1]
+    assert last.startswith(f"mvl_plan_and_preprocess: {prepared(root) / '.examined' / 'tiny_00'}")
+    assert ".npz: cannot be written" in last
+    assert "cannot be used" not in complaints
+    assert {file.name for file in prepared(root).iterdir()} <= {".lock", "log.txt", ".examined"}
+    assert not list((prepared(root) / ".examined").glob("*.npz"))
+
+
 def test_a_disk_without_room_for_the_fingerprint_is_named(root, dataset):
+    succeed(*PLAN, 7, "--plan-only", root=root)
+    for file in prepared(root).glob("*.json"):
+        file.unlink()  # what each case was found to be stays
     with started(*PLAN[1:], 7, root=root, preexec_fn=files_no_larger_than(1_000)) as process:
         _, complaints = process.communicate(timeout=PATIENCE)
     assert process.returncode == 2, complaints
     last = complaints.splitlines()[-1]
     assert last.startswith(f"mvl_plan_and_preprocess: {prepared(root) / 'fingerprint.json'}: cannot be written")
-    assert {file.name for file in prepared(root).iterdir()} <= {".lock", "log.txt"}
+    assert {file.name for file in prepared(root).iterdir()} <= {".lock", "log.txt", ".examined"}
 
 
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder that not even root may write to")
@@ -124,6 +140,29 @@ def test_killed_half_way_and_started_again(root, dataset, tmp_path, workers):
     assert sorted(file.stem for file in folder.glob("*.json")) == NAMES
     assert {file: file.stat().st_mtime_ns for file in finished} == finished
     assert not list(prepared(root).rglob(".writing-*"))
+    (tmp_path / "undisturbed").mkdir()
+    succeed(*PLAN, dataset, root=tmp_path / "undisturbed")
+    expected = hashes(prepared(tmp_path / "undisturbed"))
+    assert hashes(prepared(root)) | {"log.txt": ""} == expected | {"log.txt": ""}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_killed_while_cases_are_examined_and_started_again(root, dataset, tmp_path, workers):
+    folder = prepared(root) / ".examined"
+    with started(*PLAN[1:], 7, "--workers", workers, root=root) as process:
+        wait_for(lambda: list(folder.glob("*.npz")) or process.poll() is not None)
+        process.kill()
+        process.communicate(timeout=PATIENCE)
+    assert process.returncode == -signal.SIGKILL
+    wait_for(lambda: nobody_holds(prepared(root)))
+    finished = {file: file.stat().st_mtime_ns for file in folder.glob("*.npz")}
+    assert 1 <= len(finished) < len(NAMES)
+    assert not (prepared(root) / "fingerprint.json").exists()
+
+    succeed(*PLAN, 7, root=root)
+    assert f"{len(finished)} of 6 cases were examined before" in (prepared(root) / "log.txt").read_text("utf-8")
+    assert sorted(file.stem for file in folder.iterdir()) == NAMES
+    assert {file: file.stat().st_mtime_ns for file in finished} == finished
     (tmp_path / "undisturbed").mkdir()
     succeed(*PLAN, dataset, root=tmp_path / "undisturbed")
     expected = hashes(prepared(tmp_path / "undisturbed"))
