@@ -114,7 +114,8 @@ def train(
     folds: 0, "0", "fold0", ... or "all" (every case, none kept apart). configuration: default, the recommended
     one. run: the folder's name under results (default: the configuration's). previous: for 3d_cascade_fullres the
     run of 3d_lowres, trained on all folds, that it goes on from (default: "3d_lowres"). seconds or steps: how long
-    to train each fold (default: the plan's time, if it was planned for one, else its steps). Raises MvlError for what the user can mend.
+    to train each fold (default: the plan's time, if it was planned for one, else its steps).
+    Raises MvlError for what the user can mend.
     """
     from mvl_auto import training
 

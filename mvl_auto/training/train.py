@@ -107,9 +107,7 @@ def train(
         cache = preprocessed / chosen.name
         everyone = tuple(dict.fromkeys((*training_cases, *validation_cases)))
         channels = None if first is None else channels_of(first, cache, everyone, chosen, progress)
-        state = train_network(
-            network, state, chosen, plan, cache, channels, folder, budget, on, workers, progress
-        )
+        state = train_network(network, state, chosen, plan, cache, channels, folder, budget, on, workers, progress)
         trained = ckpt.load_trained(folder, blocks_folder)
         summary = None
         if validation_cases:
