@@ -65,7 +65,7 @@ def keep_in_float32(network: nn.Module, kind: type[nn.Module] = nn.Module) -> No
     """
     for module in network.modules():
         if isinstance(module, kind) and hasattr(module, "in_float32"):
-            module.in_float32 = True
+            module.in_float32 = True  # type: ignore[assignment]
 
 
 def in_float32(operation: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
