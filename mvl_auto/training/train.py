@@ -70,8 +70,8 @@ def train(
     preprocessed: its folder. fold: "0", ... or "all". run: the folder under results_folder (default: the
     configuration's name). previous: for a cascade's second stage the run of its first, on all folds, whose
     segmentations it is trained on (default: that configuration's name). seconds: of optimisation, from
-    its start; steps: optimizer steps; neither: the plan's time if it has one, else its steps. workers: processes that make
-    batches (0: none).
+    its start; steps: optimizer steps; neither: the plan's time if it has one, else its steps. workers:
+    processes that make batches (0: none).
     Raises MvlError for what the user can mend, FloatingPointError when the loss is no number any more.
     """
     plan = read_document(preprocessed / "plans.json", Plan, PLAN_AGAIN)
