@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import torch
 from memory_grid import grid, volume
 from networks import tiny
 from peak import real_peak
 
 from mvl_auto.planners.block import SMOLLM2, Block
 from mvl_auto.planners.estimate import TRUSTED, estimate_memory
-from mvl_auto.planners.memory import training_memory
+from mvl_auto.planners.memory import SHORT_WAYS, training_memory
 from mvl_auto.plans import LlmSettings
 
 TEN_PERCENT = 0.1
@@ -34,6 +35,34 @@ def test_a_fake_step_takes_what_a_real_one_does(step, tmp_path):
     assert training_memory(*step) == pytest.approx(real, rel=TEN_PERCENT)
     assert estimate_memory(*step) <= TRUSTED * real
     assert estimate_memory(*step) >= real / TRUSTED
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_short_ways_lead_to_the_same_tensors(dtype):
+    """Shapes, strides and types of what torch itself computes, with and without weights, channels last too."""
+    aten = torch.ops.aten
+    image = torch.rand(2, 6, 4, 5).to(dtype)
+    mean, rstd = torch.rand(2, 3, dtype=dtype), torch.rand(2, 3, dtype=dtype)
+    backward = aten.native_group_norm_backward.default
+    for weight in (None, torch.rand(6, dtype=dtype)):
+        for wanted in ([True, False, False], [True, weight is not None, weight is not None]):
+            words = (image, image, mean, rstd, weight, 2, 6, 20, 3, wanted)
+            same_tensors(SHORT_WAYS[backward](*words), backward(*words))
+    for tensor in (
+        image,
+        image.transpose(1, 3),
+        image.to(memory_format=torch.channels_last),
+        image[:, :1].expand(2, 6, 4, 5),
+    ):
+        for how in ({"dtype": torch.float32}, {"dtype": torch.bfloat16}, {}):
+            same_tensors([SHORT_WAYS[aten._to_copy.default](tensor, **how)], [aten._to_copy.default(tensor, **how)])
+
+
+def same_tensors(ours, torchs):
+    for one, other in zip(ours, torchs, strict=True):
+        assert (one is None) == (other is None)
+        if one is not None:
+            assert (one.shape, one.stride(), one.dtype) == (other.shape, other.stride(), other.dtype)
 
 
 def test_measuring_twice_gives_the_same_bytes():
