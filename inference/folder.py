@@ -21,7 +21,7 @@ from torch import nn
 
 from mvl_auto.dataset import Case, find_cases, hash_files, load_case, to_values
 from mvl_auto.errors import MvlError
-from mvl_auto.files import clear_unfinished, ensure_writable_folder, locked
+from mvl_auto.files import Hashes, clear_unfinished, ensure_writable_folder, locked
 from mvl_auto.images import RASTER_ENDINGS, Geometry, Volume, file_ending, write_label, write_probabilities
 from mvl_auto.inference.models import TrainedRun
 from mvl_auto.inference.predict import Prediction, network_input, predict_prepared
@@ -76,13 +76,14 @@ class Predictor:
 
     def prepare(self, case: Case) -> Ready:
         """Read, check and preprocess a case. Raises MvlError, naming the file, for what is wrong with it."""
-        volume, _ = load_case(case, self.plan.labels)
+        hashes: Hashes = {}
+        volume, _ = load_case(case, self.plan.labels, hashes=hashes)
         try:
             prepared = self._prepare(volume)
             previous = None if self.previous is None else self.previous._prepare(volume)
         except MvlError as error:
             raise MvlError(error.what, file=case.images[0], remedy=error.remedy) from error
-        return Ready(prepared, previous, volume.geometry, hash_files(case))
+        return Ready(prepared, previous, volume.geometry, hash_files(case, hashes))
 
     def predict(self, ready: Ready, advance: Callable[[float], None]) -> Prediction:
         if self.previous is None or ready.previous is None:

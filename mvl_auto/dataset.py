@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from mvl_auto.cases import Case, channel_files, files_of, find_cases, join_channels
 from mvl_auto.errors import MvlError, all_noted, noting
-from mvl_auto.files import read_json, sha256_of_file
+from mvl_auto.files import Hashes, read_json, sha256_of_file
 from mvl_auto.images import Volume, check_finite, check_same_geometry, file_ending, read_image, read_label, stem
 from mvl_auto.labels import read_scheme, to_classes, to_values
 from mvl_auto.paths import dataset_id
@@ -45,6 +45,7 @@ __all__ = [
 
 DICOM_PREDICTION_ENDING = ".nii.gz"  # DICOM images have no ending; their segmentations are written as this
 GROUPS_FILE = "groups.csv"
+OF_THE_WHOLE = ("dataset.json", GROUPS_FILE)  # what is wrong with them is wrong with no single case
 DESCRIBE = "See docs/dataset.md for an example."
 LISTED = 5  # names in a message
 
@@ -65,16 +66,22 @@ class Dataset:
     unlisted: int = 0  # whole cases in the folders that dataset.json, listing others, leaves out
 
 
-def read_dataset(folder: Path) -> Dataset:
+def read_dataset(folder: Path, problems: list[MvlError] | None = None) -> Dataset:
     """Read dataset.json and find the files of every training case.
 
+    problems: takes up what is wrong with single cases, which are then left out, as long as any is left.
     Raises MvlError when dataset.json is missing, is no JSON or lacks something; when a listed file is
     missing; when an image has no label or a label no image; when cases differ in the number of
     channel files; when groups.csv names unknown cases.
     """
-    dataset, problems = inspect_dataset(folder)
-    if problems:
-        raise all_noted(list(problems))
+    dataset, found = inspect_dataset(folder)
+    of_cases = [problem for problem in found if problem.file not in (dataset.folder / name for name in OF_THE_WHOLE)]
+    raised = list(found)
+    if problems is not None and dataset.cases:
+        problems += of_cases
+        raised = [problem for problem in found if problem not in of_cases]
+    if raised:
+        raise all_noted(raised)
     if dataset.unlisted:
         description = dataset.folder / "dataset.json"
         log.warning("%s: %d cases are not listed under training and not used", description, dataset.unlisted)
@@ -114,24 +121,25 @@ def inspect_dataset(folder: Path) -> tuple[Dataset, tuple[MvlError, ...]]:
 
 
 def load_case(
-    case: Case, labels: LabelScheme, num_channels: int | None = None
+    case: Case, labels: LabelScheme, num_channels: int | None = None, hashes: Hashes | None = None
 ) -> tuple[Volume, NDArray[np.int16] | None]:
     """Read a case and check all that can be wrong with it.
 
-    Returns the image and its classes (Z, Y, X), or None for a case without a label.
+    Returns the image and its classes (Z, Y, X), or None for a case without a label. hashes: takes up the sha256 of
+    the files whose bytes were in hand, for `hash_files`.
     Raises MvlError when a file cannot be read, the image holds NaN or infinity, has another number of
     channels than `num_channels`, or the label's size, place or values do not fit; its `others` are what else is wrong.
     """
     volume = label = classes = None
     problems: list[MvlError] = []
     with noting(problems):
-        volume = read_image(case.images)
+        volume = read_image(case.images, hashes)
         with noting(problems):
             _check_channels(volume, num_channels, case.images[0])
         check_finite(volume, case.images)
     if case.label is not None:
         with noting(problems):
-            label, geometry = read_label(case.label)
+            label, geometry = read_label(case.label, hashes)
             if volume is not None:
                 with noting(problems):
                     check_same_geometry(volume.geometry, geometry, case.images[0], case.label)
@@ -142,11 +150,15 @@ def load_case(
     return volume, classes
 
 
-def hash_files(case: Case) -> str:
-    """sha256 over the bytes of all files of a case, in a fixed order, whatever their names."""
+def hash_files(case: Case, hashes: Hashes | None = None) -> str:
+    """sha256 over the bytes of all files of a case, in a fixed order, whatever their names.
+
+    hashes: of files that need not be read again.
+    """
+    known = hashes or {}
     digest = hashlib.sha256()
     for path in files_of(case):
-        digest.update(bytes.fromhex(sha256_of_file(path)))
+        digest.update(bytes.fromhex(known.get(path) or sha256_of_file(path)))
     return digest.hexdigest()
 
 

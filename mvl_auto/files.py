@@ -18,6 +18,8 @@ from mvl_auto.errors import MvlError
 HASH_CHUNK = 1 << 20  # bytes read at a time
 LOCK = ".lock"
 
+Hashes = dict[Path, str]  # sha256 of files that have been read
+
 log = logging.getLogger(__name__)
 
 
@@ -130,6 +132,14 @@ def read_json(path: Path, remedy: str = "") -> Any:
         raise MvlError(f"is not valid JSON ({error})", file=path, remedy=remedy) from error
     except OSError as error:
         raise MvlError(f"cannot be read ({error.strerror or error})", file=path, remedy=remedy) from error
+
+
+def read_bytes(path: Path, hashes: Hashes | None = None) -> bytes:
+    """The bytes of a file; `hashes` takes up their sha256. Raises OSError."""
+    data = Path(path).read_bytes()
+    if hashes is not None:
+        hashes[path] = hashlib.sha256(data).hexdigest()
+    return data
 
 
 def sha256_of_file(path: Path) -> str:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mvl_auto.errors import MvlError
-from mvl_auto.files import writing
+from mvl_auto.files import Hashes, writing
 from mvl_auto.geometry import (
     Array,
     FileGrid,
@@ -84,12 +84,13 @@ def stem(path: str | os.PathLike[str]) -> str:
     return name[: len(name) - len(file_ending(path))]
 
 
-def read_image(paths: Sequence[Path]) -> Volume:
+def read_image(paths: Sequence[Path], hashes: Hashes | None = None) -> Volume:
     """Read an image: one file per channel, one file with all channels, or a folder of DICOM slices.
 
+    hashes: takes up the sha256 of the files that are read here; what SimpleITK reads by itself is not among them.
     Raises MvlError naming the file when one cannot be read, or when the channels' grids differ.
     """
-    arrays, geometries = zip(*(_read(Path(path)) for path in paths), strict=True)
+    arrays, geometries = zip(*(_read(Path(path), hashes=hashes) for path in paths), strict=True)
     for path, geometry in zip(paths[1:], geometries[1:], strict=True):
         check_same_geometry(geometries[0], geometry, paths[0], path, what="other channel")
     with np.errstate(over="ignore"):  # beyond float32: becomes infinity, which check_finite reports
@@ -97,12 +98,13 @@ def read_image(paths: Sequence[Path]) -> Volume:
     return Volume(single[0] if len(single) == 1 else np.concatenate(single), geometries[0])
 
 
-def read_label(path: Path) -> tuple[Array, Geometry]:
+def read_label(path: Path, hashes: Hashes | None = None) -> tuple[Array, Geometry]:
     """Read a label map. Returns integers (Z, Y, X), the file's own values, and the geometry.
 
+    hashes: as in `read_image`.
     Raises MvlError when it cannot be read, has several differing channels, or values that are not whole numbers.
     """
-    array, geometry = _read(Path(path), as_label=True)
+    array, geometry = _read(Path(path), as_label=True, hashes=hashes)
     if len(array) > 1 and not (array == array[:1]).all():
         raise MvlError(f"has {len(array)} channels; a label map has one", file=path, remedy="Save one label map.")
     return np.array(_whole_numbers(array[0], path), order="C"), geometry
@@ -133,10 +135,11 @@ def write_probabilities(path: Path, array: NDArray[np.float32], geometry: Geomet
     write_file(Path(path), np.ascontiguousarray(channels_last, dtype=np.float32), geometry.file)
 
 
-def read_file(path: Path, as_label: bool = False) -> tuple[Array, FileGrid]:
+def read_file(path: Path, as_label: bool = False, hashes: Hashes | None = None) -> tuple[Array, FileGrid]:
     """The channels (C, i, j, k) of one file as it has them, in the file's type and order of axes, and its grid.
 
-    as_label: read the indices of a palette instead of its colours. Raises MvlError when the file cannot be read.
+    as_label: read the indices of a palette instead of its colours. hashes: as in `read_image`.
+    Raises MvlError when the file cannot be read.
     """
     ending = file_ending(path)
     if path.is_dir():
@@ -148,7 +151,7 @@ def read_file(path: Path, as_label: bool = False) -> tuple[Array, FileGrid]:
     elif ending in NIFTI_ENDINGS:
         from mvl_auto.nifti import read_nifti
 
-        array, grid = read_nifti(path)
+        array, grid = read_nifti(path, hashes)
     elif ending in ITK_ENDINGS:
         from mvl_auto.itk import read_itk
 
@@ -156,7 +159,7 @@ def read_file(path: Path, as_label: bool = False) -> tuple[Array, FileGrid]:
     elif ending in RASTER_ENDINGS:
         from mvl_auto.raster import read_raster
 
-        array, grid = read_raster(path, as_label)
+        array, grid = read_raster(path, as_label, hashes)
     else:
         raise MvlError("is not a known image format", file=path, remedy=f"Convert it to one of {known_formats()}.")
     return array, grid
@@ -201,9 +204,9 @@ def smallest_type(lowest: int, highest: int) -> np.dtype[np.generic]:
     return np.min_scalar_type(highest if lowest >= 0 else min(lowest, -highest - 1))
 
 
-def _read(path: Path, as_label: bool = False) -> tuple[Array, Geometry]:
+def _read(path: Path, as_label: bool = False, hashes: Hashes | None = None) -> tuple[Array, Geometry]:
     """The channels (C, Z, Y, X) of one file in canonical orientation, a view, in the file's type."""
-    array, grid = read_file(path, as_label)
+    array, grid = read_file(path, as_label, hashes)
     geometry = canonical_geometry(grid, path)
     return to_canonical(array, geometry), geometry
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from mvl_auto.errors import MvlError
+from mvl_auto.files import Hashes, read_bytes
 from mvl_auto.geometry import Array, FileGrid
 
 GZIP_MAGIC = b"\x1f\x8b"
@@ -26,12 +27,13 @@ CIFTI_INTENTS = range(3000, 3100)
 EXPORT_AGAIN = "Copy or export it again."
 
 
-def read_nifti(path: Path) -> tuple[Array, FileGrid]:
+def read_nifti(path: Path, hashes: Hashes | None = None) -> tuple[Array, FileGrid]:
     """Read a NIfTI file. Returns (C, i, j, k) as stored (scaled where the header says so), and its grid.
 
+    hashes: takes up the file's sha256.
     Raises MvlError when the file is missing, damaged, or holds no 2D, 3D or multi-channel image.
     """
-    data = _bytes(path)
+    data = _unpacked(path, hashes)
     header = _header(data, path)
     shape = _spatial_and_channels(header, path)
     stored = _voxels(data, header, path)
@@ -75,9 +77,9 @@ def write_nifti(path: Path, array: Array, grid: FileGrid) -> None:
     path.write_bytes(content)
 
 
-def _bytes(path: Path) -> bytes:
+def _unpacked(path: Path, hashes: Hashes | None) -> bytes:
     try:
-        data = path.read_bytes()
+        data = read_bytes(path, hashes)
         return gzip.decompress(data) if data.startswith(GZIP_MAGIC) else data
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise MvlError(f"is damaged or cut short ({error})", file=path, remedy=EXPORT_AGAIN) from error

@@ -7,6 +7,7 @@ convention), or in ImageJ's own metadata. The resolution of a PNG or BMP is mean
 
 from __future__ import annotations
 
+import io
 import re
 import struct
 import zlib
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from mvl_auto.errors import MvlError
-from mvl_auto.files import read_json, write_json
+from mvl_auto.files import Hashes, read_bytes, read_json, write_json
 from mvl_auto.geometry import Array, FileGrid, column_lengths
 
 TIFF_ENDINGS = (".tif", ".tiff")
@@ -25,16 +26,16 @@ MILLIMETRES = {"nm": 1e-6, "um": 1e-3, "\u00b5m": 1e-3, "\\u00B5m": 1e-3, "micro
 EXPORT_AGAIN = "Copy or export it again."
 
 
-def read_raster(path: Path, as_label: bool = False) -> tuple[Array, FileGrid]:
+def read_raster(path: Path, as_label: bool = False, hashes: Hashes | None = None) -> tuple[Array, FileGrid]:
     """Read a picture. Returns (C, i, j, k) as stored, and its grid.
 
-    as_label: read the indices of a palette instead of its colours.
+    as_label: read the indices of a palette instead of its colours. hashes: takes up the file's sha256.
     Raises MvlError when the file is missing or damaged, or has axes that are neither space nor channel.
     """
     if path.suffix.lower() in TIFF_ENDINGS:
-        array_czyx, spacing = _read_tiff(path)
+        array_czyx, spacing = _read_tiff(path, hashes)
     else:
-        array_czyx, spacing = _read_picture(path, as_label), (1.0, 1.0, 1.0)
+        array_czyx, spacing = _read_picture(path, as_label, hashes), (1.0, 1.0, 1.0)
     k, j, i = array_czyx.shape[1:]
     grid = FileGrid(
         shape=(i, j, k),
@@ -69,15 +70,16 @@ def sidecars(path: Path) -> list[Path]:
     return [path.with_suffix(".json"), path.with_name(re.sub(r"_\d{4}$", "", path.stem) + ".json")]
 
 
-def _read_picture(path: Path, as_label: bool) -> Array:
+def _read_picture(path: Path, as_label: bool, hashes: Hashes | None) -> Array:
     """(C, 1, Y, X) of a PNG or BMP."""
     from PIL import Image
 
     try:
-        if _is_deep_colour_png(path):
+        data = read_bytes(path, hashes)
+        if _is_deep_colour_png(data):
             array = _read_with_itk(path)
         else:
-            with Image.open(path) as image:
+            with Image.open(io.BytesIO(data)) as image:
                 array = np.asarray(image.convert("RGB") if image.mode == "P" and not as_label else image)
     except FileNotFoundError as error:
         raise MvlError("is missing", file=path) from error
@@ -91,10 +93,9 @@ def _read_picture(path: Path, as_label: bool) -> Array:
     return np.moveaxis(array[..., :colours], -1, 0)[:, None]
 
 
-def _is_deep_colour_png(path: Path) -> bool:
+def _is_deep_colour_png(data: bytes) -> bool:
     """Whether a PNG has 16 bits per colour, which Pillow would cut to 8."""
-    with open(path, "rb") as stream:
-        head = stream.read(26)
+    head = data[:26]
     return len(head) == 26 and head.startswith(b"\x89PNG") and head[24] == 16 and head[25] in (2, 4, 6)
 
 
@@ -107,12 +108,12 @@ def _read_with_itk(path: Path) -> Array:
         raise MvlError("cannot be read", file=path, remedy=EXPORT_AGAIN) from error
 
 
-def _read_tiff(path: Path) -> tuple[Array, tuple[float, float, float]]:
+def _read_tiff(path: Path, hashes: Hashes | None) -> tuple[Array, tuple[float, float, float]]:
     """(C, Z, Y, X) and mm along Z, Y, X."""
     import tifffile
 
     try:
-        with tifffile.TiffFile(path) as tiff:
+        with tifffile.TiffFile(io.BytesIO(read_bytes(path, hashes))) as tiff:
             series = tiff.series[0]
             axes, spacing = series.axes, _imagej_spacing(tiff)
             extra = len(series.keyframe.extrasamples)

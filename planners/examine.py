@@ -15,12 +15,13 @@ import numpy.typing as npt
 
 from mvl_auto.dataset import Case, hash_files, load_case
 from mvl_auto.errors import MvlError
+from mvl_auto.files import Hashes
 from mvl_auto.geometry import skew_degrees
 from mvl_auto.images import Volume
 from mvl_auto.planners.intensities import Sketch, sketch
 from mvl_auto.plans import Anomaly, CaseFingerprint, LabelScheme
 
-EXAMINATION_VERSION = 1  # raised whenever the same files are found to be something else than before
+EXAMINATION_VERSION = 2  # raised whenever the same files are found to be something else than before
 SPACING_DIGITS = 6  # mm: a nanometre; turning an image must not change the last bits of its spacing
 
 Box = tuple[tuple[int, int], ...]
@@ -43,8 +44,8 @@ def examine_case(case: Case, labels: LabelScheme, channels: int, folder: Path) -
     """
     if case.label is None:
         raise MvlError("has no label", file=case.images[0], remedy="Add the label, or remove the image.")
-    files_hash = hash_files(case)  # first: then the reader finds the bytes in memory
-    volume, classes = load_case(case, labels, channels)
+    hashes: Hashes = {}
+    volume, classes = load_case(case, labels, channels, hashes)
     assert classes is not None
     image = volume.array
     spacing = tuple(round(float(mm), SPACING_DIGITS) for mm in volume.spacing)
@@ -53,7 +54,8 @@ def examine_case(case: Case, labels: LabelScheme, channels: int, folder: Path) -
     class_voxels = count_classes(classes, len(labels.class_values))
     objects = [object_sizes(classes, box_of, k) for k, box_of in _class_boxes(classes, len(labels.class_values))]
     foreground = classes > 0
-    sketches = [sketch(channel[foreground]) for channel in image]
+    found = [sketch(channel[foreground]) for channel in image]
+    sketches = tuple(each for each in found if each is not None)
     return Examination(
         CaseFingerprint(
             name=case.name,
@@ -64,12 +66,13 @@ def examine_case(case: Case, labels: LabelScheme, channels: int, folder: Path) -
             components=tuple(len(sizes) for sizes in objects),
             smallest_object=tuple(int(sizes.min()) if sizes.size else 0 for sizes in objects),
             largest_object=tuple(int(sizes.max(initial=0)) for sizes in objects),
+            foreground_intensity_properties_per_channel=tuple(each.statistics() for each in sketches),
             image_hash=array_hash(image),
             label_hash=array_hash(classes),
             group=case.name,
-            files_hash=files_hash,
+            files_hash=hash_files(case, hashes),
         ),
-        tuple(found for found in sketches if found is not None),
+        sketches,
         tuple(_oddities(case, volume, classes, box, folder)),
     )
 

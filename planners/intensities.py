@@ -12,7 +12,6 @@ many voxels from each case).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +23,7 @@ MANTISSA_BITS = 11  # of float32's 23: buckets of at most 0.05 %, half a percent
 SHIFT = 23 - MANTISSA_BITS
 BUCKETS = 1 << (32 - SHIFT)
 SHARES = 1 << 32  # what the buckets of one case add up to
+QUANTILES = (0.005, 0.5, 0.995)
 SIGN = np.uint32(1 << 31)
 
 Integers = npt.NDArray[np.int64]
@@ -40,6 +40,10 @@ class Sketch:
     greatest: float
     buckets: Integers
     shares: Integers
+
+    def statistics(self) -> ChannelStatistics:
+        """Of this case alone."""
+        return _statistics(self.mean, self.variance, self.least, self.greatest, self.buckets, self.shares)
 
 
 def sketch(values: Floats) -> Sketch | None:
@@ -74,22 +78,26 @@ class Intensities:
         means, variances, least, greatest = zip(*sorted(self.moments), strict=True)
         mean = math.fsum(means) / len(means)
         variance = math.fsum(v + (m - mean) ** 2 for v, m in zip(variances, means, strict=True)) / len(means)
-        least_percentile, median, greatest_percentile = self.quantiles((0.005, 0.5, 0.995))
-        return ChannelStatistics(
-            mean=mean,
-            std=math.sqrt(variance),
-            min=min(least),
-            max=max(greatest),
-            percentile_00_5=least_percentile,
-            median=median,
-            percentile_99_5=greatest_percentile,
-        )
+        occupied = np.flatnonzero(self.shares)
+        return _statistics(mean, variance, min(least), max(greatest), occupied, self.shares[occupied])
 
-    def quantiles(self, shares: Sequence[float]) -> list[float]:
-        """The values that these shares (0 to 1) of the voxels do not exceed, to 0.05 %."""
-        cumulated = np.cumsum(self.shares)
-        buckets = np.searchsorted(cumulated, np.asarray(shares) * float(cumulated[-1]))
-        return [float(value) for value in _value(np.minimum(buckets, BUCKETS - 1))]
+
+def _statistics(
+    mean: float, variance: float, least: float, greatest: float, buckets: Integers, shares: Integers
+) -> ChannelStatistics:
+    """With the quantiles, to 0.05 %: the values that so many of the voxels in `buckets` do not exceed."""
+    cumulated = np.cumsum(shares)
+    places = np.searchsorted(cumulated, np.asarray(QUANTILES) * float(cumulated[-1]))
+    percentile_00_5, median, percentile_99_5 = _value(buckets[np.minimum(places, len(buckets) - 1)]).tolist()
+    return ChannelStatistics(
+        mean=mean,
+        std=math.sqrt(variance),
+        min=least,
+        max=greatest,
+        percentile_00_5=percentile_00_5,
+        median=median,
+        percentile_99_5=percentile_99_5,
+    )
 
 
 def _bucket(values: Floats) -> Integers:

@@ -98,5 +98,13 @@ def test_quantiles_lie_between_the_extremes_and_in_order(values: list[float]):
     assert abs(found.percentile_99_5) <= max(abs(found.max), abs(found.min))
 
 
+def test_a_case_has_its_own_statistics():
+    values = np.random.default_rng(3).normal(100, 20, 10_001).astype(np.float32)
+    found = sketch(values).statistics()
+    assert found == statistics_of([values])
+    assert found.median == pytest.approx(np.median(values), rel=HALF_A_PERCENT)
+    assert found.std == pytest.approx(values.std(dtype=np.float64), rel=1e-6)
+
+
 def test_a_case_without_labelled_voxels_adds_nothing():
     assert sketch(np.zeros(0, np.float32)) is None
