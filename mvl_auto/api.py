@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from mvl_auto.errors import MvlError, PartlyFailed
+from mvl_auto import planning
+from mvl_auto.errors import MvlError
 from mvl_auto.files import clear_unfinished, ensure_writable_folder, locked
 from mvl_auto.logs import log_file
 from mvl_auto.paths import (
@@ -24,20 +26,16 @@ from mvl_auto.paths import (
     preprocessed_folder,
     results_folder,
 )
-from mvl_auto.plans import DatasetRecord, Fingerprint, LlmSettings, Plan, Splits, read_document, write_document
+from mvl_auto.plans import Plan, Splits, read_document, write_document
 from mvl_auto.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from mvl_auto.dataset import Dataset
     from mvl_auto.evaluation import Summary
     from mvl_auto.inference import Report as PredictionReport
-    from mvl_auto.planners import Block, Budget, ByHand, Diagnosis, Repairs
+    from mvl_auto.planners import ByHand, Diagnosis, Repairs
     from mvl_auto.training import TrainingResult
 
 log = logging.getLogger(__name__)
-
-EXAMINED = ".examined"  # in a preprocessed dataset: what each case was found to be
-DELETE = "Delete it and run mvl_plan_and_preprocess again."
 
 
 def plan_and_preprocess(
@@ -56,6 +54,7 @@ def plan_and_preprocess(
     scheduler: str | None = None,
     plan_only: bool = False,
     strict: bool = False,
+    keep_going: bool = False,
     progress: Progress = silent,
 ) -> Plan:
     """Fingerprint, plan and splits of a raw dataset, and its cases prepared for training.
@@ -66,31 +65,38 @@ def plan_and_preprocess(
     "XL", a GPU of 8, 16, 24 or 80 GiB, here or elsewhere, or "cpu". seconds: that the training of a fold may take; the
     speed of `device` is then measured. llm, llm_layer: the frozen block, in the block bank's syntax. by_hand: numbers
     that are not to be planned (mvl_auto.planners.ByHand). scheduler: the address of a Dask cluster that works on the
-    cases, in place of `workers` processes. strict: whatever is odd in the dataset is an error.
-    Raises MvlError for what the user can mend; PartlyFailed when some cases could not be prepared.
+    cases, in place of `workers` processes. strict: whatever is odd in the dataset is an error. keep_going:
+    plan without the cases that cannot be used.
+    Raises MvlError for what the user can mend; PartlyFailed at the end when cases were left out or could not be
+    prepared: the plan is its `result`.
     """
     from mvl_auto import planners
     from mvl_auto.dataset import read_dataset
 
     root = find_root(root)
-    raw = read_dataset(find_raw_dataset(dataset, root))
+    unread: list[MvlError] = []
+    raw = read_dataset(find_raw_dataset(dataset, root), unread if keep_going else None)
     folder = preprocessed_folder(root, raw.id)
-    block = _llm_settings(llm, llm_layer)
-    blocks = _known_blocks(block, blocks_folder(root))
-    budget = _budget(memory, preset, seconds, device)
+    block = planning.llm_settings(llm, llm_layer)
+    blocks = planning.known_blocks(block, blocks_folder(root))
+    budget = planning.choose_budget(memory, preset, seconds, device)
     by_hand = by_hand or planners.ByHand()
     by_hand.check(budget)
     speed = planners.step_seconds_on("cpu" if budget.device == "cpu" else device)
     with locked(folder, "preprocessing"), log_file(folder / "log.txt"):
         clear_unfinished(folder)
-        fingerprint = _fingerprint(raw, folder, workers, scheduler, progress)
+        fingerprint = planning.take_fingerprint(raw, folder, workers, scheduler, keep_going, unread, progress)
         if strict and fingerprint.anomalies:
-            raise _odd(fingerprint)
+            raise planning.odd(fingerprint)
         plan = planners.plan(fingerprint, budget, block, by_hand, blocks, speed)
-        chosen = with_first_stages(plan, configurations or [plan.recommended])
-        _write_plan(raw, fingerprint, plan, folder)
+        chosen = planning.with_first_stages(plan, configurations or [plan.recommended])
+        planning.write_plan(raw, fingerprint, plan, folder)
+        failures = planning.tell_left_out(fingerprint, raw.folder)
         if not plan_only:
-            _prepare(raw, plan, chosen, folder, workers, scheduler, progress)
+            usable = {case.name for case in fingerprint.cases}
+            raw = replace(raw, cases=tuple(case for case in raw.cases if case.name in usable))
+            failures += planning.prepare(raw, plan, chosen, folder, workers, scheduler, progress)
+        planning.report(failures, plan)
     return plan
 
 
@@ -121,8 +127,8 @@ def train(
 
     root = find_root(root)
     folder = find_preprocessed_dataset(dataset, root)
-    plan = read_document(folder / "plans.json", Plan, DELETE)
-    splits = read_document(folder / "splits.json", Splits, DELETE)
+    plan = read_document(folder / "plans.json", Plan, planning.DELETE)
+    splits = read_document(folder / "splits.json", Splits, planning.DELETE)
     return [
         training.train(
             folder,
@@ -289,112 +295,3 @@ def doctor(
     if fix is None:
         return diagnosis, None
     return diagnosis, planners.repair_dataset(folder, Path(fix), workers=workers, progress=progress)
-
-
-# ------------------------------------------------------------------------- the parts of planning
-
-
-def _llm_settings(llm: str, layer: int | Literal["last"]) -> LlmSettings:
-    """Raises MvlError for a source that is none, before any case is read."""
-    from mvl_auto.llm.sources import parse_source
-
-    return LlmSettings(source=llm if llm in ("auto", "none") else str(parse_source(llm)), layer=layer)
-
-
-def with_first_stages(plan: Plan, names: Sequence[str]) -> list[str]:
-    """The configurations called so, each behind the one whose predictions it needs, and each once.
-
-    Raises MvlError for a name that the plan does not have.
-    """
-    chosen = [plan.configuration(name) for name in names]
-    return list(dict.fromkeys(name for each in chosen for name in (each.previous_stage, each.name) if name))
-
-
-def _known_blocks(llm: LlmSettings, folder: Path) -> list[Block]:
-    """What is known of the block without reading it; of `auto`, the pretrained blocks of the bank."""
-    from mvl_auto import planners
-    from mvl_auto.llm import known_sizes, pretrained_sizes
-
-    if not llm.present:
-        return []
-    if llm.source == "auto":
-        known = pretrained_sizes(llm.layer, folder)
-    else:
-        known = [sizes for sizes in [known_sizes(llm.source, llm.layer, folder)] if sizes is not None]
-    return [planners.Block(**vars(sizes)) for sizes in known]
-
-
-def _budget(memory: int | None, preset: str | None, seconds: float | None, device: str) -> Budget:
-    from mvl_auto import planners
-
-    if preset is None:
-        return planners.budget_here(memory, None if device == "auto" else device, seconds)
-    if memory is not None:
-        raise MvlError(f"preset {preset} and {memory} bytes of memory are two budgets", remedy="Give one of them.")
-    return planners.preset_budget(preset, seconds)
-
-
-def _fingerprint(
-    raw: Dataset, folder: Path, workers: int | None, scheduler: str | None, progress: Progress
-) -> Fingerprint:
-    """The fingerprint of before where nothing has changed, else a new one; of cases that have not, what was found."""
-    from mvl_auto import planners
-
-    path = folder / "fingerprint.json"
-    if path.is_file():
-        earlier = read_document(path, Fingerprint, DELETE)
-        described = (raw.id, raw.channels, raw.labels, raw.file_ending)
-        same_words = described == (earlier.dataset, earlier.channels, earlier.labels, earlier.file_ending)
-        changed = planners.changed_cases(earlier, raw)
-        if same_words and not changed:
-            log.info("%s: unchanged since it was examined", raw.id)
-            return earlier
-        what = f"{len(changed)} cases, {changed[0]} the first" if changed else "dataset.json"
-        log.info("%s: has changed since it was examined (%s)", raw.id, what)
-    return planners.fingerprint_dataset(
-        raw, keep=folder / EXAMINED, workers=workers, scheduler=scheduler, progress=progress
-    )
-
-
-def _odd(fingerprint: Fingerprint) -> MvlError:
-    first, count = fingerprint.anomalies[0], len(fingerprint.anomalies)
-    others = f" (and {count - 1} more that a run without --strict lists)" if count > 1 else ""
-    return MvlError(f"{first.what}{others}", file=first.file, remedy=first.remedy)
-
-
-def _write_plan(raw: Dataset, fingerprint: Fingerprint, plan: Plan, folder: Path) -> None:
-    """The plan last: a folder with a plan has all that belongs to it. Splits of the same cases are kept."""
-    from mvl_auto import planners
-
-    write_document(folder / "fingerprint.json", fingerprint)
-    splits = folder / "splits.json"
-    if not splits.is_file() or read_document(splits, Splits, DELETE).fingerprint_hash != fingerprint.hash:
-        write_document(splits, planners.split(fingerprint))
-    write_document(folder / "dataset.json", DatasetRecord(dataset=raw.id, folder=str(raw.folder.absolute())))
-    path = folder / "plans.json"
-    if path.is_file() and read_document(path, Plan, DELETE).hash != plan.hash:
-        log.warning("%s is replaced by another plan; trained runs keep their own", path)
-    write_document(path, plan)
-
-
-def _prepare(
-    raw: Dataset,
-    plan: Plan,
-    names: Sequence[str],
-    folder: Path,
-    workers: int | None,
-    scheduler: str | None,
-    progress: Progress,
-) -> None:
-    from mvl_auto import preprocessing
-
-    report = preprocessing.preprocess_dataset(
-        raw, plan, names, folder, workers=workers, scheduler=scheduler, progress=progress
-    )
-    log.info("%s: %d cases prepared, %d kept from before", ", ".join(names), len(report.done), len(report.reused))
-    for case, reason in report.failed.items():
-        log.error("%s: %s", case, reason)
-    if report.failed:
-        first, others = next(iter(report.failed.values())), len(report.failed) - 1
-        more = f". {others} more case{'s' * (others > 1)} failed too, the log names them" if others else ""
-        raise PartlyFailed(f"{first.rstrip('.')}{more}", remedy="The other cases are prepared.")

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from os import PathLike
+from typing import Any
 
 
 class MvlError(Exception):
@@ -31,7 +32,12 @@ class MvlError(Exception):
 
 
 class PartlyFailed(MvlError):
-    """Some cases failed and the others are done: the same command again does what is missing (exit code 1)."""
+    """Some cases failed and the others are done: the same command again does what is missing (exit code 1).
+
+    result: what came of the others, where the work got as far as that.
+    """
+
+    result: Any = None
 
 
 @contextmanager

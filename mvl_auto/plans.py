@@ -31,6 +31,8 @@ Shape = tuple[int, ...]
 ConfigurationName = Literal["2d", "3d_fullres", "3d_lowres", "3d_cascade_fullres"]
 Normalization = Literal["z_score", "ct", "rescale_to_0_1", "rgb_to_0_1", "none"]
 
+BY_STATISTICS: frozenset[Normalization] = frozenset({"ct"})  # normalised by the dataset's statistics, not by the case's
+
 
 class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -105,7 +107,7 @@ class Channel(Frozen):
 
 
 class ChannelStatistics(Frozen):
-    """Intensities inside the labels, over all training cases (nnU-Net's foreground intensities)."""
+    """Intensities inside the labels (nnU-Net's foreground intensities)."""
 
     mean: float
     median: float
@@ -125,6 +127,9 @@ class CaseFingerprint(Frozen):
     components: tuple[int, ...] = Field((), description="connected components of each foreground class")
     smallest_object: tuple[int, ...] = Field((), description="voxels of its smallest component, 0 if absent")
     largest_object: tuple[int, ...] = Field((), description="voxels of its largest component, 0 if absent")
+    foreground_intensity_properties_per_channel: tuple[ChannelStatistics, ...] = Field(
+        (), description="of this case alone; empty where nothing is labelled"
+    )
     image_hash: str = Field(description="sha256 of the voxels in canonical orientation: equal for exact duplicates")
     label_hash: str = Field(description="sha256 of the classes in canonical orientation")
     group: str = Field(description="patient; cases of one group share a fold")
@@ -132,7 +137,10 @@ class CaseFingerprint(Frozen):
 
 
 class Anomaly(Frozen):
-    """Something odd that does not stop the work. file is relative to the dataset where it lies in it."""
+    """Something odd that does not stop the work, or why a case is left out of it.
+
+    file is relative to the dataset where it lies in it.
+    """
 
     file: str
     what: str
@@ -147,8 +155,11 @@ class Fingerprint(Document):
     labels: LabelScheme
     file_ending: str = Field(description="of the training images, with the dot")
     cases: tuple[CaseFingerprint, ...] = Field(description="sorted by name")
-    foreground_intensity_properties_per_channel: tuple[ChannelStatistics, ...]
+    foreground_intensity_properties_per_channel: tuple[ChannelStatistics, ...] = Field(
+        description="over all cases, every case counting the same"
+    )
     anomalies: tuple[Anomaly, ...] = ()
+    left_out: tuple[Anomaly, ...] = Field((), description="what is wrong with cases that were to be left out for it")
 
     @property
     def hash(self) -> str:
@@ -156,6 +167,7 @@ class Fingerprint(Document):
         stored: Any = {
             "mvl_auto_version": True,
             "anomalies": True,
+            "left_out": True,
             "file_ending": True,
             "cases": {"__all__": {"files_hash"}},
         }
@@ -293,10 +305,21 @@ class Plan(Document):
 
     def preprocessing_hash(self, name: str) -> str:
         """sha256 of what decides the cached arrays of a configuration, and of nothing else."""
-        mine = {"channels", "labels", "transpose_forward", "foreground_intensity_properties_per_channel"}
+        mine = {"channels", "labels", "transpose_forward"}
         its = {"spacing", "normalization_schemes", "use_mask_for_norm", "resample_separate_z"}
+        configuration = self.configuration(name)
+        statistics = [
+            of_channel.model_dump(mode="json") if scheme in BY_STATISTICS else None
+            for scheme, of_channel in zip(
+                configuration.normalization_schemes, self.foreground_intensity_properties_per_channel, strict=True
+            )
+        ]
         return sha256_of_json(
-            [self.model_dump(mode="json", include=mine), self.configuration(name).model_dump(mode="json", include=its)]
+            [
+                self.model_dump(mode="json", include=mine),
+                configuration.model_dump(mode="json", include=its),
+                statistics,
+            ]
         )
 
 

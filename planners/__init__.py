@@ -7,7 +7,7 @@ from mvl_auto.planners.block import Block
 from mvl_auto.planners.budget import PRESETS, Budget, budget_here, preset_budget
 from mvl_auto.planners.by_hand import ByHand
 from mvl_auto.planners.doctor import Diagnosis, Finding, examine_dataset
-from mvl_auto.planners.fingerprint import changed_cases, fingerprint_dataset
+from mvl_auto.planners.fingerprint import changed_cases, fingerprint_dataset, left_out
 from mvl_auto.planners.planner import plan
 from mvl_auto.planners.repair import Repairs, repair_dataset
 from mvl_auto.planners.repair_case import Repair
@@ -27,6 +27,7 @@ __all__ = [
     "changed_cases",
     "examine_dataset",
     "fingerprint_dataset",
+    "left_out",
     "plan",
     "preset_budget",
     "repair_dataset",

@@ -6,7 +6,6 @@ fingerprint's anomalies.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -16,14 +15,11 @@ from pydantic import Field
 from mvl_auto.cases import files_of
 from mvl_auto.dataset import Dataset, inspect_dataset
 from mvl_auto.errors import MvlError
-from mvl_auto.planners.examine import name_in
-from mvl_auto.planners.fingerprint import Survey, anomalies_between, problems_between, survey
+from mvl_auto.planners.fingerprint import Survey, anomalies_between, anomaly_of, problems_between, survey
 from mvl_auto.planners.repair_case import Repair, propose_repairs
 from mvl_auto.plans import Anomaly, Document, Frozen
 from mvl_auto.progress import Progress, silent
 from mvl_auto.workers import JobFailed, run_jobs, worthwhile_workers
-
-THE_WHOLE = "the dataset"  # in the place of a file
 
 
 class Finding(Frozen):
@@ -120,11 +116,7 @@ def _anomalies(dataset: Dataset, found: Survey) -> Iterator[Anomaly]:
 
 
 def _of_problem(problem: MvlError, folder: Path) -> Finding:
-    """With files by their place in the dataset, in the text too."""
-    what, remedy = (" ".join(text.replace(f"{folder}{os.sep}", "").split()) for text in (problem.what, problem.remedy))
-    place = folder if problem.file is None else Path(problem.file)
-    file = THE_WHOLE if place == folder else name_in(folder, place)
-    return Finding(file=file, what=what, remedy=remedy, prevents_use=True)
+    return Finding(**anomaly_of(problem, folder).model_dump(), prevents_use=True)
 
 
 def _of_anomaly(anomaly: Anomaly) -> Finding:

@@ -7,15 +7,16 @@ Memory does not grow with the dataset but for a few numbers per case.
 from __future__ import annotations
 
 import logging
+import os
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from mvl_auto.cases import files_of
 from mvl_auto.dataset import Case, Dataset, hash_files
-from mvl_auto.errors import MvlError
+from mvl_auto.errors import MvlError, PartlyFailed
 from mvl_auto.planners.examine import Examination, name_in
 from mvl_auto.planners.examined import CannotKeep, examine_once, forget_others
 from mvl_auto.planners.intensities import Intensities
@@ -24,6 +25,7 @@ from mvl_auto.progress import Progress, silent
 from mvl_auto.workers import JobFailed, run_jobs, worthwhile_workers
 
 NAMED = 5  # files that a message names
+THE_WHOLE = "the dataset"  # in the place of a file
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +52,7 @@ def fingerprint_dataset(
     keep: Path | None = None,
     workers: int | None = None,
     scheduler: str | None = None,
+    keep_going: bool = False,
     progress: Progress = silent,
 ) -> Fingerprint:
     """Examine every case of a dataset, but those that were examined before and have not changed.
@@ -57,15 +60,17 @@ def fingerprint_dataset(
     keep: a folder of examinations, which is read and added to as they come; None: all are examined, nothing is written.
     workers: processes; None: one per core, fewer where the files are so small that starting them takes longer.
     scheduler: the address of a Dask cluster that examines them instead.
-    Raises MvlError at the end when cases cannot be used, naming the first and listing the others; also when no
-    case has a labelled voxel, or when images of two and of three dimensions are mixed. And at once when `keep` cannot
-    be written.
+    keep_going: leave out cases that cannot be used, and say so in the fingerprint, as long as any is left.
+    Raises MvlError at the end when cases cannot be used, naming the first and listing the others (PartlyFailed where
+    that is nothing that is wrong with them: their worker died, say); also when no case has a labelled voxel, or when
+    images of two and of three dimensions are mixed. And at once when `keep` cannot be written.
     """
     if not dataset.cases:
         raise MvlError("has no training cases", file=dataset.folder, remedy="Add images and labels to it.")
     found = survey(dataset, keep=keep, workers=workers, scheduler=scheduler, progress=progress)
-    if found.failures:
-        raise _first([found.failures[name] for name in found.cases if name in found.failures])
+    failures = [found.failures[name] for name in found.cases if name in found.failures]
+    if failures and not (keep_going and found.fingerprints):
+        raise _first(failures)
     examined = found.examined()
     for problem in problems_between(dataset, examined):
         raise problem
@@ -77,10 +82,23 @@ def fingerprint_dataset(
         cases=tuple(examined),
         foreground_intensity_properties_per_channel=tuple(channel.statistics() for channel in found.intensities),
         anomalies=(
-            *(anomaly for name in found.cases for anomaly in found.anomalies[name]),
+            *(anomaly for name in found.cases for anomaly in found.anomalies.get(name, ())),
             *anomalies_between(dataset, found.cases, examined),
         ),
+        left_out=left_out(failures, dataset.folder),
     )
+
+
+def left_out(problems: Iterable[MvlError], folder: Path) -> tuple[Anomaly, ...]:
+    """All that is wrong with the cases of a dataset that cannot be used, as its fingerprint keeps it."""
+    return tuple(anomaly_of(each, folder) for problem in problems for each in (problem, *problem.others))
+
+
+def anomaly_of(problem: MvlError, folder: Path) -> Anomaly:
+    """A problem with a file of a dataset in `folder`; files by their place in it, in the text too."""
+    what, remedy = (" ".join(text.replace(f"{folder}{os.sep}", "").split()) for text in (problem.what, problem.remedy))
+    place = folder if problem.file is None else Path(problem.file)
+    return Anomaly(file=THE_WHOLE if place == folder else name_in(folder, place), what=what, remedy=remedy)
 
 
 def survey(
@@ -147,7 +165,7 @@ def _told(case: Case, outcome: MvlError | JobFailed) -> MvlError:
         return outcome
     if outcome.trace:
         log.error("%s: %s", case.name, outcome.trace)
-    return MvlError(f"could not be examined: {outcome}", file=case.images[0], remedy="Remove or repair this case.")
+    return PartlyFailed(f"could not be examined: {outcome}", file=case.images[0], remedy="Remove or repair this case.")
 
 
 def _first(failures: Sequence[MvlError]) -> MvlError:
@@ -159,7 +177,8 @@ def _first(failures: Sequence[MvlError]) -> MvlError:
         log.error("%s", failure)
     files = ", ".join(str(other.file) for other in others[:NAMED]) + ", ..." * (len(others) > NAMED)
     more = f"({len(others)} more case{'s' * (len(others) > 1)} cannot be used either: {files})"
-    return MvlError(first.what, file=first.file, remedy=f"{first.remedy} {more}")
+    kind = PartlyFailed if all(isinstance(failure, PartlyFailed) for failure in failures) else MvlError
+    return kind(first.what, file=first.file, remedy=f"{first.remedy} {more}")
 
 
 def problems_between(dataset: Dataset, cases: Sequence[CaseFingerprint]) -> Iterator[MvlError]:

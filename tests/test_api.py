@@ -13,7 +13,7 @@ from trained import make_configuration, make_plan
 
 import mvl_auto
 import mvl_auto.plans
-from mvl_auto import api, planners
+from mvl_auto import api, planners, planning
 from mvl_auto.errors import MvlError
 from mvl_auto.files import locked
 from mvl_auto.llm import ensure_block
@@ -143,11 +143,11 @@ def test_words_that_mean_nothing_here_are_refused_before_a_plan_is_written(root,
 def test_with_a_cascade_its_first_stage_is_prepared():
     low = make_configuration(name="3d_lowres")
     plan = make_plan(make_configuration(), low, make_configuration(name="3d_cascade_fullres", previous_stage=low.name))
-    assert api.with_first_stages(plan, ["3d_cascade_fullres"]) == ["3d_lowres", "3d_cascade_fullres"]
-    assert api.with_first_stages(plan, ["3d_cascade_fullres", "3d_fullres", "3d_lowres"]) == [
+    assert planning.with_first_stages(plan, ["3d_cascade_fullres"]) == ["3d_lowres", "3d_cascade_fullres"]
+    assert planning.with_first_stages(plan, ["3d_cascade_fullres", "3d_fullres", "3d_lowres"]) == [
         "3d_lowres", "3d_cascade_fullres", "3d_fullres",
     ]  # fmt: skip
-    assert api.with_first_stages(plan, ["3d_fullres"]) == ["3d_fullres"]
+    assert planning.with_first_stages(plan, ["3d_fullres"]) == ["3d_fullres"]
 
 
 def test_a_preset_plans_for_a_gpu_that_is_not_here(root, dataset):

@@ -13,7 +13,7 @@ REPOSITORY = Path(__file__).parents[1]
 STAGES = {"planners", "preprocessing", "training", "inference", "evaluation"}
 IN_TOP_FOLDERS = STAGES - {"training"}
 MODELS = {"network", "llm"}
-SURFACE = {"api", "cli", "demo"}  # on top of the stages
+SURFACE = {"api", "planning", "cli", "demo"}  # on top of the stages
 
 
 def source_files() -> dict[str, Path]:
@@ -40,7 +40,8 @@ MAY_IMPORT = (
         "training": SHARED | MODELS | {"inference", "evaluation"},  # to validate
         "inference": SHARED | MODELS | {"preprocessing"},  # the same code prepares a training case and a new image
         "evaluation": SHARED,
-        "api": SHARED | MODELS | STAGES,
+        "api": SHARED | MODELS | STAGES | {"planning"},
+        "planning": SHARED | MODELS | STAGES,
         "cli": SHARED | MODELS | STAGES | SURFACE,
         "demo": SHARED | MODELS | STAGES | {"api"},
         "": SHARED | {"api"},

@@ -145,6 +145,19 @@ def test_the_cache_depends_on_the_preprocessing_alone() -> None:
         assert other.preprocessing_hash("3d_fullres") != before
 
 
+@pytest.mark.parametrize(("scheme", "matter"), [("ct", True), ("z_score", False), ("none", False)])
+def test_the_statistics_of_the_dataset_matter_to_the_channels_that_they_normalise(scheme: Any, matter: bool) -> None:
+    numbers = {"mean": 1.0, "median": 1.0, "std": 1.0, "min": 0.0, "max": 9.0, "percentile_00_5": 0.1}
+    hashes = {
+        plan(
+            configurations={"3d_fullres": configuration(normalization_schemes=(scheme,))},
+            foreground_intensity_properties_per_channel=(ChannelStatistics(**numbers, percentile_99_5=high),),
+        ).preprocessing_hash("3d_fullres")
+        for high in (8.0, 8.5)
+    }
+    assert (len(hashes) == 2) == matter
+
+
 def test_a_plan_without_a_time_has_the_hash_of_before_there_was_one(tmp_path: Path) -> None:
     write_document(tmp_path / "plans.json", plan())
     content = json.loads((tmp_path / "plans.json").read_text(encoding="utf-8"))

@@ -87,9 +87,11 @@ def run_command(command: Command, argv: Sequence[str] | None = None) -> int:
             code = command.run(args)
             sys.stdout.flush()
             return code
+        except PartlyFailed as error:
+            return partly_failed(command, [error])
         except MvlError as error:
             _say(f"{command.name}: {error}")
-            return PARTLY_FAILED if isinstance(error, PartlyFailed) else BAD_INPUT
+            return BAD_INPUT
         except KeyboardInterrupt:
             _say(f"{command.name}: stopped. The same command again goes on from what is finished.")
             return INTERRUPTED
@@ -97,6 +99,13 @@ def run_command(command: Command, argv: Sequence[str] | None = None) -> int:
             if _someone_reads_stdout():
                 raise
             return PIPE_CLOSED
+
+
+def partly_failed(command: Command, failures: Sequence[PartlyFailed]) -> int:
+    """Say what failed, a line each, and return the exit code."""
+    for failure in failures:
+        _say(f"{command.name}: {failure}")
+    return PARTLY_FAILED
 
 
 def build_parser(command: Command) -> argparse.ArgumentParser:

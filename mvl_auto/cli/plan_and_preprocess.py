@@ -7,11 +7,12 @@ import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mvl_auto.cli.common import DONE, Command, device, duration, layer, memory, positive, run_command
+from mvl_auto.cli.common import DONE, Command, device, duration, layer, memory, partly_failed, positive, run_command
 from mvl_auto.cli.tables import table
+from mvl_auto.errors import PartlyFailed
 
 if TYPE_CHECKING:
-    from mvl_auto.plans import Configuration, Fingerprint, Plan
+    from mvl_auto.plans import Anomaly, Configuration, Plan
 
 CONFIGURATIONS = ["2d", "3d_fullres", "3d_lowres", "3d_cascade_fullres"]
 PRESETS = ["S", "M", "L", "XL", "cpu"]
@@ -88,14 +89,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--plan-only", action="store_true", help="stop after the plan, prepare no cases")
     parser.add_argument("--explain", action="store_true", help="say why each number of the plan was chosen")
-    parser.add_argument("--strict", action="store_true", help="treat whatever is odd in the dataset as an error")
+    care = parser.add_mutually_exclusive_group()
+    care.add_argument("--strict", action="store_true", help="treat whatever is odd in the dataset as an error")
+    care.add_argument(
+        "--keep-going",
+        action="store_true",
+        help="go on without the cases that cannot be used, and list them at the end, with exit code 1",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     from mvl_auto import api
-    from mvl_auto.paths import preprocessed_folder
     from mvl_auto.planners import ByHand
-    from mvl_auto.plans import Fingerprint, Splits, read_document
 
     by_hand = ByHand(
         patch_size=None if args.patch_size is None else tuple(args.patch_size),
@@ -104,43 +109,60 @@ def run(args: argparse.Namespace) -> int:
         depth=args.depth,
         iterations=args.iterations,
     )
+    failures = []
     for dataset in args.dataset:
-        plan = api.plan_and_preprocess(
-            dataset,
-            root=args.root,
-            configurations=args.configurations,
-            memory=args.memory,
-            preset=args.preset,
-            seconds=args.time,
-            device=args.device,
-            llm=args.llm,
-            llm_layer=args.llm_layer,
-            by_hand=by_hand,
-            workers=args.workers,
-            scheduler=args.scheduler,
-            plan_only=args.plan_only,
-            strict=args.strict,
-            progress=args.progress,
-        )
-        folder = preprocessed_folder(args.root, plan.dataset)
-        print(anomalies(read_document(folder / "fingerprint.json", Fingerprint)), end="")
-        print(overview(plan))
-        if args.explain:
-            print(reasons(plan))
-        print(f"\nplan: {folder / 'plans.json'}")
-        splits = read_document(folder / "splits.json", Splits)
-        print(f"next: {next_command(dataset, plan, len(splits.folds), args)}")
-    return DONE
+        try:
+            plan = api.plan_and_preprocess(
+                dataset,
+                root=args.root,
+                configurations=args.configurations,
+                memory=args.memory,
+                preset=args.preset,
+                seconds=args.time,
+                device=args.device,
+                llm=args.llm,
+                llm_layer=args.llm_layer,
+                by_hand=by_hand,
+                workers=args.workers,
+                scheduler=args.scheduler,
+                plan_only=args.plan_only,
+                strict=args.strict,
+                keep_going=args.keep_going,
+                progress=args.progress,
+            )
+        except PartlyFailed as failure:
+            failures.append(failure)
+            if failure.result is None:
+                continue
+            plan = failure.result
+        report(dataset, plan, args)
+    return partly_failed(COMMAND, failures) if failures else DONE
 
 
-def anomalies(fingerprint: Fingerprint) -> str:
-    """What is odd about the dataset, as a table with a line ahead; nothing when nothing is."""
-    found = fingerprint.anomalies
+def report(dataset: str, plan: Plan, args: argparse.Namespace) -> None:
+    """What came of a dataset: what is odd about it, its plan, and what to type next."""
+    from mvl_auto.paths import preprocessed_folder
+    from mvl_auto.plans import Fingerprint, Splits, read_document
+
+    folder = preprocessed_folder(args.root, plan.dataset)
+    fingerprint = read_document(folder / "fingerprint.json", Fingerprint)
+    print(anomalies("left out of this dataset", fingerprint.left_out), end="")
+    print(anomalies("odd about this dataset", fingerprint.anomalies), end="")
+    print(overview(plan))
+    if args.explain:
+        print(reasons(plan))
+    print(f"\nplan: {folder / 'plans.json'}")
+    splits = read_document(folder / "splits.json", Splits)
+    print(f"next: {next_command(dataset, plan, len(splits.folds), args)}")
+
+
+def anomalies(heading: str, found: Sequence[Anomaly]) -> str:
+    """What was found in files, as a table with a line ahead; nothing when nothing was."""
     if not found:
         return ""
     rows = [(odd.file, odd.what, odd.remedy) for odd in found[:MOST_ANOMALIES]]
     more = f"\n... and {len(found) - len(rows)} more, see fingerprint.json" if len(found) > len(rows) else ""
-    return f"\nodd about this dataset:\n{table(['file', 'what', 'what to do'], rows)}{more}\n"
+    return f"\n{heading}:\n{table(['file', 'what', 'what to do'], rows)}{more}\n"
 
 
 def overview(plan: Plan) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from mvl_auto.cache import is_cached, open_case
-from mvl_auto.dataset import read_dataset
+from mvl_auto.dataset import inspect_dataset
 from mvl_auto.errors import MvlError
 from mvl_auto.files import clear_unfinished, ensure_writable_folder, locked, write_text
 from mvl_auto.inference import FirstStage, find_first_stage, prepare_first_stage
@@ -111,7 +111,9 @@ def train(
         trained = ckpt.load_trained(folder, blocks_folder)
         summary = None
         if validation_cases:
-            raw = read_dataset(Path(read_document(preprocessed / "dataset.json", DatasetRecord, PLAN_AGAIN).folder))
+            raw, _ = inspect_dataset(
+                Path(read_document(preprocessed / "dataset.json", DatasetRecord, PLAN_AGAIN).folder)
+            )
             summary = validate(trained, raw, validation_cases, folder, on, progress, first)
     return TrainingResult(folder, state.step, state.elapsed, summary)
 

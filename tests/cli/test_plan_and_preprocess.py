@@ -165,27 +165,16 @@ def test_a_table_without_rows_is_its_header():
     assert table(["a", "bc"], []).splitlines() == ["a  bc", "-  --"]
 
 
-def test_oddities_are_a_table_cut_after_twenty_rows(fingerprint_with_anomalies):
-    text = plan_and_preprocess.anomalies(fingerprint_with_anomalies(25))
+def test_oddities_are_a_table_cut_after_twenty_rows():
+    text = plan_and_preprocess.anomalies("odd about it", labels_that_label_nothing(25))
+    assert text.startswith("\nodd about it:\n")
     assert "labelsTr/case_00.nii.gz  labels nothing  Check that this is meant." in text
     assert "case_19" in text
     assert "case_20" not in text
     assert text.endswith("... and 5 more, see fingerprint.json\n")
-    assert plan_and_preprocess.anomalies(fingerprint_with_anomalies(0)) == ""
+    assert plan_and_preprocess.anomalies("odd about it", ()) == ""
 
 
-@pytest.fixture
-def fingerprint_with_anomalies():
-    def make(number: int) -> plans.Fingerprint:
-        odd = plans.Anomaly(file="", what="labels nothing", remedy="Check that this is meant.")
-        return plans.Fingerprint(
-            dataset="Dataset004_X",
-            channels=(plans.Channel(name="CT"),),
-            labels=plans.LabelScheme(class_values=(0, 1), class_names=("background", "organ")),
-            file_ending=".nii.gz",
-            cases=(),
-            foreground_intensity_properties_per_channel=(),
-            anomalies=tuple(odd.model_copy(update={"file": f"labelsTr/case_{k:02}.nii.gz"}) for k in range(number)),
-        )
-
-    return make
+def labels_that_label_nothing(number: int) -> list[plans.Anomaly]:
+    odd = plans.Anomaly(file="", what="labels nothing", remedy="Check that this is meant.")
+    return [odd.model_copy(update={"file": f"labelsTr/case_{k:02}.nii.gz"}) for k in range(number)]

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 from builders import make_dataset
-from commands import TINY_BLOCK, refuse, succeed
+from commands import TINY_BLOCK, mvl, refuse, succeed
 
 from mvl_auto.cache import open_case
+from mvl_auto.plans import Fingerprint, read_document
 
 PLAN = ("plan_and_preprocess", "--memory", "1GB", "--device", "cpu", "--llm", TINY_BLOCK, "--workers", "1", "-d")
 NAMES = [f"tiny_{n:03d}" for n in range(5)]
@@ -62,7 +63,7 @@ def test_cases_that_break_after_the_plan_are_listed_and_the_next_call_does_them_
         assert f"{image}: is damaged or cut short" in line
     last = done.stderr.splitlines()[-1]
     assert last.startswith(f"mvl_plan_and_preprocess: {images[0]}: ")
-    assert "1 more case" in last
+    assert "(1 more, named above and in log.txt)" in last
 
     prepared = root / "preprocessed" / "Dataset007_Tiny" / "3d_fullres"
     before = stamps(prepared)
@@ -93,3 +94,66 @@ def test_cases_that_cannot_be_examined_are_all_listed_each_with_its_reason(root,
     assert f"{image}: is damaged or cut short" in log
     assert "tiny_003" in log
     assert "voxels" in log
+
+
+def test_cases_that_cannot_be_used_are_left_out_where_the_user_says_so(root, dataset, tmp_path):
+    """Planned, prepared, trained and validated without them; once they are mended, they alone are examined and done."""
+    untouched = shutil.copytree(dataset, tmp_path / "untouched")
+    image, unlabelled = (dataset / "imagesTr" / f"{name}_0000.nii.gz" for name in (NAMES[1], NAMES[3]))
+    image.write_bytes(image.read_bytes()[:200])
+    (dataset / "labelsTr" / f"{NAMES[3]}.nii.gz").unlink()
+    refuse(*PLAN, 7, root=root)
+    done = mvl(*PLAN, 7, "--keep-going", root=root)
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert f"imagesTr/{image.name}" in done.stdout, "in the table of what is left out"
+    for file in (image, unlabelled):
+        assert any(line.startswith(f"left out: {file}: ") for line in done.stderr.splitlines())
+    assert done.stderr.splitlines()[-1].startswith(f"mvl_plan_and_preprocess: {unlabelled}: ")
+
+    folder = root / "preprocessed" / "Dataset007_Tiny"
+    others = [NAMES[0], NAMES[2], NAMES[4]]
+    fingerprint = read_document(folder / "fingerprint.json", Fingerprint)
+    assert [case.name for case in fingerprint.cases] == others
+    assert {odd.file for odd in fingerprint.left_out} == {f"imagesTr/{file.name}" for file in (image, unlabelled)}
+    before = stamps(folder / "3d_fullres")
+    assert sorted(before) == others
+    succeed("train", 7, "fold0", "--steps", 1, "--device", "cpu", root=root)
+
+    again = mvl(*PLAN, 7, "--keep-going", root=root)
+    assert again.returncode == 1
+    assert stamps(folder / "3d_fullres") == before
+    assert "another plan" not in again.stderr
+    refuse(*PLAN, 7, root=root)
+
+    shutil.copytree(untouched, dataset, dirs_exist_ok=True)
+    mended = mvl(*PLAN, 7, root=root)
+    assert mended.returncode == 0, mended.stderr
+    assert "3 of 5 cases were examined before" in mended.stderr
+    assert "2 cases prepared, 3 kept from before" in mended.stderr
+    after = stamps(folder / "3d_fullres")
+    assert {name: after[name] for name in others} == before
+    assert sorted(after) == NAMES
+    assert not read_document(folder / "fingerprint.json", Fingerprint).left_out
+
+
+def test_nothing_but_broken_cases_is_refused_also_where_the_user_would_go_on(root, dataset):
+    for file in (dataset / "imagesTr").iterdir():
+        file.write_bytes(file.read_bytes()[:200])
+    assert "4 more cases cannot be used either" in refuse(*PLAN, 7, "--keep-going", root=root)
+    assert not (root / "preprocessed" / "Dataset007_Tiny" / "plans.json").exists()
+
+
+def test_several_datasets_go_on_after_one_with_broken_cases(root, dataset):
+    other = make_dataset(root / "raw", "nnunet", cases=3, shape=(10, 12, 11), number=8)
+    image = next((dataset / "imagesTr").iterdir())
+    image.write_bytes(image.read_bytes()[:200])
+    done = mvl(*PLAN, 7, 8, "--keep-going", "--plan-only", root=root)
+    assert done.returncode == 1, done.stderr
+    assert (root / "preprocessed" / other.name / "plans.json").is_file()
+
+
+def test_patients_are_never_left_out_for_the_sake_of_going_on(root, dataset):
+    """A wrong groups.csv is wrong with all cases: without it, one patient could be on both sides of a fold."""
+    (dataset / "groups.csv").write_text("case,group\nnobody,anna\n")
+    assert "groups.csv" in refuse(*PLAN, 7, "--keep-going", root=root)

@@ -11,7 +11,7 @@ from builders import make_dataset
 from commands import TINY_BLOCK
 from walking import dice, voxels, write_unseen
 
-from mvl_auto import api
+from mvl_auto import api, planning
 from mvl_auto.cli.explain import main as mvl_explain
 from mvl_auto.cli.predict import main as mvl_predict
 from mvl_auto.cli.train import main as mvl_train
@@ -38,7 +38,7 @@ def root(tmp_path_factory) -> Path:
     fingerprint = read_document(folder / "fingerprint.json", Fingerprint)
     planned = plan(fingerprint, Budget(10**9), LlmSettings(source=TINY_BLOCK, hidden_size=32), NUMBERS)
     write_document(folder / "plans.json", planned)
-    names = api.with_first_stages(planned, ["3d_cascade_fullres"])
+    names = planning.with_first_stages(planned, ["3d_cascade_fullres"])
     assert names == ["3d_lowres", "3d_cascade_fullres"]
     assert not preprocess_dataset(read_dataset(raw), planned, names, folder, workers=1).failed
     write_unseen(root / "imgs" / "new.nrrd", root / "references" / "new.nrrd", 900, "RAI", 9.0)

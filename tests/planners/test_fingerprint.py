@@ -13,7 +13,7 @@ import pytest
 import SimpleITK as sitk
 from builders import make_dataset, write_array, write_description
 
-from mvl_auto.dataset import read_dataset
+from mvl_auto.dataset import hash_files, read_dataset
 from mvl_auto.errors import MvlError
 from mvl_auto.planners import changed_cases, fingerprint_dataset
 
@@ -67,6 +67,11 @@ def test_a_case_counted_by_hand(tmp_path):
     assert case.smallest_object == (2, 1)
     assert case.largest_object == (8, 1)
     assert case.group == "a"
+    (intensities,) = case.foreground_intensity_properties_per_channel
+    labelled = image[0][TWO_BLOCKS > 0]
+    assert intensities.mean == pytest.approx(labelled.mean(dtype=np.float64))
+    assert intensities.median == pytest.approx(np.median(labelled), rel=0.005)
+    assert (intensities.min, intensities.max) == (labelled.min(), labelled.max())
 
 
 def test_objects_that_touch_at_a_corner_are_one(tmp_path):
@@ -294,3 +299,20 @@ def test_hippocampus_against_nibabel_and_numpy(real_data, tmp_path):
         means.append(image[label > 0].mean())
     assert fingerprint.foreground_intensity_properties_per_channel[0].mean == pytest.approx(np.mean(means))
     assert fingerprint.anomalies == ()
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".png", ".tif"])
+def test_the_files_of_a_case_are_hashed_byte_for_byte_in_every_format(tmp_path, ending):
+    """Also where the reader hashes what it has in hand anyway: both must be the hash of what lies on disk."""
+    shape = (1, *SHAPE[1:]) if ending == ".png" else SHAPE
+    image, label = sitk.GetImageFromArray(np.full(shape, 7, np.uint8)), np.zeros(shape, np.uint8)
+    label[0, 2:4, 2:4] = 1
+    for part, picture in (("imagesTr/a_0000", image), ("labelsTr/a", sitk.GetImageFromArray(label))):
+        (tmp_path / part).parent.mkdir()
+        flat = picture[:, :, 0] if ending == ".png" else picture
+        sitk.WriteImage(flat, str(tmp_path / f"{part}{ending}"))
+    write_description(tmp_path, "nnunet", ["a"], (0, 1), ["MRI"])
+    dataset = read_dataset(tmp_path)
+    found = fingerprint_dataset(dataset)
+    assert found.cases[0].files_hash == hash_files(dataset.cases[0])
+    assert changed_cases(found, dataset) == ()

@@ -1,0 +1,162 @@
+"""The parts of `api.plan_and_preprocess`: what it is told becomes settings, and each stage gets what it needs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from mvl_auto.errors import MvlError, PartlyFailed
+from mvl_auto.plans import DatasetRecord, Fingerprint, LlmSettings, Plan, Splits, read_document, write_document
+from mvl_auto.progress import Progress
+
+if TYPE_CHECKING:
+    from mvl_auto.dataset import Dataset
+    from mvl_auto.planners import Block, Budget
+
+log = logging.getLogger(__name__)
+
+EXAMINED = ".examined"  # in a preprocessed dataset: what each case was found to be
+DELETE = "Delete it and run mvl_plan_and_preprocess again."
+
+
+def llm_settings(llm: str, layer: int | Literal["last"]) -> LlmSettings:
+    """Raises MvlError for a source that is none, before any case is read."""
+    from mvl_auto.llm.sources import parse_source
+
+    return LlmSettings(source=llm if llm in ("auto", "none") else str(parse_source(llm)), layer=layer)
+
+
+def with_first_stages(plan: Plan, names: Sequence[str]) -> list[str]:
+    """The configurations called so, each behind the one whose predictions it needs, and each once.
+
+    Raises MvlError for a name that the plan does not have.
+    """
+    chosen = [plan.configuration(name) for name in names]
+    return list(dict.fromkeys(name for each in chosen for name in (each.previous_stage, each.name) if name))
+
+
+def known_blocks(llm: LlmSettings, folder: Path) -> list[Block]:
+    """What is known of the block without reading it; of `auto`, the pretrained blocks of the bank."""
+    from mvl_auto import planners
+    from mvl_auto.llm import known_sizes, pretrained_sizes
+
+    if not llm.present:
+        return []
+    if llm.source == "auto":
+        known = pretrained_sizes(llm.layer, folder)
+    else:
+        known = [sizes for sizes in [known_sizes(llm.source, llm.layer, folder)] if sizes is not None]
+    return [planners.Block(**vars(sizes)) for sizes in known]
+
+
+def choose_budget(memory: int | None, preset: str | None, seconds: float | None, device: str) -> Budget:
+    from mvl_auto import planners
+
+    if preset is None:
+        return planners.budget_here(memory, None if device == "auto" else device, seconds)
+    if memory is not None:
+        raise MvlError(f"preset {preset} and {memory} bytes of memory are two budgets", remedy="Give one of them.")
+    return planners.preset_budget(preset, seconds)
+
+
+def take_fingerprint(
+    raw: Dataset,
+    folder: Path,
+    workers: int | None,
+    scheduler: str | None,
+    keep_going: bool,
+    unread: Sequence[MvlError],
+    progress: Progress,
+) -> Fingerprint:
+    """The fingerprint of before where nothing has changed, else a new one; of cases that have not, what was found.
+
+    unread: what is wrong with cases that are not in `raw` for it.
+    """
+    from mvl_auto import planners
+
+    path = folder / "fingerprint.json"
+    if path.is_file():
+        earlier = read_document(path, Fingerprint, DELETE)
+        described = (raw.id, raw.channels, raw.labels, raw.file_ending)
+        complete = not unread and not earlier.left_out
+        same_words = described == (earlier.dataset, earlier.channels, earlier.labels, earlier.file_ending)
+        changed = planners.changed_cases(earlier, raw)
+        if same_words and complete and not changed:
+            log.info("%s: unchanged since it was examined", raw.id)
+            return earlier
+        what = "dataset.json" if complete else "cases were left out"
+        if changed:
+            what = f"{len(changed)} case{'s' * (len(changed) > 1)}, {changed[0]} the first"
+        log.info("%s: has changed since it was examined (%s)", raw.id, what)
+    found = planners.fingerprint_dataset(
+        raw,
+        keep=folder / EXAMINED,
+        workers=workers,
+        scheduler=scheduler,
+        keep_going=keep_going,
+        progress=progress,
+    )
+    return found.model_copy(update={"left_out": (*planners.left_out(unread, raw.folder), *found.left_out)})
+
+
+def odd(fingerprint: Fingerprint) -> MvlError:
+    first, count = fingerprint.anomalies[0], len(fingerprint.anomalies)
+    others = f" (and {count - 1} more that a run without --strict lists)" if count > 1 else ""
+    return MvlError(f"{first.what}{others}", file=first.file, remedy=first.remedy)
+
+
+def write_plan(raw: Dataset, fingerprint: Fingerprint, plan: Plan, folder: Path) -> None:
+    """The plan last: a folder with a plan has all that belongs to it. Splits of the same cases are kept."""
+    from mvl_auto import planners
+
+    write_document(folder / "fingerprint.json", fingerprint)
+    splits = folder / "splits.json"
+    if not splits.is_file() or read_document(splits, Splits, DELETE).fingerprint_hash != fingerprint.hash:
+        write_document(splits, planners.split(fingerprint))
+    write_document(folder / "dataset.json", DatasetRecord(dataset=raw.id, folder=str(raw.folder.absolute())))
+    path = folder / "plans.json"
+    if path.is_file() and read_document(path, Plan, DELETE).hash != plan.hash:
+        log.warning("%s is replaced by another plan; trained runs keep their own", path)
+    write_document(path, plan)
+
+
+def prepare(
+    raw: Dataset,
+    plan: Plan,
+    names: Sequence[str],
+    folder: Path,
+    workers: int | None,
+    scheduler: str | None,
+    progress: Progress,
+) -> list[str]:
+    """Returns why cases could not be prepared, in a line each, which are in the log too."""
+    from mvl_auto import preprocessing
+
+    report = preprocessing.preprocess_dataset(
+        raw, plan, names, folder, workers=workers, scheduler=scheduler, progress=progress
+    )
+    log.info("%s: %d cases prepared, %d kept from before", ", ".join(names), len(report.done), len(report.reused))
+    for case, reason in report.failed.items():
+        log.error("%s: %s", case, reason)
+    return list(report.failed.values())
+
+
+def tell_left_out(fingerprint: Fingerprint, folder: Path) -> list[str]:
+    """Why cases were left out, in a line each, which are in the log too."""
+    lines = [f"{folder / odd.file}: {odd.what.rstrip('.')}. {odd.remedy}" for odd in fingerprint.left_out]
+    for line in lines:
+        log.error("left out: %s", line)
+    return lines
+
+
+def report(failures: Sequence[str], plan: Plan) -> None:
+    """Raise PartlyFailed when cases were left out or could not be prepared."""
+    if not failures:
+        return
+    first, others = failures[0], len(failures) - 1
+    more = f" ({others} more, named above and in log.txt)" if others else ""
+    error = PartlyFailed(f"{first.rstrip('.')}{more}", remedy="The other cases are prepared.")
+    error.result = plan
+    raise error
