@@ -215,9 +215,9 @@ def reference(image: np.ndarray, trail: Trail) -> np.ndarray:
 
     how = {"order": 3, "mode": "edge", "anti_aliasing": False}
     shape = trail.resampled_size
-    if not trail.resample_separate_z:
+    axis = trail.separate_axis
+    if axis is None:
         return resize(image, shape, **how)
-    axis = int(np.argmax(trail.resampled_spacing))
     plane = [size for n, size in enumerate(shape) if n != axis]
     slices = np.stack([resize(piece, plane, **how) for piece in np.moveaxis(image, axis, 0)], axis)
     place = (np.arange(shape[axis]) + 0.5) * image.shape[axis] / shape[axis]

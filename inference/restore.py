@@ -19,7 +19,6 @@ from torch import Tensor
 
 from mvl_auto.geometry import Array
 from mvl_auto.plans import Trail
-from mvl_auto.preprocessing.case import separate_axis
 from mvl_auto.preprocessing.interpolation import nearest, places
 
 LARGEST_CHUNK = 1 << 22  # values resampled at once: 16 MB in float32
@@ -45,7 +44,7 @@ def native_slabs(slabs: Iterable[tuple[int, Tensor]], trail: Trail, axis: int) -
     The slabs come in order, without gap or overlap, and so do those that are returned.
     """
     native = tuple(stop - start for start, stop in trail.crop)
-    apart = separate_axis(trail)
+    apart = trail.separate_axis
     near = [
         neighbours(network_size, native_size, interpolate=n != apart)
         for n, (network_size, native_size) in enumerate(zip(trail.resampled_size, native, strict=True))

@@ -254,7 +254,9 @@ class Configuration(Frozen):
     batch_size: int = Field(ge=1)
     normalization_schemes: tuple[Normalization, ...] = Field(description="one per channel")
     use_mask_for_norm: tuple[bool, ...] = Field(description="one per channel: statistics from non-zero voxels only")
-    resample_separate_z: bool = Field(description="resample the coarse axis apart from the other two, with order 0")
+    resample_separate_z: bool = Field(
+        description="resample a case's coarse axis apart from the other two, with order 0; false: never"
+    )
     network: NetworkSettings
     iterations: int = Field(ge=1, description="training steps of a run without a budget; in a plan for a time, about")
     oversample_foreground_percent: float = Field(0.33, description="share of a batch that is sure to hold foreground")
@@ -353,7 +355,7 @@ class Trail(Frozen):
     spacing: Vector = Field(description="mm after the transpose, before resampling")
     resampled_size: Shape = Field(description="voxels of the network-space array")
     resampled_spacing: Vector = Field(description="mm of the network-space array")
-    resample_separate_z: bool
+    separate_axis: int | None = Field(description="axis that was resampled apart from the others, with order 0")
 
 
 class CachedCase(Document):

@@ -20,6 +20,7 @@ from mvl_auto.preprocessing.crop import filled_mask, nonzero_box, slices
 from mvl_auto.preprocessing.normalise import normalise
 from mvl_auto.preprocessing.resample import resample_channel, resample_labels
 
+SEPARATE_FACTOR = 3  # nnU-Net's ANISO_THRESHOLD
 SPACING_DIGITS = 6  # mm, as in the fingerprint: a turned image has other last bits in its spacing
 
 Floats = NDArray[np.float32]
@@ -56,12 +57,20 @@ def preprocess_case(
 def preprocess_label(label: Classes, trail: Trail) -> Classes:
     """Classes (Z Y X, canonical) on the network's grid, the way of `trail`; int16."""
     cropped = label.transpose(trail.transpose_forward)[slices(trail.crop)]
-    return resample_labels(cropped, trail.resampled_size, separate_axis(trail))
+    return resample_labels(cropped, trail.resampled_size, trail.separate_axis)
 
 
-def separate_axis(trail: Trail) -> int | None:
-    """The axis of the network's array that is resampled apart from the others: the coarsest, if the plan wants it."""
-    return int(np.argmax(trail.resampled_spacing)) if trail.resample_separate_z else None
+def separate_axis(spacing: Sequence[float], target: Sequence[float]) -> int | None:
+    """The axis to resample apart from the others, from `spacing` (mm) to `target`; None: all alike.
+
+    The only coarsest one, beyond factor 3 of the finest: in the case's own spacing, else in the target
+    (nnU-Net, default_resampling.py: determine_do_sep_z_and_axis).
+    """
+    for lengths in (spacing, target):
+        longest = max(lengths)
+        if longest > SEPARATE_FACTOR * min(lengths):
+            return lengths.index(longest) if lengths.count(longest) == 1 else None
+    return None
 
 
 def _trail(
@@ -85,8 +94,14 @@ def _trail(
             max(1, round(voxels * old / new)) for voxels, old, new in zip(cropped, here, there, strict=True)
         ),
         resampled_spacing=there,
-        resample_separate_z=configuration.resample_separate_z,
+        separate_axis=_separate_axis(here, there, configuration),
     )
+
+
+def _separate_axis(here: Sequence[float], there: Sequence[float], configuration: Configuration) -> int | None:
+    if configuration.dimensions == 2:
+        return 0  # slices stay where they are, and each is resampled by itself
+    return separate_axis(here, there) if configuration.resample_separate_z else None
 
 
 def _prepare_channels(cropped: Floats, plan: Plan, configuration: Configuration, trail: Trail) -> Floats:
@@ -103,7 +118,7 @@ def _prepare_channels(cropped: Floats, plan: Plan, configuration: Configuration,
             )
         except MvlError as error:
             raise MvlError(f"channel '{plan.channels[c].name}' {error.what}", remedy=error.remedy) from error
-        result[c] = resample_channel(normalised, trail.resampled_size, separate_axis(trail))
+        result[c] = resample_channel(normalised, trail.resampled_size, trail.separate_axis)
     return result
 
 

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mvl_auto.plans import LabelScheme, Trail
-from mvl_auto.preprocessing.case import separate_axis
 from mvl_auto.preprocessing.crop import slices
 from mvl_auto.preprocessing.resample import resample_probabilities
 
@@ -58,7 +57,7 @@ def labels_in_native_space(
 
 
 def _resampled(scores: Floats, trail: Trail, rows: tuple[int, int] | None = None) -> Floats:
-    return resample_probabilities(scores, _cropped_size(trail), separate_axis(trail), rows)
+    return resample_probabilities(scores, _cropped_size(trail), trail.separate_axis, rows)
 
 
 def _greatest(scores: Floats) -> Classes:

@@ -29,7 +29,7 @@ def card(shape, name="case"):
         spacing=(1.0, 1.0, 1.0),
         resampled_size=shape[1:],
         resampled_spacing=(1.0, 1.0, 1.0),
-        resample_separate_z=False,
+        separate_axis=None,
     )
     return CachedCase(
         name=name, shape=shape, trail=trail, files_hash=FILES, settings_hash=SETTINGS, class_voxels=(1, 2, 3)

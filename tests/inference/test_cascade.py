@@ -108,7 +108,7 @@ def test_the_channels_behind_the_image_are_the_segmentation_on_the_networks_grid
         spacing=(3, 1.5, 3),
         resampled_size=(27, 9, 27),
         resampled_spacing=(1, 1.5, 1),
-        resample_separate_z=False,
+        separate_axis=None,
     )
     image = np.random.default_rng(1).normal(size=(2, 27, 9, 27)).astype(np.float32)
     seen = with_previous(image, native, trail, labels)

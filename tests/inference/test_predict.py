@@ -101,7 +101,7 @@ def test_probabilities_are_brought_back_before_they_are_decided(apart):
     image = random_bands(12, 30, 28)
     configuration = make_configuration((10, 12, 10), spacing=(2.0, 1.3, 1.4), resample_separate_z=apart)
     plan = make_plan(configuration)
-    spacing = (3.0, 1.0, 1.0)
+    spacing = (3.2, 1.0, 1.0)
     found = predict_case([Bands()], plan, configuration, volume_of(image, spacing))
     prepared = preprocess_case(image, spacing, None, plan, configuration)
     assert prepared.image.shape[1:] != image.shape[1:]

@@ -25,7 +25,7 @@ def trail(native, network, apart=False, crop=None, size=None, transpose=(0, 1, 2
         spacing=(5.0, 1.0, 1.0),
         resampled_size=network,
         resampled_spacing=(4.0, 1.0, 1.0),
-        resample_separate_z=apart,
+        separate_axis=0 if apart else None,
     )
 
 

@@ -11,7 +11,7 @@ from trained import make_configuration, make_labels, make_plan
 
 from mvl_auto.errors import MvlError
 from mvl_auto.plans import IGNORE, ChannelStatistics
-from mvl_auto.preprocessing.case import preprocess_case
+from mvl_auto.preprocessing.case import preprocess_case, separate_axis
 from mvl_auto.preprocessing.inverse import labels_in_native_space, to_native
 
 TURNS = [(0, 1, 2), (2, 0, 1), (1, 0, 2), (0, 2, 1)]
@@ -99,6 +99,31 @@ def test_anisotropic_slices_are_kept_apart_both_ways():
         assert 2 * both / ((back == k).sum() + (label == k).sum()) > 0.95
 
 
+@pytest.mark.parametrize(
+    ("spacing", "target", "axis"),
+    [
+        ((5.0, 0.8, 0.8), (1.5, 0.8, 0.8), 0),  # a case of thick slices in a dataset of thin ones
+        ((1.0, 1.0, 5.0), (5.0, 1.0, 1.0), 2),  # the case's own axis comes before the target's
+        ((1.0, 1.0, 1.0), (4.0, 1.0, 1.0), 0),
+        ((3.0, 1.0, 1.0), (3.0, 1.0, 1.0), None),  # more than three times, not three times
+        ((1.25, 0.24, 1.25), (1.0, 1.0, 7.0), None),  # two coarse axes are no stack of slices
+        ((1.0, 1.0, 1.0), (1.0, 1.2, 0.9), None),
+    ],
+)
+def test_the_axis_that_nnunet_resamples_apart(spacing, target, axis):
+    assert separate_axis(spacing, target) == axis
+
+
+def test_the_slices_of_a_thick_case_are_copied_where_the_others_are_thin():
+    image, _ = make_case((8, 20, 22), seed=4)
+    thick, thin = (prepared(image, (mm, 1, 1), spacing=(2.0, 1.0, 1.0), resample_separate_z=True) for mm in (4.0, 3.0))
+    assert thick.image.shape == (1, 16, 20, 22)
+    np.testing.assert_array_equal(thick.image[:, ::2], thick.image[:, 1::2])
+    assert thick.trail.separate_axis == 0
+    assert thin.trail.separate_axis is None
+    assert prepared(image, (4.0, 1, 1), spacing=(2.0, 1.0, 1.0), resample_separate_z=False).trail.separate_axis is None
+
+
 def test_2d_leaves_the_slices_where_they_are():
     image, label = make_case((7, 30, 32), seed=3)
     there = prepared(image, (5.0, 1.0, 0.5), label.astype(np.int16), patch_size=(16, 16), spacing=(2.0, 0.8, 0.8))
@@ -106,7 +131,7 @@ def test_2d_leaves_the_slices_where_they_are():
     assert there.trail.resampled_spacing == (5.0, 0.8, 0.8)
     for found, piece in zip(there.image[0], image[0], strict=True):
         expected = resize(piece.astype(float), (38, 20), order=3, mode="edge", anti_aliasing=False, clip=False)
-        np.testing.assert_allclose(found, expected.clip(image.min(), image.max()), atol=1e-3)
+        np.testing.assert_allclose(found, expected.clip(piece.min(), piece.max()), atol=1e-3)
 
 
 def test_a_picture_of_one_slice():
@@ -181,7 +206,7 @@ def test_slabs_decide_as_the_whole_does(separate):
         framed(np.ones((1, 20, 21, 22))),
         (2, 1, 1),
         turn=(1, 0, 2),
-        spacing=(1.0, 2.9, 1.7),
+        spacing=(1.0, 3.1, 1.0),
         resample_separate_z=separate,
     )
     scores = np.random.default_rng(8).random((5, *there.trail.resampled_size), np.float32)

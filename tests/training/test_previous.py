@@ -129,7 +129,7 @@ def trail(shape) -> Trail:
         spacing=(1, 1, 1),
         resampled_size=shape,
         resampled_spacing=(1, 1, 1),
-        resample_separate_z=False,
+        separate_axis=None,
     )
 
 
