@@ -9,6 +9,7 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+import pandas
 import pytest
 from builders import make_dataset, write_array
 from commands import TINY_BLOCK, refuse, succeed
@@ -149,7 +150,8 @@ def test_labels_with_gaps_one_that_nothing_has_and_a_case_without_any(root):
     assert set(np.unique(predicted)) <= {0, 2, 5, 7}
 
 
-def test_regions_with_an_ignore_label_of_its_own_are_prepared(root, dataset):
+def test_regions_with_an_ignore_label_of_its_own_go_all_the_way(root, dataset, tmp_path):
+    """Whichever fold holds the case that is partly unlabelled: ignored voxels are neither learned nor scored."""
     labels = {"background": 0, "whole": [1, 2], "core": 2, "ignore": 3}
     describe(dataset, labels=labels, regions_class_order=[1, 2])
     label = nibabel.load(dataset / LABEL)
@@ -160,6 +162,17 @@ def test_regions_with_an_ignore_label_of_its_own_are_prepared(root, dataset):
     cached = open_case(root / "preprocessed" / "Dataset007_Tiny" / "3d_fullres", "tiny_002").label()
     assert (cached[:2] == -1).all()
     assert (cached[2:] >= 0).all()
+
+    succeed("train", 7, "all", "fold0", "--steps", 2, "--device", "cpu", root=root)
+    folder = root / "results" / "Dataset007_Tiny" / "3d_fullres"
+    progress = pandas.read_csv(folder / "fold_all" / "progress.csv")
+    assert np.isfinite(progress["loss"]).all()
+    scored = json.loads((folder / "fold0" / "summary.json").read_text(encoding="utf-8"))["labels"]
+    assert set(scored) == {"whole", "core"}
+    succeed("predict", "-i", dataset / "imagesTr", "-o", tmp_path / "predictions", "--device", "cpu", root=root)
+    written = [nibabel.load(file).get_fdata() for file in (tmp_path / "predictions").glob("*.nii.gz")]
+    assert len(written) == 4
+    assert {value for each in written for value in np.unique(each)} <= {0, 1, 2}, "ignored is nothing to predict"
 
 
 def test_a_dataset_of_single_voxels_is_planned_and_told(root, dataset):
