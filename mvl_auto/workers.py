@@ -1,9 +1,10 @@
 """Work on many cases in processes of their own, one case at a time each.
 
 Unlike concurrent.futures' pool, this one knows which case a worker had in its hands when it died: that case is tried
-once more in a fresh process, and the others never notice. Workers are spawned, not forked (nothing of the parent's
-threads and locks comes along), have one thread each for linear algebra, ignore Ctrl-C (their parent ends them) and
-end when their parent does, however that was.
+once more in a fresh process, and the others never notice. Workers are forked by a server that has done nothing but
+import what cases need (where there is none, spawned), so they start in milliseconds and nothing of the parent's threads
+and locks comes along. They have one thread each for linear algebra, ignore Ctrl-C (their parent ends them) and end
+when their parent does, however that was.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_all_start_methods, get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -29,6 +30,7 @@ R = TypeVar("R")
 
 ATTEMPTS = 2  # a worker that dies twice over the same job does so because of it
 BYTES_WORTH_A_WORKER = 16 << 20  # of files: working on them takes about as long as starting another process
+IMPORTED = ("numpy", "scipy.ndimage", "nibabel", "blosc2", "threadpoolctl", "mvl_auto.dataset", "mvl_auto.cache")
 LONGEST_GOODBYE = 5.0  # s for a worker to end by itself
 
 
@@ -123,7 +125,11 @@ class _Worker(Generic[J, R]):
 
 
 def _start(function: Callable[[J], R]) -> _Worker[J, R]:
-    context = get_context("spawn")
+    if "forkserver" in get_all_start_methods():
+        context = get_context("forkserver")
+        context.set_forkserver_preload(list(IMPORTED))
+    else:
+        context = get_context("spawn")
     ours, its = context.Pipe()
     process = context.Process(target=_work, args=(function, its), daemon=True)
     with _interrupts_ignored():
@@ -172,6 +178,8 @@ def _work(function: Callable[[J], R], pipe: Connection) -> None:
     import numpy  # noqa: F401  the limit is for libraries that are loaded
     from threadpoolctl import threadpool_limits
 
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a server that others started, too
     os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with threadpool_limits(1), suppress(EOFError, BrokenPipeError):

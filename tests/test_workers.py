@@ -52,7 +52,7 @@ def test_a_worker_has_one_thread_for_linear_algebra_and_no_torch(monkeypatch):
 
 
 def test_closing_the_iterator_ends_the_workers_at_once():
-    before = set(psutil.Process().children())
+    before = workers_of(psutil.Process())
     jobs = run_jobs(sleep, [0, 1000, 1000], 2)
     next(jobs)
     assert len(workers_of(psutil.Process()) - before) == 2
@@ -101,5 +101,8 @@ def test_no_more_workers_than_are_worth_their_start(tmp_path):
 
 
 def workers_of(process):
-    """Its children without multiprocessing's own helper."""
-    return {child for child in process.children() if "resource_tracker" not in " ".join(child.cmdline())}
+    """What it works with, without multiprocessing's own two: the tracker, and the server that forks the workers."""
+    words = {child: " ".join(child.cmdline()) for child in process.children()}
+    servers = {child for child, line in words.items() if "forkserver" in line}
+    own = {child for child, line in words.items() if "resource_tracker" not in line} - servers
+    return own.union(*(server.children() for server in servers))
