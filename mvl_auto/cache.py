@@ -233,9 +233,7 @@ def _remove(card: Path) -> None:
         raise cannot_write(card, error) from error
 
 
-def _read(
-    path: Path, box: tuple[slice, ...], shape: tuple[int, ...], checked: Checked, remedy: str = REMEDY
-) -> Any:
+def _read(path: Path, box: tuple[slice, ...], shape: tuple[int, ...], checked: Checked, remedy: str = REMEDY) -> Any:
     with _opened(path, remedy) as array:
         if array.shape != shape:
             raise MvlError(

@@ -212,7 +212,9 @@ def test_a_patch_at_one_end_of_a_case_does_not_read_the_other(tmp_path):
     content = bytearray(file.read_bytes())
     content[1000:1500] = bytes(500)
     file.write_bytes(content)
-    assert np.array_equal(open_case(tmp_path, "case").image(((136, 140),) + ((100, 120),) * 2), image[:, 136:, 100:120, 100:])
+    assert np.array_equal(
+        open_case(tmp_path, "case").image(((136, 140),) + ((100, 120),) * 2), image[:, 136:, 100:120, 100:]
+    )
     with pytest.raises(MvlError, match="is damaged"):
         open_case(tmp_path, "case").image(((0, 4),) * 3)
 

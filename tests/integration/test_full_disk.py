@@ -1,4 +1,4 @@
-"""A disk that is full or read-only: one line and exit code 2 at the first file, and the next call goes on from there."""
+"""A disk that is full or read-only: one line and exit code 2 at the first file; the next call goes on from there."""
 
 from __future__ import annotations
 
