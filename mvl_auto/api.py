@@ -94,12 +94,13 @@ def plan_and_preprocess(
         plan = planners.plan(fingerprint, budget, block, by_hand, blocks, speed)
         chosen = planning.with_first_stages(plan, configurations or [plan.recommended])
         planning.write_plan(raw, fingerprint, plan, folder)
-        failures = planning.tell_left_out(fingerprint, raw.folder)
+        failures = []
         if not plan_only:
             usable = {case.name for case in fingerprint.cases}
             raw = replace(raw, cases=tuple(case for case in raw.cases if case.name in usable))
-            failures += planning.prepare(raw, plan, chosen, folder, workers, scheduler, progress)
-        planning.report(failures, plan)
+            failures = planning.prepare(raw, plan, chosen, folder, workers, scheduler, progress)
+        failures = planning.tell_left_out(fingerprint, raw.folder) + failures
+        planning.report(failures, plan, "planned with" if plan_only else "prepared")
     return plan
 
 

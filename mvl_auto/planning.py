@@ -168,12 +168,12 @@ def tell_left_out(fingerprint: Fingerprint, folder: Path) -> list[str]:
     return lines
 
 
-def report(failures: Sequence[str], plan: Plan) -> None:
-    """Raise PartlyFailed when cases were left out or could not be prepared."""
+def report(failures: Sequence[str], plan: Plan, others_are: str) -> None:
+    """Raise PartlyFailed when cases were left out or could not be prepared. others_are: what was done with the rest."""
     if not failures:
         return
     first, others = failures[0], len(failures) - 1
     more = f" ({others} more, named above and in log.txt)" if others else ""
-    error = PartlyFailed(f"{first.rstrip('.')}{more}", remedy="The other cases are prepared.")
+    error = PartlyFailed(f"{first.rstrip('.')}{more}", remedy=f"The other cases are {others_are}.")
     error.result = plan
     raise error

@@ -55,7 +55,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
 def test_a_full_disk_neither_stops_the_run_nor_speaks_on_the_screen(tmp_path, capfd, caplog, stopped):
     """A run that ends well says at its end that lines are missing; one that fails has its own one line to say."""
     Path(tmp_path / "log.txt").symlink_to("/dev/full")
-    with pytest.raises(MvlError, match="^why it failed") if stopped else nullcontext(), log_file(tmp_path / "log.txt"):
+    with pytest.raises(MvlError, match=r"^why it failed") if stopped else nullcontext(), log_file(tmp_path / "log.txt"):
         for step in range(1000):
             log.info("step %d %s", step, "x" * 100)
         if stopped:
