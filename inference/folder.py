@@ -21,7 +21,7 @@ from torch import nn
 
 from mvl_auto.dataset import Case, find_cases, hash_files, load_case, to_values
 from mvl_auto.errors import MvlError
-from mvl_auto.files import Hashes, clear_unfinished, ensure_writable_folder, locked
+from mvl_auto.files import CannotWrite, Hashes, clear_unfinished, ensure_writable_folder, locked
 from mvl_auto.images import RASTER_ENDINGS, Geometry, Volume, file_ending, write_label, write_probabilities
 from mvl_auto.inference.models import TrainedRun
 from mvl_auto.inference.predict import Prediction, network_input, predict_prepared
@@ -139,7 +139,7 @@ def predict_folder(
     trained: from `find_trained`; several folds are an ensemble. step: from one window to the next, a share of the
     patch. overwrite: also what is there already. probabilities: write them too, in output/probabilities.
     Raises MvlError, before any work, when there is nothing to read, `output` cannot be written or holds predictions
-    of other networks, the device does not exist, or a network is damaged.
+    of other networks, the device does not exist, or a network is damaged; and at once when its disk is full.
     """
     if not 0 < step <= 1:
         raise MvlError(f"the step is {step:g}, it must lie between 0 and 1", remedy="Leave it at 0.5.")
@@ -266,6 +266,8 @@ def _wait_for(being_written: list[tuple[Case, Future[None]]], report: Report) ->
         case, writing = being_written.pop()
         try:
             writing.result()
+        except CannotWrite:  # nor could any other
+            raise
         except MvlError as error:
             _failed(case, error, report)
         else:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mvl_auto import planning
+from mvl_auto.dask_jobs import check_address
 from mvl_auto.errors import MvlError
 from mvl_auto.files import clear_unfinished, ensure_writable_folder, locked
 from mvl_auto.logs import log_file
@@ -65,8 +66,8 @@ def plan_and_preprocess(
     "XL", a GPU of 8, 16, 24 or 80 GiB, here or elsewhere, or "cpu". seconds: that the training of a fold may take; the
     speed of `device` is then measured. llm, llm_layer: the frozen block, in the block bank's syntax. by_hand: numbers
     that are not to be planned (mvl_auto.planners.ByHand). scheduler: the address of a Dask cluster that works on the
-    cases, in place of `workers` processes. strict: whatever is odd in the dataset is an error. keep_going:
-    plan without the cases that cannot be used.
+    cases, in place of `workers` processes. strict: whatever is odd in the dataset is an error
+    (mvl_auto.planning.TooOdd has all of it). keep_going: plan without the cases that cannot be used.
     Raises MvlError for what the user can mend; PartlyFailed at the end when cases were left out or could not be
     prepared: the plan is its `result`.
     """
@@ -74,6 +75,8 @@ def plan_and_preprocess(
     from mvl_auto.dataset import read_dataset
 
     root = find_root(root)
+    if scheduler is not None:
+        check_address(scheduler)
     unread: list[MvlError] = []
     raw = read_dataset(find_raw_dataset(dataset, root), unread if keep_going else None)
     folder = preprocessed_folder(root, raw.id)
@@ -86,17 +89,18 @@ def plan_and_preprocess(
     with locked(folder, "preprocessing"), log_file(folder / "log.txt"):
         clear_unfinished(folder)
         fingerprint = planning.take_fingerprint(raw, folder, workers, scheduler, keep_going, unread, progress)
-        if strict and fingerprint.anomalies:
-            raise planning.odd(fingerprint)
+        if strict:
+            planning.hold_strictly(fingerprint, raw.folder, folder)
         plan = planners.plan(fingerprint, budget, block, by_hand, blocks, speed)
         chosen = planning.with_first_stages(plan, configurations or [plan.recommended])
         planning.write_plan(raw, fingerprint, plan, folder)
-        failures = planning.tell_left_out(fingerprint, raw.folder)
+        failures = []
         if not plan_only:
             usable = {case.name for case in fingerprint.cases}
             raw = replace(raw, cases=tuple(case for case in raw.cases if case.name in usable))
-            failures += planning.prepare(raw, plan, chosen, folder, workers, scheduler, progress)
-        planning.report(failures, plan)
+            failures = planning.prepare(raw, plan, chosen, folder, workers, scheduler, progress)
+        failures = planning.tell_left_out(fingerprint, raw.folder) + failures
+        planning.report(failures, plan, "planned with" if plan_only else "prepared")
     return plan
 
 

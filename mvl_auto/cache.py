@@ -1,9 +1,11 @@
 """One preprocessed case on disk, written once, of which training reads any box.
 
     <case>.b2nd             image, float32 C Z Y X
-    <case>.seg.b2nd         classes, int16 Z Y X, IGNORE where nobody labelled
-    <case>.locations.b2nd   int32 (voxels, 3), a sample of the voxels of each class, one class after the other
+    <case>.seg              classes, int16 Z Y X, IGNORE where nobody labelled
+    <case>.locations        int32 (voxels, 3), a sample of the voxels of each class, one class after the other
     <case>.json             CachedCase, written last: a case without it is not in the cache
+
+(all three are blosc2 arrays; their last suffixes differ, so that no two cases share a file: "a.seg" may be a case)
 
 and for the second stage of a cascade, in a folder of its own:
 
@@ -13,16 +15,22 @@ and for the second stage of a cascade, in a folder of its own:
 blosc2 keeps an array as compressed bricks: only those that a box touches are read and decompressed, so bricks have
 the proportions of a training patch. Everything is opened for one read and closed again: a reader holds no file and
 can be sent to another process, and thousands of cases need no thousands of open files.
+
+Damage of a disk is noticed when it is read: each array carries a checksum of every part that was compressed together,
+and a reader checks each part that it meets once. Decompression itself does not notice: most of an image is noise, which
+is stored as it is.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import shutil
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +38,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mvl_auto.errors import MvlError
-from mvl_auto.files import writing
+from mvl_auto.files import cannot_write, writing
 from mvl_auto.plans import CachedCase, PreviousCase, read_document, write_document
 
 Box = tuple[tuple[int, int], ...]
@@ -38,11 +46,15 @@ Floats = NDArray[np.float32]
 Classes = NDArray[np.int16]
 Voxels = NDArray[np.int32]
 
-IMAGE, LABEL, LOCATIONS, CARD = ".b2nd", ".seg.b2nd", ".locations.b2nd", ".json"
+IMAGE, LABEL, LOCATIONS, CARD = ".b2nd", ".seg", ".locations", ".json"
+ROWS, CHECKSUMS = "rows", "checksums"  # in an array's own metadata
 BLOCK_BYTES = 256 << 10  # decompressed at once: fits the L2 cache, and a whole small case
 CHUNK_BYTES = 4 << 20  # compressed together, a header each
+DAMAGED = (RuntimeError, ValueError, LookupError, AttributeError, TypeError)  # what blosc2 raises for senseless bytes
 REMEDY = "Run mvl_plan_and_preprocess again."
-PREVIOUS_REMEDY = "Delete it and run mvl_train again."
+PREVIOUS_REMEDY = "Run mvl_train again."
+
+Checked = set[tuple[str, int]]  # suffix and number of the parts of a case's arrays that are as they were written
 
 
 @dataclass(frozen=True)
@@ -51,6 +63,7 @@ class CaseReader:
 
     folder: Path
     cached: CachedCase
+    checked: Checked = field(default_factory=set, compare=False, repr=False)
 
     def image(self, box: Box | None = None) -> Floats:
         """(C, *box) float32."""
@@ -63,12 +76,14 @@ class CaseReader:
 
     def locations(self, k: int) -> Voxels:
         """Z Y X of a sample of the voxels of class k, (n, 3); (0, 3) where the case has none."""
-        with _opened(self.folder / f"{self.cached.name}{LOCATIONS}") as array:
-            start, stop = array.schunk.vlmeta["rows"].get(str(k), (0, 0))
+        path = self.folder / f"{self.cached.name}{LOCATIONS}"
+        with _opened(path) as array:
+            start, stop = array.schunk.vlmeta[ROWS].get(str(k), (0, 0))
+            _check(path, array, (slice(start, stop),), self.checked, REMEDY)
             return np.asarray(array[start:stop])
 
     def _read(self, suffix: str, box: tuple[slice, ...], shape: tuple[int, ...]) -> Any:
-        return _read(self.folder / f"{self.cached.name}{suffix}", box, shape)
+        return _read(self.folder / f"{self.cached.name}{suffix}", box, shape, self.checked)
 
 
 @dataclass(frozen=True)
@@ -77,11 +92,12 @@ class PreviousReader:
 
     folder: Path
     card: PreviousCase
+    checked: Checked = field(default_factory=set, compare=False, repr=False)
 
     def classes(self, box: Box | None = None) -> Classes:
         """(*box) int16."""
         path = self.folder / f"{self.card.name}{IMAGE}"
-        return _read(path, _slices(box), self.card.trail.resampled_size, PREVIOUS_REMEDY)
+        return _read(path, _slices(box), self.card.trail.resampled_size, self.checked, PREVIOUS_REMEDY)
 
 
 def open_case(folder: Path, name: str) -> CaseReader:
@@ -120,11 +136,11 @@ def write_case(
     patch = _in_three_axes(patch_size, label.shape)
     stem = folder / cached.name
     card = Path(f"{stem}{CARD}")
-    card.unlink(missing_ok=True)
+    _remove(card)
     rows, voxels = _one_after_the_other(locations)
     _write(Path(f"{stem}{IMAGE}"), image.astype(np.float32, copy=False), (1, *patch))
     _write(Path(f"{stem}{LABEL}"), label.astype(np.int16, copy=False), patch)
-    _write(Path(f"{stem}{LOCATIONS}"), voxels, voxels.shape, rows=rows)
+    _write(Path(f"{stem}{LOCATIONS}"), voxels, voxels.shape, rows)
     write_document(card, cached)
 
 
@@ -134,7 +150,7 @@ def share_case(source: Path, folder: Path, name: str) -> None:
     Files are replaced, never changed, so neither folder can spoil the other. Raises MvlError when `folder` cannot be
     written.
     """
-    (folder / f"{name}{CARD}").unlink(missing_ok=True)
+    _remove(folder / f"{name}{CARD}")
     for suffix in (IMAGE, LABEL, LOCATIONS, CARD):
         with writing(folder / f"{name}{suffix}") as beside:
             try:
@@ -164,7 +180,7 @@ def write_previous(folder: Path, classes: Classes, card: PreviousCase, patch_siz
     """
     assert classes.shape == card.trail.resampled_size
     path = folder / f"{card.name}{CARD}"
-    path.unlink(missing_ok=True)
+    _remove(path)
     patch = _in_three_axes(patch_size, classes.shape)
     _write(folder / f"{card.name}{IMAGE}", classes.astype(np.int16, copy=False), patch)
     write_document(path, card)
@@ -185,7 +201,10 @@ def bricks(shape: Sequence[int], patch: Sequence[int], most: int) -> tuple[int, 
         brick[axis] = min(2 * brick[axis], shape[axis])
 
 
-def _write(path: Path, array: NDArray[Any], patch: tuple[int, ...], **meta: Any) -> None:
+def _write(
+    path: Path, array: NDArray[Any], patch: tuple[int, ...], rows: Mapping[str, tuple[int, int]] | None = None
+) -> None:
+    """Made in memory: on a full disk blosc2 itself fails with its files open, and the space is not given back."""
     import blosc2
 
     parameters = blosc2.CParams(
@@ -199,26 +218,53 @@ def _write(path: Path, array: NDArray[Any], patch: tuple[int, ...], **meta: Any)
     block = bricks(size, patch, BLOCK_BYTES // array.itemsize)
     chunk = bricks(size, patch, CHUNK_BYTES // array.itemsize)
     bricked = {"chunks": chunk, "blocks": block} if array.size else {}
+    stored = blosc2.asarray(np.ascontiguousarray(array), contiguous=True, cparams=parameters, **bricked)
+    meta = stored.schunk.vlmeta
+    meta[ROWS] = dict(rows or {})
+    meta[CHECKSUMS] = [_checksum(stored, part) for part in range(-1, stored.schunk.nchunks)]
     with writing(path) as beside:
-        try:
-            stored = blosc2.asarray(
-                np.ascontiguousarray(array), urlpath=str(beside), mode="w", cparams=parameters, **bricked
-            )
-            for key, value in meta.items():
-                stored.schunk.vlmeta[key] = value
-        except RuntimeError as error:  # blosc2's only word for a full disk
-            raise MvlError(
-                f"cannot be written ({error})", file=path, remedy="Free space or choose a place that you may write to."
-            ) from error
+        beside.write_bytes(stored.to_cframe())
 
 
-def _read(path: Path, box: tuple[slice, ...], shape: tuple[int, ...], remedy: str = REMEDY) -> Any:
+def _remove(card: Path) -> None:
+    try:
+        card.unlink(missing_ok=True)
+    except OSError as error:
+        raise cannot_write(card, error) from error
+
+
+def _read(path: Path, box: tuple[slice, ...], shape: tuple[int, ...], checked: Checked, remedy: str = REMEDY) -> Any:
     with _opened(path, remedy) as array:
         if array.shape != shape:
             raise MvlError(
                 f"holds {_sizes(array.shape)} voxels, its {CARD} says {_sizes(shape)}", file=path, remedy=remedy
             )
+        _check(path, array, box, checked, remedy)
         return array[box]
+
+
+def _check(path: Path, array: Any, box: tuple[slice, ...], checked: Checked, remedy: str) -> None:
+    """Raise MvlError when a part of an array that `box` touches is not what was written; `checked` takes up the rest.
+
+    The parts are blosc2's chunks, and number -1 is where the rows of each class begin and end.
+    """
+    import blosc2
+
+    touched = [-1, *map(int, blosc2.get_slice_nchunks(array, box))] if array.size else [-1]
+    unchecked = [part for part in touched if (path.suffix, part) not in checked]
+    if not unchecked:
+        return
+    written = array.schunk.vlmeta[CHECKSUMS]
+    for part in unchecked:
+        if _checksum(array, part) != written[part + 1]:
+            raise _damaged(path, "its bytes are not those that were written", remedy)
+        checked.add((path.suffix, part))
+
+
+def _checksum(array: Any, part: int) -> int:
+    if part < 0:
+        return zlib.crc32(json.dumps(array.schunk.vlmeta[ROWS]).encode())
+    return zlib.crc32(array.schunk.get_chunk(part))
 
 
 @contextmanager
@@ -230,8 +276,15 @@ def _opened(path: Path, remedy: str = REMEDY) -> Iterator[Any]:
         yield blosc2.open(str(path), mode="r", mmap_mode="r", dparams=blosc2.DParams(nthreads=1))
     except FileNotFoundError as error:
         raise MvlError("is missing", file=path, remedy=remedy) from error
-    except (RuntimeError, ValueError, KeyError) as error:  # what blosc2 raises for bytes that make no sense
-        raise MvlError(f"is damaged ({error})", file=path, remedy=remedy) from error
+    except OSError as error:
+        raise MvlError(f"cannot be read ({error.strerror or error})", file=path, remedy=remedy) from error
+    except DAMAGED as error:
+        raise _damaged(path, str(error), remedy) from error
+
+
+def _damaged(path: Path, reason: str, remedy: str) -> MvlError:
+    """Delete it: that a file is there, and of the right shape, is all that the next run asks before it is kept."""
+    return MvlError(f"is damaged ({reason})", file=path, remedy=f"Delete it. {remedy}")
 
 
 def _is_whole(reader: CaseReader) -> bool:

@@ -12,6 +12,7 @@ cannot know which of them killed it; so those that it gave up are tried again at
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -28,6 +29,8 @@ J = TypeVar("J")
 R = TypeVar("R")
 
 LONGEST_GREETING = 5.0  # s for a scheduler to answer; on a local network it takes milliseconds
+ADDRESS = re.compile(r"(?:(?:tcp|tls|ws|wss|ucx)://)?[^\s/]*[^\s/:]:\d{1,5}")
+GIVE = "Start one with `dask scheduler`, and give the address that it prints."
 GOES_ON = "Start it again; the same command then does what is missing."
 
 log = logging.getLogger(__name__)
@@ -53,9 +56,22 @@ def run_on_cluster(
         yield from _spread(client, function, suspects, scheduler, at_once=1)
 
 
+def check_address(scheduler: str) -> None:
+    """Raise MvlError for what is no address of a scheduler.
+
+    Dask would take "" for the wish to start a cluster of its own, and a bare word leaves it with a client that it
+    cannot close within ten seconds.
+    """
+    if not ADDRESS.fullmatch(scheduler):
+        raise MvlError(
+            f"no Dask scheduler can be reached at '{scheduler}' (an address is like tcp://host:8786)", remedy=GIVE
+        )
+
+
 @contextmanager
 def _connected(scheduler: str) -> Iterator[Client]:
     """A connection to the scheduler. Raises MvlError within seconds where there is none, or no dask.distributed."""
+    check_address(scheduler)
     try:
         from distributed import Client
     except ImportError as error:
@@ -69,7 +85,7 @@ def _connected(scheduler: str) -> Iterator[Client]:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise MvlError(
                 f"no Dask scheduler can be reached at {scheduler} ({reason})",
-                remedy="Start one with `dask scheduler`, and give the address that it prints.",
+                remedy=GIVE,
             ) from error
         try:
             yield client

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -17,10 +18,16 @@ from mvl_auto.errors import MvlError
 
 HASH_CHUNK = 1 << 20  # bytes read at a time
 LOCK = ".lock"
+FULL = {errno.ENOSPC, errno.EDQUOT}
+FOR_ALL = FULL | {errno.EROFS, errno.EACCES, errno.EPERM}  # reasons that hold for the next file as for this one
 
 Hashes = dict[Path, str]  # sha256 of files that have been read
 
 log = logging.getLogger(__name__)
+
+
+class CannotWrite(MvlError):
+    """A place is full or read-only: whoever writes many files there had better stop at the first."""
 
 
 @contextmanager
@@ -28,7 +35,7 @@ def writing(path: Path) -> Iterator[Path]:
     """Yield a path beside `path` to write to; rename it to `path` when the block ends well.
 
     The temporary name keeps the suffixes of `path`, since many writers choose the format by them.
-    Raises MvlError when the folder cannot be written or the disk is full; nothing is left behind.
+    Raises MvlError when the folder cannot be written or the disk is full (CannotWrite); nothing is left behind.
     """
     path = Path(path)
     try:
@@ -93,12 +100,26 @@ def clear_unfinished(folder: Path) -> None:
 
 
 def cannot_write(path: Path, error: OSError) -> MvlError:
-    """The one line for a folder that is read-only, full, or not a folder."""
-    return MvlError(
-        f"cannot be written ({error.strerror or error})",
+    """The one line for a folder that is read-only or full (CannotWrite), or not a folder."""
+    reason = error.strerror or str(error)
+    if error.errno in FULL:
+        reason += _space_left(path)
+    kind = CannotWrite if error.errno in FOR_ALL else MvlError
+    return kind(
+        f"cannot be written ({reason})",
         file=path,
         remedy="Free space or choose a place that you may write to.",
     )
+
+
+def _space_left(path: Path) -> str:
+    """What the disk still has, which explains why a smaller file could be written, and a quota."""
+    try:
+        free = shutil.disk_usage(next(folder for folder in path.absolute().parents if folder.is_dir())).free
+    except OSError:
+        return ""
+    amount = f"{free / 1e6:.0f} MB" if free >= 1e7 else f"{free / 1e3:.0f} kB"
+    return f"; {amount} are free there"
 
 
 def ensure_writable_folder(folder: Path) -> Path:

@@ -25,11 +25,12 @@ LINE = "%(asctime)s %(levelname)s %(message)s"
 def log_file(path: Path) -> Iterator[None]:
     """Append what mvl_auto logs, from INFO on, to `path` while the block runs.
 
-    A run that goes on after a stop goes on in the same file. Raises MvlError when it cannot be written.
+    A run that goes on after a stop goes on in the same file. Raises MvlError when it cannot be written at the start;
+    when its disk is full later, the run goes on without it, and a warning at the end says so.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(path, encoding="utf-8")
+        handler = _FileHandler(path, encoding="utf-8")
     except OSError as error:
         raise cannot_write(path, error) from error
     handler.setFormatter(logging.Formatter(LINE))
@@ -46,6 +47,27 @@ def log_file(path: Path) -> Iterator[None]:
         LOGGER.removeHandler(handler)
         LOGGER.setLevel(level)
         handler.close()
+    if handler.failure is not None:
+        LOGGER.warning("%s lacks lines, it could not be written (%s)", path, handler.failure.strerror)
+
+
+class _FileHandler(logging.FileHandler):
+    """Never stops the work that it tells of, and never speaks for itself. failure: why lines are missing."""
+
+    failure: OSError | None = None
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError):
+            self.failure = self.failure or error
+        else:
+            super().handleError(record)  # a bug of ours
+
+    def close(self) -> None:
+        try:
+            super().close()
+        except OSError as error:  # what could not be written before is tried once more
+            self.failure = self.failure or error
 
 
 def _record(message: str, level: int = logging.INFO) -> logging.LogRecord:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mvl_auto.errors import MvlError, PartlyFailed
-from mvl_auto.plans import DatasetRecord, Fingerprint, LlmSettings, Plan, Splits, read_document, write_document
+from mvl_auto.plans import Anomaly, DatasetRecord, Fingerprint, LlmSettings, Plan, Splits, read_document, write_document
 from mvl_auto.progress import Progress
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+HELD_STRICTLY = "Mend it, or go on without --strict."
 EXAMINED = ".examined"  # in a preprocessed dataset: what each case was found to be
 DELETE = "Delete it and run mvl_plan_and_preprocess again."
 
@@ -101,10 +102,26 @@ def take_fingerprint(
     return found.model_copy(update={"left_out": (*planners.left_out(unread, raw.folder), *found.left_out)})
 
 
-def odd(fingerprint: Fingerprint) -> MvlError:
-    first, count = fingerprint.anomalies[0], len(fingerprint.anomalies)
-    others = f" (and {count - 1} more that a run without --strict lists)" if count > 1 else ""
-    return MvlError(f"{first.what}{others}", file=first.file, remedy=first.remedy)
+class TooOdd(MvlError):
+    """There is something odd about a dataset that is held strictly: all of it is in `anomalies`."""
+
+    anomalies: tuple[Anomaly, ...] = ()
+
+
+def hold_strictly(fingerprint: Fingerprint, raw: Path, folder: Path) -> None:
+    """Raise TooOdd where anything is odd, with the fingerprint on disk, but no plan of it.
+
+    raw, folder: of the dataset, and of what is preprocessed of it.
+    """
+    if not fingerprint.anomalies:
+        return
+    write_document(folder / "fingerprint.json", fingerprint)
+    first, others = fingerprint.anomalies[0], len(fingerprint.anomalies) - 1
+    more = f" ({others} more, all in {folder / 'fingerprint.json'})" if others else ""
+    place = raw if first.file == str(raw) else raw / first.file
+    error = TooOdd(f"{first.what.rstrip('.')}{more}", file=place, remedy=f"{first.remedy} {HELD_STRICTLY}")
+    error.anomalies = fingerprint.anomalies
+    raise error
 
 
 def write_plan(raw: Dataset, fingerprint: Fingerprint, plan: Plan, folder: Path) -> None:
@@ -151,12 +168,12 @@ def tell_left_out(fingerprint: Fingerprint, folder: Path) -> list[str]:
     return lines
 
 
-def report(failures: Sequence[str], plan: Plan) -> None:
-    """Raise PartlyFailed when cases were left out or could not be prepared."""
+def report(failures: Sequence[str], plan: Plan, others_are: str) -> None:
+    """Raise PartlyFailed when cases were left out or could not be prepared. others_are: what was done with the rest."""
     if not failures:
         return
     first, others = failures[0], len(failures) - 1
     more = f" ({others} more, named above and in log.txt)" if others else ""
-    error = PartlyFailed(f"{first.rstrip('.')}{more}", remedy="The other cases are prepared.")
+    error = PartlyFailed(f"{first.rstrip('.')}{more}", remedy=f"The other cases are {others_are}.")
     error.result = plan
     raise error

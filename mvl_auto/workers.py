@@ -14,7 +14,7 @@ import signal
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing import get_all_start_methods, get_context, parent_process
@@ -52,7 +52,7 @@ class WorkerDied(JobFailed):
 
 def run_jobs(
     function: Callable[[J], R], jobs: Iterable[J], workers: int, scheduler: str | None = None
-) -> Iterator[tuple[J, R | MvlError | JobFailed]]:
+) -> Generator[tuple[J, R | MvlError | JobFailed], None, None]:
     """Yield each job with its result, as they come; where there is none, with the MvlError raised, or a JobFailed.
 
     function: importable by name, or a functools.partial of such a one. workers: processes; 1: all is done in this one.

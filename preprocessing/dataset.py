@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from mvl_auto.cache import is_cached, share_case, write_case
 from mvl_auto.cases import files_of
 from mvl_auto.dataset import Case, Dataset, hash_files, load_case
 from mvl_auto.errors import MvlError
-from mvl_auto.files import clear_unfinished, locked
+from mvl_auto.files import CannotWrite, clear_unfinished, locked
 from mvl_auto.images import Volume
 from mvl_auto.plans import CachedCase, Plan
 from mvl_auto.preprocessing.case import preprocess_case
@@ -60,7 +60,7 @@ def preprocess_dataset(
 
     workers: processes; None: one per core, fewer where there is little to do. scheduler: the address of a Dask
     cluster that prepares them instead. A case that fails does not stop the others. Raises MvlError when another
-    process is at it, or the folder cannot be written.
+    process is at it, and at once when the folder cannot be written (CannotWrite): what is finished stays.
     """
     configurations = [plan.configuration(name).name for name in names]
     prepare = partial(prepare_case, plan=plan, names=configurations, folder=folder)
@@ -69,11 +69,17 @@ def preprocess_dataset(
     done: list[str] = []
     reused: list[str] = []
     failed: dict[str, str] = {}
-    with ExitStack() as locks, progress(f"preparing {', '.join(configurations)}", len(dataset.cases)) as advance:
+    with ExitStack() as stack:
         for name in configurations:
-            locks.enter_context(locked(folder / name, "preprocessing"))
+            stack.enter_context(locked(folder / name, "preprocessing"))
             clear_unfinished(folder / name)
-        for case, outcome in run_jobs(prepare, dataset.cases, min(workers, max(1, len(dataset.cases))), scheduler):
+            stack.callback(clear_unfinished, folder / name)  # workers that are stopped leave something
+        outcomes = run_jobs(prepare, dataset.cases, min(workers, max(1, len(dataset.cases))), scheduler)
+        stack.enter_context(closing(outcomes))
+        advance = stack.enter_context(progress(f"preparing {', '.join(configurations)}", len(dataset.cases)))
+        for case, outcome in outcomes:
+            if isinstance(outcome, CannotWrite):
+                raise outcome
             advance(1, case.name)
             if isinstance(outcome, MvlError | JobFailed):
                 failed[case.name] = _reason(case, outcome)

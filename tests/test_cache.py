@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 import pickle
 import shutil
 
-import blosc2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,11 +15,12 @@ from hypothesis import strategies as st
 
 from mvl_auto.cache import bricks, is_cached, open_case, write_case
 from mvl_auto.errors import MvlError
+from mvl_auto.files import CannotWrite
 from mvl_auto.plans import IGNORE, CachedCase, Trail
 
 SHAPE = (2, 70, 50, 90)  # several chunks
 FILES, SETTINGS = "f" * 64, "5" * 64
-ARRAYS = ["case.b2nd", "case.seg.b2nd", "case.locations.b2nd"]
+ARRAYS = ["case.b2nd", "case.seg", "case.locations"]
 
 
 def card(shape, name="case"):
@@ -123,7 +125,8 @@ def test_a_reader_holds_no_file_open(written):
 
 
 def test_cases_of_confusing_names_do_not_meet(tmp_path):
-    both = {name: make(tmp_path, (1, 4, 5, 6), seed, name=name) for seed, name in enumerate(["a", "a_seg", "a.1"])}
+    names = ["a.seg", "a.locations", "a.seg.b2nd", "a.b2nd", "a.json", "a", "a_seg", "a.1", "a.seg.seg"]
+    both = {name: make(tmp_path, (1, 4, 5, 6), seed, name=name) for seed, name in enumerate(names)}
     for name, (image, label, _) in both.items():
         assert np.array_equal(open_case(tmp_path, name).image(), image)
         assert np.array_equal(open_case(tmp_path, name).label(), label)
@@ -148,7 +151,7 @@ def test_a_missing_or_truncated_file_is_named_and_not_trusted(copied, name, left
     if name == "case.json" and left == -1:
         return  # the newline at the end
     assert not is_cached(copied, "case", FILES, SETTINGS)
-    with pytest.raises(MvlError, match=rf"{name}: is .*\. Run mvl_plan_and_preprocess"):
+    with pytest.raises(MvlError, match=rf"{name}: is .*\. .*un mvl_plan_and_preprocess"):
         read_all(copied)
 
 
@@ -168,24 +171,52 @@ def test_an_array_of_another_case_is_not_taken_for_this_one(copied, tmp_path):
         read_all(copied)
 
 
-@pytest.mark.parametrize("which", [1, 2, 3])
+@pytest.mark.parametrize("which", [1, 2, 3, 4])
 def test_a_full_disk_leaves_no_case_not_even_the_old_one(copied, monkeypatch, which):
     calls = []
 
-    def asarray(*args, write=blosc2.asarray, **kwargs):
-        calls.append(args)
+    def replace(source, target, really=os.replace):
+        calls.append(target)
         if len(calls) == which:
-            raise RuntimeError("Could not build empty array")
-        return write(*args, **kwargs)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        really(source, target)
 
-    monkeypatch.setattr(blosc2, "asarray", asarray)
-    with pytest.raises(MvlError, match="cannot be written"):
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(CannotWrite, match="cannot be written"):
         make(copied, seed=1)
     assert not is_cached(copied, "case", FILES, SETTINGS)
     assert not list(copied.glob(".writing-*"))
     monkeypatch.undo()
     image, *_ = make(copied, seed=1)
     assert np.array_equal(open_case(copied, "case").image(), image)
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+@pytest.mark.parametrize("where", [0.1, 0.5, 0.9])
+def test_bytes_that_have_changed_are_named_not_handed_out(copied, name, where):
+    """Five hundred zeros where the voxels are: decompression would not notice most of them."""
+    file = copied / name
+    content = bytearray(file.read_bytes())
+    at = int(where * (len(content) - 2000)) + 500
+    content[at : at + 500] = bytes(500)
+    file.write_bytes(content)
+    with pytest.raises(MvlError, match=rf"{name}: is damaged .*\. Delete it\. Run mvl_plan_and_preprocess again\.$"):
+        read_all(copied)
+    file.unlink()
+    assert not is_cached(copied, "case", FILES, SETTINGS), "after what the message says, it is prepared anew"
+
+
+def test_a_patch_at_one_end_of_a_case_does_not_read_the_other(tmp_path):
+    image, *_ = make(tmp_path, (1, 140, 130, 120), patch_size=(64, 64, 64))
+    file = tmp_path / "case.b2nd"
+    content = bytearray(file.read_bytes())
+    content[1000:1500] = bytes(500)
+    file.write_bytes(content)
+    assert np.array_equal(
+        open_case(tmp_path, "case").image(((136, 140),) + ((100, 120),) * 2), image[:, 136:, 100:120, 100:]
+    )
+    with pytest.raises(MvlError, match="is damaged"):
+        open_case(tmp_path, "case").image(((0, 4),) * 3)
 
 
 @given(

@@ -149,12 +149,22 @@ def test_a_case_that_breaks_is_named_and_the_others_are_done(address, tmp_path):
 # ----------------------------------------------------------------------------------- no cluster
 
 
-@pytest.mark.parametrize("scheduler", ["127.0.0.1:1", "nowhere://127.0.0.1:8786", "tcp://127.0.0.1"])
+@pytest.mark.parametrize(
+    "scheduler", ["127.0.0.1:1", "nowhere://127.0.0.1:8786", "tcp://127.0.0.1", "tcp://", ":8786", "notanaddress", ""]
+)
 def test_an_address_that_is_none_is_refused_in_one_line(scheduler):
     with pytest.raises(MvlError, match="no Dask scheduler can be reached at") as raised:
         list(run_on_cluster(square, [1], scheduler))
     assert scheduler in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("scheduler", ["notanaddress", ""])
+def test_the_command_refuses_what_is_no_address_before_it_looks_at_a_case(root, scheduler):
+    make_dataset(root / "raw", "nnunet")
+    line = refuse(*PLAN, 7, "--scheduler", scheduler, root=root)
+    assert f"'{scheduler}'" in line
+    assert not (root / "preprocessed").exists()
 
 
 def test_the_command_refuses_an_address_where_nobody_listens(root, nobody):

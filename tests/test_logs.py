@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
+from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 
@@ -44,3 +48,19 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(MvlError, match=r"file/log.txt: cannot be written"), log_file(tmp_path / "file" / "log.txt"):
         pass
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full, a device that is always full")
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_full_disk_neither_stops_the_run_nor_speaks_on_the_screen(tmp_path, capfd, caplog, stopped):
+    """A run that ends well says at its end that lines are missing; one that fails has its own one line to say."""
+    Path(tmp_path / "log.txt").symlink_to("/dev/full")
+    with pytest.raises(MvlError, match=r"^why it failed") if stopped else nullcontext(), log_file(tmp_path / "log.txt"):
+        for step in range(1000):
+            log.info("step %d %s", step, "x" * 100)
+        if stopped:
+            raise MvlError("why it failed")
+    assert capfd.readouterr().err == ""
+    warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    told = f"{tmp_path}/log.txt lacks lines, it could not be written ({os.strerror(errno.ENOSPC)})"
+    assert warnings == ([] if stopped else [told])

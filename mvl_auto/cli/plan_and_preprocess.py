@@ -101,6 +101,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from mvl_auto import api
     from mvl_auto.planners import ByHand
+    from mvl_auto.planning import TooOdd
 
     by_hand = ByHand(
         patch_size=None if args.patch_size is None else tuple(args.patch_size),
@@ -130,6 +131,9 @@ def run(args: argparse.Namespace) -> int:
                 keep_going=args.keep_going,
                 progress=args.progress,
             )
+        except TooOdd as error:
+            print(anomalies("odd about this dataset", error.anomalies, len(error.anomalies)), end="")
+            raise
         except PartlyFailed as failure:
             failures.append(failure)
             if failure.result is None:
@@ -156,11 +160,11 @@ def report(dataset: str, plan: Plan, args: argparse.Namespace) -> None:
     print(f"next: {next_command(dataset, plan, len(splits.folds), args)}")
 
 
-def anomalies(heading: str, found: Sequence[Anomaly]) -> str:
+def anomalies(heading: str, found: Sequence[Anomaly], most: int = MOST_ANOMALIES) -> str:
     """What was found in files, as a table with a line ahead; nothing when nothing was."""
     if not found:
         return ""
-    rows = [(odd.file, odd.what, odd.remedy) for odd in found[:MOST_ANOMALIES]]
+    rows = [(odd.file, odd.what, odd.remedy) for odd in found[:most]]
     more = f"\n... and {len(found) - len(rows)} more, see fingerprint.json" if len(found) > len(rows) else ""
     return f"\n{heading}:\n{table(['file', 'what', 'what to do'], rows)}{more}\n"
 
@@ -229,7 +233,7 @@ def _what_was_planned(args: argparse.Namespace) -> list[str]:
         "-c": args.configurations,
         "--memory": None if args.memory is None else f"{args.memory}B",
         "--preset": args.preset,
-        "--time": None if args.time is None else f"{args.time:g}s",
+        "--time": None if args.time is None else exactly(args.time),
         "--device": None if args.device == "auto" else args.device,
         "--llm": None if args.llm == "auto" else args.llm,
         "--patch-size": args.patch_size,
@@ -243,6 +247,11 @@ def _what_was_planned(args: argparse.Namespace) -> list[str]:
         if value is not None:
             words += [option, *map(str, value if isinstance(value, list) else [value])]
     return words
+
+
+def exactly(seconds: float) -> str:
+    """A duration as words that `duration` takes for the very same number."""
+    return f"{seconds:.0f}s" if seconds.is_integer() else repr(seconds)
 
 
 COMMAND = Command(

@@ -13,6 +13,8 @@ The frozen block is not stored again: the State has its name and sha256, and loa
 from __future__ import annotations
 
 import json
+import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -86,14 +88,25 @@ class Trained:
 
 
 def save(folder: Path, state: State, tensors: dict[str, Tensor]) -> None:
-    """Write checkpoint and state; a reader sees the old pair or the new checkpoint, never half a file."""
+    """Write checkpoint and state; a reader sees the old pair or the new checkpoint, never half a file.
+
+    Raises MvlError when the folder cannot be written.
+    """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     with writing(folder / CHECKPOINT) as beside:
         contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         beside.touch()
         mode = beside.stat().st_mode  # safetensors would make it readable for the owner alone
-        save_file(contiguous, beside, metadata={"state": state.model_dump_json()})
+        try:
+            save_file(contiguous, beside, metadata={"state": state.model_dump_json()})
+        except SafetensorError as error:  # its only word for a full disk, with the system's in it
+            code = re.search(r"\bos error (\d+)|\bcode: (\d+)", str(error))
+            if code is None:
+                raise
+            number = int(code[1] or code[2])
+            raise OSError(number, os.strerror(number)) from error
         beside.chmod(mode)
     write_document(folder / STATE, state)
 

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from mvl_auto.files import cannot_write
 from mvl_auto.network import checkpoint as ckpt
 from mvl_auto.network.device import autocast
 from mvl_auto.plans import LabelScheme
@@ -173,14 +174,20 @@ def check_finite(recent: list[tuple[int, Tensor, list[str]]], rate: float) -> fl
 
 
 def record_progress(folder: Path, run: Run, loss: float, rate: float) -> None:
-    """Append to progress.csv; lines beyond the step that a resumed run starts from were cut before."""
+    """Append to progress.csv; lines beyond the step that a resumed run starts from were cut before.
+
+    Raises MvlError when the disk is full.
+    """
     path = folder / "progress.csv"
     new = not path.exists()
-    with open(path, "a", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        if new:
-            writer.writerow(["step", "seconds", "loss", "learning_rate"])
-        writer.writerow([run.step, f"{run.elapsed:.2f}", f"{loss:.6f}", f"{rate:.3e}"])
+    try:
+        with open(path, "a", newline="", encoding="utf-8") as stream:
+            writer = csv.writer(stream)
+            if new:
+                writer.writerow(["step", "seconds", "loss", "learning_rate"])
+            writer.writerow([run.step, f"{run.elapsed:.2f}", f"{loss:.6f}", f"{rate:.3e}"])
+    except OSError as error:
+        raise cannot_write(path, error) from error
 
 
 def save_run(folder: Path, run: Run, state: ckpt.State, finished: bool = False) -> ckpt.State:

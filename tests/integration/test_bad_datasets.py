@@ -12,10 +12,10 @@ import numpy as np
 import pandas
 import pytest
 from builders import make_dataset, write_array
-from commands import TINY_BLOCK, refuse, succeed
+from commands import TINY_BLOCK, mvl, refuse, succeed
 
 from mvl_auto.cache import open_case
-from mvl_auto.plans import Plan, read_document
+from mvl_auto.plans import Fingerprint, Plan, read_document
 
 BUDGET = ("--memory", "800MB")  # a small network: what it learns is not asked
 PLAN = ("plan_and_preprocess", "-d", 7, "--device", "cpu", "--llm", TINY_BLOCK)
@@ -182,3 +182,25 @@ def test_a_dataset_of_single_voxels_is_planned_and_told(root, dataset):
             write_array(dataset / file, value.astype(np.float32 if "images" in file else np.uint8), (1.0, 1.0, 1.0))
     said = succeed(*PLAN, *BUDGET, root=root)
     assert "is 1 x 1 x 1 voxels" in said
+
+
+def test_held_strictly_all_that_is_odd_is_shown_and_kept_and_nothing_is_planned(root):
+    """Thirty of thirty-four cases label nothing: each has its row, and the last line names the first of them."""
+    dataset = make_dataset(root / "raw", "nnunet", cases=34, shape=SHAPE)
+    files = sorted((dataset / "labelsTr").iterdir())[:30]
+    for file in files:
+        label = nibabel.load(file)
+        nibabel.save(nibabel.Nifti1Image(np.zeros(label.shape, np.uint8), label.affine), file)
+    folder = root / "preprocessed" / "Dataset007_Tiny"
+    for _ in range(2):  # the second time the fingerprint is the one of before
+        done = mvl(*PLAN, *BUDGET, "--strict", root=root)
+        assert done.returncode == 2, done.stderr
+        last = done.stderr.splitlines()[-1]
+        assert last.startswith(f"mvl_plan_and_preprocess: {files[0]}: labels nothing (29 more, all in {folder}")
+        assert last.endswith("or go on without --strict.")
+        assert all(f"labelsTr/{file.name}" in done.stdout for file in files)
+        fingerprint = read_document(folder / "fingerprint.json", Fingerprint)
+        assert [odd.file for odd in fingerprint.anomalies] == [f"labelsTr/{file.name}" for file in files]
+        assert not (folder / "plans.json").exists()
+    succeed(*PLAN, *BUDGET, "--plan-only", root=root)
+    assert (folder / "plans.json").is_file()

@@ -107,8 +107,11 @@ def test_cases_that_cannot_be_used_are_left_out_where_the_user_says_so(root, dat
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
     assert f"imagesTr/{image.name}" in done.stdout, "in the table of what is left out"
-    for file in (image, unlabelled):
-        assert any(line.startswith(f"left out: {file}: ") for line in done.stderr.splitlines())
+    at_the_end = done.stderr.splitlines()[-3:-1]
+    assert {line.split(": ")[1] for line in at_the_end if line.startswith("left out: ")} == {
+        str(image),
+        str(unlabelled),
+    }
     assert done.stderr.splitlines()[-1].startswith(f"mvl_plan_and_preprocess: {unlabelled}: ")
 
     folder = root / "preprocessed" / "Dataset007_Tiny"
@@ -150,6 +153,7 @@ def test_several_datasets_go_on_after_one_with_broken_cases(root, dataset):
     image.write_bytes(image.read_bytes()[:200])
     done = mvl(*PLAN, 7, 8, "--keep-going", "--plan-only", root=root)
     assert done.returncode == 1, done.stderr
+    assert done.stderr.endswith("The other cases are planned with.\n"), "nothing was prepared"
     assert (root / "preprocessed" / other.name / "plans.json").is_file()
 
 
