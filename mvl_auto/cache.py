@@ -38,8 +38,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mvl_auto.errors import MvlError
-from mvl_auto.files import cannot_write, writing
-from mvl_auto.plans import CachedCase, PreviousCase, read_document, write_document
+from mvl_auto.files import as_json, cannot_write, writing_all
+from mvl_auto.plans import CachedCase, PreviousCase, read_document
 
 Box = tuple[tuple[int, int], ...]
 Floats = NDArray[np.float32]
@@ -134,14 +134,13 @@ def write_case(
     assert cached.shape == image.shape
     assert image.shape[1:] == label.shape
     patch = _in_three_axes(patch_size, label.shape)
-    stem = folder / cached.name
-    card = Path(f"{stem}{CARD}")
-    _remove(card)
     rows, voxels = _one_after_the_other(locations)
-    _write(Path(f"{stem}{IMAGE}"), image.astype(np.float32, copy=False), (1, *patch))
-    _write(Path(f"{stem}{LABEL}"), label.astype(np.int16, copy=False), patch)
-    _write(Path(f"{stem}{LOCATIONS}"), voxels, voxels.shape, rows)
-    write_document(card, cached)
+    frames = {
+        IMAGE: _frame(image.astype(np.float32, copy=False), (1, *patch)),
+        LABEL: _frame(label.astype(np.int16, copy=False), patch),
+        LOCATIONS: _frame(voxels, voxels.shape, rows),
+    }
+    _write(folder, cached.name, frames, cached)
 
 
 def share_case(source: Path, folder: Path, name: str) -> None:
@@ -151,12 +150,13 @@ def share_case(source: Path, folder: Path, name: str) -> None:
     written.
     """
     _remove(folder / f"{name}{CARD}")
-    for suffix in (IMAGE, LABEL, LOCATIONS, CARD):
-        with writing(folder / f"{name}{suffix}") as beside:
+    files = [f"{name}{suffix}" for suffix in (IMAGE, LABEL, LOCATIONS, CARD)]
+    with writing_all(*(folder / file for file in files)) as beside:
+        for file, path in zip(files, beside, strict=True):
             try:
-                os.link(source / f"{name}{suffix}", beside)
+                os.link(source / file, path)
             except OSError:  # a file system without links
-                shutil.copyfile(source / f"{name}{suffix}", beside)
+                shutil.copyfile(source / file, path)
 
 
 def open_previous(folder: Path, name: str) -> PreviousReader:
@@ -179,11 +179,8 @@ def write_previous(folder: Path, classes: Classes, card: PreviousCase, patch_siz
     Raises MvlError when the folder cannot be written.
     """
     assert classes.shape == card.trail.resampled_size
-    path = folder / f"{card.name}{CARD}"
-    _remove(path)
-    patch = _in_three_axes(patch_size, classes.shape)
-    _write(folder / f"{card.name}{IMAGE}", classes.astype(np.int16, copy=False), patch)
-    write_document(path, card)
+    frame = _frame(classes.astype(np.int16, copy=False), _in_three_axes(patch_size, classes.shape))
+    _write(folder, card.name, {IMAGE: frame}, card)
 
 
 def bricks(shape: Sequence[int], patch: Sequence[int], most: int) -> tuple[int, ...]:
@@ -201,10 +198,21 @@ def bricks(shape: Sequence[int], patch: Sequence[int], most: int) -> tuple[int, 
         brick[axis] = min(2 * brick[axis], shape[axis])
 
 
-def _write(
-    path: Path, array: NDArray[Any], patch: tuple[int, ...], rows: Mapping[str, tuple[int, int]] | None = None
-) -> None:
-    """Made in memory: on a full disk blosc2 itself fails with its files open, and the space is not given back."""
+def _write(folder: Path, name: str, frames: Mapping[str, bytes], card: CachedCase | PreviousCase) -> None:
+    """The arrays of a case by their suffixes, and its card last; an earlier card goes first."""
+    _remove(folder / f"{name}{CARD}")
+    with writing_all(*(folder / f"{name}{suffix}" for suffix in (*frames, CARD))) as (*arrays, told):
+        for path, frame in zip(arrays, frames.values(), strict=True):
+            path.write_bytes(frame)
+        told.write_text(as_json(card.model_dump(mode="json")), encoding="utf-8")
+
+
+def _frame(array: NDArray[Any], patch: tuple[int, ...], rows: Mapping[str, tuple[int, int]] | None = None) -> bytes:
+    """An array as blosc2 would write it to a file.
+
+    Made in memory, which is faster for many small ones; and on a full disk blosc2 itself fails with its files open,
+    so that the space is not given back.
+    """
     import blosc2
 
     parameters = blosc2.CParams(
@@ -218,12 +226,13 @@ def _write(
     block = bricks(size, patch, BLOCK_BYTES // array.itemsize)
     chunk = bricks(size, patch, CHUNK_BYTES // array.itemsize)
     bricked = {"chunks": chunk, "blocks": block} if array.size else {}
-    stored = blosc2.asarray(np.ascontiguousarray(array), contiguous=True, cparams=parameters, **bricked)
+    stored = blosc2.asarray(
+        np.ascontiguousarray(array), contiguous=True, cparams=parameters, dparams=blosc2.DParams(nthreads=1), **bricked
+    )
     meta = stored.schunk.vlmeta
     meta[ROWS] = dict(rows or {})
     meta[CHECKSUMS] = [_checksum(stored, part) for part in range(-1, stored.schunk.nchunks)]
-    with writing(path) as beside:
-        beside.write_bytes(stored.to_cframe())
+    return stored.to_cframe()
 
 
 def _remove(card: Path) -> None:

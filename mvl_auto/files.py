@@ -37,18 +37,29 @@ def writing(path: Path) -> Iterator[Path]:
     The temporary name keeps the suffixes of `path`, since many writers choose the format by them.
     Raises MvlError when the folder cannot be written or the disk is full (CannotWrite); nothing is left behind.
     """
-    path = Path(path)
+    with writing_all(path) as (beside,):
+        yield beside
+
+
+@contextmanager
+def writing_all(*paths: Path) -> Iterator[tuple[Path, ...]]:
+    """As `writing`, for several files of one folder, renamed in their order: the last one tells of the others.
+
+    A temporary folder is made and removed once for all of them, which takes longer than to write a small file.
+    """
+    first = Path(paths[0])
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        folder = tempfile.mkdtemp(prefix=".writing-", dir=path.parent)
+        first.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=".writing-", dir=first.parent))
     except OSError as error:
-        raise cannot_write(path, error) from error
-    beside = Path(folder) / path.name
+        raise cannot_write(first, error) from error
+    beside = tuple(folder / Path(path).name for path in paths)
     try:
         yield beside
-        os.replace(beside, path)
+        for made, path in zip(beside, paths, strict=True):
+            os.replace(made, path)
     except OSError as error:
-        raise cannot_write(path, error) from error
+        raise cannot_write(first, error) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -140,7 +151,12 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON that diffs well: indented, insertion order, a newline at the end."""
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, as_json(content))
+
+
+def as_json(content: Any) -> str:
+    """The text of `write_json`."""
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def read_json(path: Path, remedy: str = "") -> Any:
