@@ -6,12 +6,19 @@ from dataclasses import replace
 
 import pytest
 import torch
-from memory_grid import grid, known, volume
+from memory_grid import block, grid, known, volume
 from networks import tiny
 from peak import real_peak
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
 
+from mvl_auto.network import MedVisionLlama
 from mvl_auto.planners.block import SMOLLM2, Block
-from mvl_auto.planners.memory import SHORT_WAYS, training_memory
+from mvl_auto.planners.memory import Allocations, training_memory
+from mvl_auto.planners.short_ways import SHORT_WAYS
+from mvl_auto.planners.stand_in import around, stand_in, step_loss
 from mvl_auto.plans import LlmSettings
 
 FIVE_PERCENT = 0.05
@@ -37,32 +44,51 @@ def test_a_fake_step_takes_what_a_real_one_does(step, tmp_path):
     assert training_memory(*step, known(step[0])) == pytest.approx(real_peak(*step, tmp_path), rel=FIVE_PERCENT)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_short_ways_lead_to_the_same_tensors(dtype):
-    """Shapes, strides and types of what torch itself computes, with and without weights, channels last too."""
-    aten = torch.ops.aten
-    image = torch.rand(2, 6, 4, 5).to(dtype)
-    mean, rstd = torch.rand(2, 3, dtype=dtype), torch.rand(2, 3, dtype=dtype)
-    backward = aten.native_group_norm_backward.default
-    for weight in (None, torch.rand(6, dtype=dtype)):
-        for wanted in ([True, False, False], [True, weight is not None, weight is not None]):
-            words = (image, image, mean, rstd, weight, 2, 6, 20, 3, wanted)
-            same_tensors(SHORT_WAYS[backward](*words), backward(*words))
-    for tensor in (
-        image,
-        image.transpose(1, 3),
-        image.to(memory_format=torch.channels_last),
-        image[:, :1].expand(2, 6, 4, 5),
-    ):
-        for how in ({"dtype": torch.float32}, {"dtype": torch.bfloat16}, {}):
-            same_tensors([SHORT_WAYS[aten._to_copy.default](tensor, **how)], [aten._to_copy.default(tensor, **how)])
+@pytest.mark.parametrize("mixed", [False, True], ids=["float32", "mixed"])
+@pytest.mark.parametrize("changes", [{}, {"attention": "sum"}, {"gradient_checkpointing": True}], ids=str)
+def test_the_short_ways_lead_to_the_same_tensors(changes, mixed):
+    """Each operation of a real step, done without values too: the same shapes, strides and types, the same views."""
+    settings = volume(**changes, llm=block(lora_rank=8))
+    network = MedVisionLlama(around(settings), 2, 3, stand_in(settings)).train()
+    image, label = torch.rand(2, 2, 16, 24, 16), torch.zeros(2, 16, 24, 16, dtype=torch.int16)
+    with Both() as both, torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+        step_loss(network(image), label, masked=mixed).backward()
+    assert both.compared > 500
+    assert not both.differing
 
 
-def same_tensors(ours, torchs):
-    for one, other in zip(ours, torchs, strict=True):
-        assert (one is None) == (other is None)
-        if one is not None:
-            assert (one.shape, one.stride(), one.dtype) == (other.shape, other.stride(), other.dtype)
+class Both(TorchDispatchMode):
+    """Does every operation, and those that have a short way once more on tensors without values."""
+
+    def __init__(self):
+        super().__init__()
+        self.compared, self.differing, self.fakes = 0, [], FakeTensorMode()
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if operation not in SHORT_WAYS:
+            return operation(*args, **kwargs)
+        with self.fakes, Allocations(self.fakes) as allocations:
+            shapes = tree_map_only(Tensor, without_values, (args, kwargs))
+            ours = allocations.__torch_dispatch__(operation, types, *shapes)
+        result = operation(*args, **kwargs)
+        self.compared += 1
+        if described(result, (args, kwargs)) != described(ours, shapes):
+            self.differing.append((operation, described(result, (args, kwargs)), described(ours, shapes)))
+        return result
+
+
+def without_values(tensor):
+    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype)
+
+
+def described(results, given):
+    """Of each tensor: shape, strides, type, and whether it shares the memory of what was given."""
+    inputs = {leaf.untyped_storage()._cdata for leaf in tree_leaves(given) if isinstance(leaf, Tensor)}
+    return [
+        leaf if leaf is None else (leaf.shape, leaf.stride(), leaf.dtype, leaf.untyped_storage()._cdata in inputs)
+        for leaf in tree_leaves(results)
+    ]
 
 
 def test_measuring_twice_gives_the_same_bytes():
