@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from mvl_auto.planners.block import Block, block_of
+from mvl_auto.planners.block import BFLOAT16, Block, block_of
 from mvl_auto.plans import NetworkSettings
 
 FLOAT32 = 4  # bytes
@@ -20,8 +20,9 @@ BLOCK_TENSORS = 12.0  # of a ViT block's width: norms, q k v, both branches, pro
 MLP_TENSORS = 2.0  # of its inner width: before and after the nonlinearity
 LLM_TENSORS = 14.0  # of the hidden size, in the block and its mappers
 LLM_FFN_TENSORS = 4.0  # of the block's inner width
-MIXED = 0.68  # of the activations' bytes in mixed precision: half of them, but for norms and what follows them
-LOGIT_TENSORS = 6.0  # logits, softmax, target, losses and their gradients, at full resolution; never in bfloat16
+MIXED = 0.72  # of the activations' bytes in mixed precision: half of them, but for norms and what follows them
+LOGIT_TENSORS = 6.0  # as computed, in order, log-softmax, softmax, target and a product, at full resolution
+LOGIT_TENSORS_MIXED = 7.5  # the same in float32, but for the first; softmax and target once more without the ignored
 CONVOLUTION_TENSORS = 7.0  # of the width of a trunk of convolutions: a residual pair
 
 
@@ -41,8 +42,9 @@ def estimate_memory(
     """
     voxels = float(math.prod(patch_size))
     kernel = 3**settings.dimensions
-    logits = voxels * LOGIT_TENSORS * outputs
-    activations = voxels * channels
+    logits = voxels * outputs * (LOGIT_TENSORS_MIXED if mixed_precision else LOGIT_TENSORS)
+    image = voxels * channels * (1.0 if channels == 1 else 2.0)  # as it comes, and channels last
+    activations = 0.0
     weights = 0.0
     before, level = channels, voxels
     for width, stride in zip(settings.stem_channels, settings.stem_strides, strict=True):
@@ -67,10 +69,12 @@ def estimate_memory(
         activations += tokens * 2 * hidden
         if settings.llm.control in ("block", "permuted"):
             activations += tokens * (hidden * (LLM_TENSORS - 2) + block.ffn * LLM_FFN_TENSORS)
-            frozen += block.parameters * FLOAT32  # cast on use
+            cast = BFLOAT16 if mixed_precision else FLOAT32
+            frozen += block.parameters * (block.weight_bytes + (0 if cast == block.weight_bytes else cast))
     if mixed_precision:
         activations *= MIXED
-    return math.ceil(FLOAT32 * ((activations + logits) * batch_size + weights * WEIGHT_COPIES) + frozen)
+        image += voxels * channels / 2  # in bfloat16
+    return math.ceil(FLOAT32 * ((image + activations + logits) * batch_size + weights * WEIGHT_COPIES) + frozen)
 
 
 def estimate_work(

@@ -7,24 +7,27 @@ and the moving average are added by arithmetic.
 
 from __future__ import annotations
 
+import gc
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, in_kernel_invocation_manager
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from mvl_auto.network import MedVisionLlama
 from mvl_auto.network.layers import Normalisation, keep_in_float32
 from mvl_auto.planners.block import Block
+from mvl_auto.planners.short_ways import SHORT_WAYS
 from mvl_auto.planners.stand_in import around, stand_in, step_loss
 from mvl_auto.plans import NetworkSettings
 
 STATE_COPIES = 3  # of the trainable weights: two moments of Adam, and the moving average
+CPU = torch.device("cpu")
 
 
 def training_memory(
@@ -41,7 +44,7 @@ def training_memory(
     mixed_precision: bfloat16 where a GPU's autocast uses it. block: what is known of the frozen one beyond the
     settings.
     """
-    with FakeTensorMode():
+    with _no_garbage_collection(), FakeTensorMode() as fakes, Allocations(fakes) as allocations:
         network = MedVisionLlama(around(settings), channels, outputs, cast(Any, stand_in(settings, block)))
         network.train()
         keep_in_float32(network, Normalisation)
@@ -49,20 +52,34 @@ def training_memory(
         label = torch.zeros(batch_size, *patch_size, dtype=torch.int16)
         state = sum(weight.numel() * weight.element_size() for weight in network.parameters() if weight.requires_grad)
         precision = torch.autocast("cpu", torch.bfloat16) if mixed_precision else nullcontext()
-        with Allocations() as allocations, precision:
-            for tensor in (*network.parameters(), *network.buffers(), image, label):
-                allocations.add(tensor)
+        with precision:
             with allocations.holding(state):  # the gradients of the step before, let go ahead of the new ones
                 loss = step_loss(network(image), label, masked=mixed_precision)
             loss.backward()
     return allocations.peak + STATE_COPIES * state
 
 
-class Allocations(TorchDispatchMode):
-    """Counts the bytes of the storages that are alive, and the most that ever were."""
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Nothing here waits for it, and a pass over all that torch has loaded takes a fifth of a second."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
-    def __init__(self) -> None:
+
+class Allocations(TorchDispatchMode):
+    """Counts the bytes of the storages that are alive, and the most that ever were.
+
+    fakes: the mode that makes the tensors; operations with a short way (planners.short_ways) do without it.
+    """
+
+    def __init__(self, fakes: FakeTensorMode) -> None:
         super().__init__()
+        self.fakes = fakes
         self.peak = 0
         self.now = 0
         self.alive: dict[int, int] = {}
@@ -90,32 +107,24 @@ class Allocations(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.ops.prim.device.default:  # the engine asks every gradient: half of all calls
             return args[0].fake_device
-        result = SHORT_WAYS.get(func, func)(*args, **(kwargs or {}))
-        for leaf in tree_leaves(result):
+        if (short_way := SHORT_WAYS.get(func)) is None:
+            result = func(*args, **(kwargs or {}))
+        else:
+            with in_kernel_invocation_manager(self.fakes):
+                result = short_way(*args, **(kwargs or {}))
+            result = self._with_device(result)
+        for leaf in (result,) if isinstance(result, Tensor) else tree_leaves(result):
             if isinstance(leaf, Tensor):
                 self.add(leaf)
         return result
 
-
-def _normalisation_backward(
-    grad: Tensor, image: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor | None, *sizes: Any
-) -> tuple[Tensor | None, ...]:
-    """The gradients of a group normalisation's input, weight and bias."""
-    _, channels, _, _, wanted = sizes
-    per_channel = mean if weight is None else weight
-    gradients = (lambda: torch.empty_like(image), *(lambda: per_channel.new_empty(channels),) * 2)
-    return tuple(gradient() if wants else None for gradient, wants in zip(gradients, wanted, strict=True))
-
-
-def _copy(tensor: Tensor, *, dtype: torch.dtype | None = None, **how: Any) -> Tensor:
-    return torch.empty_like(tensor, dtype=dtype, **how)
-
-
-# torch goes through these operation by operation, in Python, where tensors have no values: a third of all the time
-SHORT_WAYS: dict[Any, Callable[..., Any]] = {
-    torch.ops.aten.native_group_norm_backward.default: _normalisation_backward,
-    torch.ops.aten._to_copy.default: _copy,
-}
+    def _with_device(self, result: Any) -> Any:
+        """What came without one, from a short way, as a fake tensor that has."""
+        if isinstance(result, FakeTensor) or result is None:
+            return result
+        if isinstance(result, Tensor):
+            return FakeTensor(self.fakes, result, CPU)
+        return type(result)(self._with_device(part) for part in result)
 
 
 def gpu_memory(device: str | None = None) -> int | None:

@@ -2,7 +2,7 @@
 
 The frozen block comes from the bank and the loss from the training; what they cost depends on their shapes alone.
 
-Shape letters: b batch, n tokens, d hidden size, h heads.
+Shape letters: b batch, n tokens, d hidden size, h heads; in the loss k outputs, n voxels.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from mvl_auto.planners.block import BFLOAT16, Block, block_of
-from mvl_auto.plans import NetworkSettings
+from mvl_auto.plans import IGNORE, NetworkSettings
 
 
 def stand_in(settings: NetworkSettings, block: Block | None = None) -> StandInBlock | None:
@@ -133,19 +133,28 @@ def step_loss(logits: list[Tensor], label_bzyx: Tensor, masked: bool) -> Tensor:
 
     masked: leave out ignored voxels; on a GPU the loss does so without looking whether there are any.
     """
+    table = torch.eye(logits[0].shape[1], device=logits[0].device)
     total = logits[0].new_zeros(())
     for level in logits:
         steps = [fine // coarse for fine, coarse in zip(label_bzyx.shape[1:], level.shape[2:], strict=True)]
-        label = label_bzyx[(slice(None), *(slice(step // 2, None, step) for step in steps))].flatten(1).long()
-        log_probability = level.flatten(2).float().contiguous().log_softmax(dim=1)
-        seen = label != -1
-        target = torch.eye(level.shape[1], device=level.device)[:, label.clamp_min(0)].movedim(0, 1)
-        entropy = -(log_probability * target).sum(dim=1)
-        probability, target = log_probability[:, 1:].exp(), target[:, 1:]
-        if masked:
-            entropy = entropy * seen
-            probability, target = probability * seen[:, None], target * seen[:, None]
-        overlap = (probability * target).sum(dim=2)
-        dice = overlap / (probability.sum(dim=2) + target.sum(dim=2))
-        total = total + entropy.sum() / seen.sum() - dice.mean()
+        label = label_bzyx[(slice(None), *(slice(step // 2, None, step) for step in steps))]
+        total = total + _level_loss(level, label, table, masked)
     return total
+
+
+def _level_loss(logits_bkzyx: Tensor, label_bzyx: Tensor, table: Tensor, masked: bool) -> Tensor:
+    """mvl_auto.training.loss.dice_and_cross_entropy, line by line: what has a name there lives as long here."""
+    logits_bkn = logits_bkzyx.flatten(2).float().contiguous()
+    label_bn = label_bzyx.flatten(1).long()
+    seen_bn = label_bn != IGNORE
+    target_bkn = table.T[:, label_bn.clamp_min(0)].movedim(0, 1)
+    log_probability_bkn = logits_bkn.log_softmax(dim=1)
+    entropy_bn = -(log_probability_bkn * target_bkn).sum(dim=1)
+    probability_bkn, target_bkn = log_probability_bkn[:, 1:].exp(), target_bkn[:, 1:]
+    if masked:
+        entropy_bn = entropy_bn * seen_bn
+        probability_bkn, target_bkn = probability_bkn * seen_bn[:, None], target_bkn * seen_bn[:, None]
+    entropy = entropy_bn.sum() / seen_bn.sum().clamp_min(1)
+    overlap_bk = (probability_bkn * target_bkn).sum(dim=2)
+    dice = overlap_bk / (probability_bkn.sum(dim=2) + target_bkn.sum(dim=2))
+    return entropy - dice.mean()

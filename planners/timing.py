@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     import torch
 
 WARM_UP = 1  # steps: memory is taken, kernels are chosen
-TIMED = 3  # steps, of which the median counts
+TIMED = 3  # steps at most, of which the median counts
+ENOUGH = 1.0  # seconds of them: longer steps differ less from each other, and planning shall not take half a minute
 
 
 def step_seconds_on(device: str) -> StepSeconds:
@@ -104,4 +105,6 @@ def _median_step(
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         taken.append(time.perf_counter() - begun)
+        if sum(taken[WARM_UP:]) >= ENOUGH:
+            break
     return median(taken[WARM_UP:])

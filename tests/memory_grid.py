@@ -6,12 +6,15 @@ from typing import Any
 
 from networks import tiny
 
+from mvl_auto.planners.block import Block
 from mvl_auto.plans import LlmSettings, NetworkSettings
 
 Step = tuple[NetworkSettings, tuple[int, ...], int, int, int, bool]  # patch, batch, channels, outputs, mixed precision
 
 SMOLLM2 = "random:hidden=576,heads=9,kv_heads=3,ffn=1536,seed=0"
+LLAMA_1B = Block("random:hidden=2048,heads=32,kv_heads=8,ffn=8192,seed=0", "last", 2048, 32, 8, 64, 8192)
 SMALL = {"stem_channels": (24, 48), "width": 192, "depth": 2, "heads": 6}
+LARGE = {"stem_channels": (48, 96), "width": 768, "depth": 12, "heads": 12}
 FLAT = {"stem_channels": (24, 48, 96), "stem_strides": ((2, 2),) * 3, "token_stride": (2, 2)}
 THICK = {"spacing": (3.0, 1.0, 1.0), "stem_strides": ((1, 2, 2), (1, 2, 2))}
 PAPER = {"stem_channels": (), "stem_strides": (), "token_stride": (8, 8, 8), "decoder": "linear", "attention": "global"}
@@ -27,6 +30,11 @@ def volume(**changes: Any) -> NetworkSettings:
 
 def flat(**changes: Any) -> NetworkSettings:
     return tiny(2, **(SMALL | FLAT | changes))
+
+
+def known(settings: NetworkSettings) -> Block | None:
+    """What the planner would know of a network's block beyond its settings."""
+    return LLAMA_1B if settings.llm.source == LLAMA_1B.source else None
 
 
 def grid() -> dict[str, Step]:
@@ -47,9 +55,21 @@ def grid() -> dict[str, Step]:
             )
             steps[f"3D of thick slices, {kind}, {precision}"] = (volume(**THICK, llm=llm), slab, 2, 3, 4, mixed)
             steps[f"2D, {kind}, {precision}"] = (flat(llm=llm), sheet, 3, 3, 2, mixed)
+        for outputs in (20, 42, 120):
+            steps[f"3D, {outputs} outputs, {precision}"] = (volume(), (40, 40, 40), 2, 1, outputs, mixed)
+            steps[f"2D, {outputs} outputs, {precision}"] = (flat(), sheet, 3, 3, outputs, mixed)
+        steps[f"3D, 40 channels, {precision}"] = (volume(), (40, 40, 40), 2, 40, 3, mixed)
+        steps[f"3D, large trunk and block, {precision}"] = (volume(**LARGE, llm=block()), (48, 48, 48), 1, 1, 3, mixed)
+        steps[f"3D, Llama-1B's block, {precision}"] = (
+            volume(llm=LlmSettings(source=LLAMA_1B.source, hidden_size=LLAMA_1B.hidden_size)),
+            (32, 32, 32),
+            2,
+            1,
+            3,
+            mixed,
+        )
     more: dict[str, Step] = {
         "3D, 4 channels, 4 outputs": (volume(), (40, 56, 40), 2, 4, 4, False),
-        "3D, 42 outputs": (volume(), (32, 32, 32), 2, 1, 43, False),
         "3D, deep trunk": (volume(depth=12), (40, 56, 40), 4, 1, 3, False),
         "3D, medium trunk and block": (
             volume(stem_channels=(32, 64), width=384, depth=4, llm=block()),

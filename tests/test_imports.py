@@ -47,7 +47,14 @@ MAY_IMPORT = (
         "": SHARED | {"api"},
     }
 )
-MAY_IMPORT_TORCH = MODELS | {"training", "inference", "planners.memory", "planners.stand_in", "planners.timing"}
+MAY_IMPORT_TORCH = MODELS | {
+    "training",
+    "inference",
+    "planners.memory",
+    "planners.short_ways",
+    "planners.stand_in",
+    "planners.timing",
+}
 TORCH_FAMILY = {"torch", "transformers", "peft"}
 
 
