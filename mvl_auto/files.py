@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -78,10 +78,16 @@ def writing_folder(folder: Path, doing: str) -> Iterator[Path]:
 
 def copy_file(source: Path, target: Path) -> None:
     """Copy the bytes of a file, nothing else. Raises MvlError when either cannot be read or written."""
-    with reading(source), open(source, "rb"):  # so that the blame lies where it belongs
-        pass
-    with writing(target) as beside:
-        shutil.copyfile(source, beside)
+    with ExitStack() as opened:
+        with reading(source):
+            stream = opened.enter_context(open(source, "rb"))
+        with writing(target) as beside, open(beside, "wb") as copy:
+            while True:
+                with reading(source):  # so that the blame lies where it belongs
+                    chunk = stream.read(HASH_CHUNK)
+                if not chunk:
+                    break
+                copy.write(chunk)
 
 
 def clear_unfinished(folder: Path) -> None:

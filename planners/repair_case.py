@@ -89,9 +89,22 @@ def repair_case(case: Case, labels: LabelScheme, targets: Mapping[Path, Path], f
     Raises MvlError when a target cannot be written.
     """
     pieces = _treated(case, labels, folder)
-    for path, piece in pieces.items():
-        _write(path, piece, targets[path])
-    return _told(pieces)
+    left = [repair for path, piece in pieces.items() for repair in _write(path, piece, targets[path], folder)]
+    return (*_told(pieces), *left)
+
+
+def copy_or_tell(file: Path, target: Path, folder: Path) -> tuple[Repair, ...]:
+    """Copy a file of the dataset in `folder`; of one that cannot be read, that it was left out.
+
+    Raises MvlError when the target cannot be written.
+    """
+    try:
+        copy_file(file, target)
+    except MvlError as error:
+        if error.file != file:
+            raise
+        return (Repair(file=name_in(folder, file), found=error.what, done="the copy is without it", outcome="left"),)
+    return ()
 
 
 def propose_repairs(case: Case, labels: LabelScheme, folder: Path) -> tuple[Repair, ...]:
@@ -337,11 +350,19 @@ def _read(path: Path, folder: Path, as_label: bool = False) -> Piece | None:
     return Piece(path, name, array, grid)
 
 
-def _write(path: Path, piece: Piece | None, target: Path) -> None:
-    """Repaired, or byte for byte with all that belongs to it."""
-    if piece is None or not piece.is_changed:
-        for file in files_behind(path):
-            copy_file(file, (target if path.is_dir() else target.parent) / file.name)
-        return
+def _write(path: Path, piece: Piece | None, target: Path, folder: Path) -> tuple[Repair, ...]:
+    """Repaired, or byte for byte with all that belongs to it. Returns what could not be read, and is left out."""
+    try:
+        files = files_behind(path)
+    except MvlError as error:  # a folder that may not be looked into
+        return (Repair(file=name_in(folder, path), found=error.what, done="the copy is without it", outcome="left"),)
+    here = path if path.is_dir() else path.parent
+    if piece is None or not (piece.is_changed or any(not file.is_relative_to(here) for file in files)):
+        there = target if path.is_dir() else target.parent
+        copied = [
+            copy_or_tell(file, there / file.relative_to(here), folder) for file in files if file.is_relative_to(here)
+        ]
+        return tuple(repair for left in copied for repair in left)
     native = piece.array.astype(piece.array.dtype.newbyteorder("="), copy=False)
     write_file(target, native[0] if len(native) == 1 else np.moveaxis(native, 0, -1), piece.grid)
+    return ()
