@@ -12,6 +12,7 @@ A repaired file is of the same format and, where it can be, of the same type as 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -356,12 +357,12 @@ def _write(path: Path, piece: Piece | None, target: Path, folder: Path) -> tuple
         files = files_behind(path)
     except MvlError as error:  # a folder that may not be looked into
         return (Repair(file=name_in(folder, path), found=error.what, done="the copy is without it", outcome="left"),)
-    here = path if path.is_dir() else path.parent
-    if piece is None or not (piece.is_changed or any(not file.is_relative_to(here) for file in files)):
+    files = [Path(os.path.normpath(file)) for file in files]
+    here = Path(os.path.normpath(path if path.is_dir() else path.parent))
+    below = [file for file in files if file.is_relative_to(here)]  # else a header whose voxels lie elsewhere
+    if piece is None or (not piece.is_changed and below == files):
         there = target if path.is_dir() else target.parent
-        copied = [
-            copy_or_tell(file, there / file.relative_to(here), folder) for file in files if file.is_relative_to(here)
-        ]
+        copied = [copy_or_tell(file, there / file.relative_to(here), folder) for file in below]
         return tuple(repair for left in copied for repair in left)
     native = piece.array.astype(piece.array.dtype.newbyteorder("="), copy=False)
     write_file(target, native[0] if len(native) == 1 else np.moveaxis(native, 0, -1), piece.grid)

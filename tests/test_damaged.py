@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import os
 import shutil
 import subprocess
 import sys
@@ -19,6 +18,7 @@ import pytest
 import SimpleITK as sitk
 import tifffile
 from builders import make_dataset
+from commands import as_a_user
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
@@ -289,19 +289,6 @@ try:
 except MvlError as error:
     print(error)
 """
-AS_A_USER = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search"]
-
-
-def as_a_user(*command: str) -> str:
-    """What a process prints that may read only what its files' permissions let it; root may read all."""
-    if os.geteuid() == 0:
-        if shutil.which("setpriv") is None:
-            pytest.skip("no setpriv: root reads whatever the permissions say")
-        command = (*AS_A_USER, *command)
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    return done.stdout
 
 
 @pytest.mark.parametrize("ending", [".nii.gz", ".mha", ".mhd", ".png", ".tif"])
