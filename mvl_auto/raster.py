@@ -30,6 +30,7 @@ MILLIMETRES = {"nm": 1e-6, "um": 1e-3, "\u00b5m": 1e-3, "\\u00B5m": 1e-3, "micro
 EXPORT_AGAIN = "Copy or export it again."
 MOST_PACKED = 2731  # bytes that LZW can make of one (4096 of a code of 12 bits); deflate makes 1032
 HARMLESS = 1 << 26  # bytes of voxels that need no proof
+LONGEST = 100  # letters of a library's reason in a message
 UNPACKED = 1  # the Compression tag of a TIFF
 DAMAGED = (  # what Pillow, tifffile, SimpleITK and the standard library raise for bytes that make no sense
     OSError,
@@ -237,4 +238,5 @@ def _write_tiff(path: Path, array_zyx: Array, grid: FileGrid) -> None:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return line if len(line) <= LONGEST else f"{line[:LONGEST]}..."  # tifffile's hold whole tables of bytes
