@@ -54,6 +54,7 @@ def read_itk(path: Path) -> tuple[Array, FileGrid]:
     with _one_line(path):
         reader.ReadImageInformation()
         _check_size(reader, data or [path], path, 1 if _is_raw(fields) else MOST_PACKED)
+        _check_end(reader, fields, path)
         image = reader.Execute()
     channels = _channels(image, path)
     return channels, _grid(image, channels.dtype)
@@ -224,8 +225,7 @@ def _header(path: Path) -> tuple[dict[str, str], list[Path]]:
     Both have their voxels in the header's own file, in another, in a list of files, or in numbered ones
     (https://itk.org/Wiki/ITK/MetaIO/Documentation, https://teem.sourceforge.net/nrrd/format.html#detached).
     """
-    with reading(path), open(path, "rb") as stream:
-        lines = os.fsdecode(stream.read(LARGEST_HEADER)).splitlines()
+    lines = os.fsdecode(_head(path)).splitlines()
     fields: dict[str, str] = {}
     rest = iter(lines)
     for line in rest:
@@ -240,6 +240,11 @@ def _header(path: Path) -> tuple[dict[str, str], list[Path]]:
     if any("\0" in name for name in names):
         raise MvlError("has a damaged header (the file of its voxels)", file=path, remedy=EXPORT_AGAIN)
     return fields, [path.parent / name for name in names]
+
+
+def _head(path: Path) -> bytes:
+    with reading(path), open(path, "rb") as stream:
+        return stream.read(LARGEST_HEADER)
 
 
 def _file_names(where: str, following: Iterable[str], path: Path) -> list[str]:
@@ -267,13 +272,29 @@ def _is_raw(fields: dict[str, str]) -> bool:
 
 def _check_size(reader: Any, files: list[Path], path: Path, most_packed: int) -> None:
     """Raise MvlError for a header that promises more voxels than its files can hold, before they are set aside."""
-    import SimpleITK as sitk
-
-    bits = re.search(r"(\d+)-bit", sitk.GetPixelIDValueAsString(reader.GetPixelID()))
-    expected = math.prod(reader.GetSize()) * reader.GetNumberOfComponents() * (int(bits[1]) if bits else 8) // 8
+    expected = _bytes_promised(reader)
     found = sum(file.stat().st_size for file in files)
     if expected > found * most_packed and (most_packed == 1 or expected > HARMLESS):
         raise MvlError(f"is cut short: {found} bytes for {expected} of voxels", file=path, remedy=EXPORT_AGAIN)
+
+
+def _bytes_promised(reader: Any) -> int:
+    """Of voxels, by the header that the reader has read."""
+    import SimpleITK as sitk
+
+    bits = re.search(r"(\d+)-bit", sitk.GetPixelIDValueAsString(reader.GetPixelID()))
+    return math.prod(reader.GetSize()) * reader.GetNumberOfComponents() * (int(bits[1]) if bits else 8) // 8
+
+
+def _check_end(reader: Any, fields: dict[str, str], path: Path) -> None:
+    """Raise MvlError for a `.mha` that ends before its voxels do: MetaIO would print a line of its own."""
+    begin = re.search(rb"ElementDataFile\s*[=:]\s*LOCAL\s*?\n", _head(path))
+    packed = fields.get("compresseddatasize", "")
+    if begin is None or not (_is_raw(fields) or packed.isdecimal()):
+        return
+    expected, found = begin.end() + (_bytes_promised(reader) if _is_raw(fields) else int(packed)), path.stat().st_size
+    if found < expected:
+        raise MvlError(f"is cut short: {found} of {expected} bytes", file=path, remedy=EXPORT_AGAIN)
 
 
 def _check_slice(path: Path) -> None:

@@ -174,6 +174,20 @@ def test_a_header_that_promises_more_than_the_file_holds_sets_nothing_aside(
     assert "cut short" in done.stdout
 
 
+@pytest.mark.parametrize("name", ["raw.mha", "packed.mha"])
+def test_a_metaimage_that_lacks_its_last_bytes_is_refused_before_metaio_prints_lines(
+    whole: Path, tmp_path: Path, name: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    content = (whole / name).read_bytes()
+    (tmp_path / name).write_bytes(content[:-3])
+    with pytest.raises(MvlError, match=f"is cut short: {len(content) - 3} of {len(content)} bytes"):
+        read_image([tmp_path / name])
+    (tmp_path / name).write_bytes(content[:200])
+    with pytest.raises(MvlError, match="is not a MetaImage"):
+        read_image([tmp_path / name])
+    assert capfd.readouterr().err == ""
+
+
 def test_headers_of_nifti_that_no_reader_of_numbers_expects(tmp_path: Path) -> None:
     for offset, value, words in (
         (70, np.int16(-252).tobytes(), "voxel type"),
