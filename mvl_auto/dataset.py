@@ -75,7 +75,7 @@ def read_dataset(folder: Path, problems: list[MvlError] | None = None) -> Datase
     channel files; when groups.csv names unknown cases.
     """
     dataset, found = inspect_dataset(folder)
-    of_cases = [problem for problem in found if problem.file not in (dataset.folder / name for name in OF_THE_WHOLE)]
+    of_cases = [problem for problem in found if problem.file not in {dataset.folder / name for name in OF_THE_WHOLE}]
     raised = list(found)
     if problems is not None and dataset.cases:
         problems += of_cases
@@ -209,7 +209,8 @@ def _explicit_cases(folder: Path, entries: dict[str, Any], problems: list[MvlErr
     """nnU-Net v2's "dataset": {"case": {"images": [paths], "label": path}}."""
     cases = []
     for name, entry in entries.items():
-        images, label = (entry.get("images"), entry.get("label")) if isinstance(entry, dict) else (None, None)
+        images: Any = entry.get("images") if isinstance(entry, dict) else None
+        label: Any = entry.get("label") if isinstance(entry, dict) else None
         if not _are_names(images) or not _are_names([label]):
             problems.append(MvlError(f"the case '{name}' has no images or no label", file=folder / "dataset.json"))
             continue
