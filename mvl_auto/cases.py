@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mvl_auto.errors import MvlError, noting
+from mvl_auto.files import entries, is_there
 from mvl_auto.images import file_ending, known_formats, stem
 
 CHANNEL_NAME = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
@@ -40,24 +41,44 @@ def find_cases(
     Raises MvlError when there is nothing to read, a channel is missing, or two files claim one name.
     """
     folder = Path(folder)
+    there = is_there(folder)
     if folder.is_file() and file_ending(folder):
         return _case_of_file(folder, num_channels)
     if not folder.is_dir():
-        what_is_wrong = "is not a known image format" if folder.exists() else "does not exist"
+        what_is_wrong = "is not a known image format" if there else "does not exist"
         raise MvlError(what_is_wrong, file=folder, remedy=f"Give a folder of {what}: {known_formats()}.")
-    entries = [entry for entry in sorted(folder.iterdir()) if not entry.name.startswith(".")]
-    images = [entry for entry in entries if (entry.is_file() and file_ending(entry)) or _is_dicom_folder(entry)]
+    visible = [entry for entry in entries(folder) if not entry.name.startswith(".")]
+    images = [entry for entry in visible if (entry.is_file() and file_ending(entry)) or _is_dicom_folder(entry)]
     if not images and _is_dicom_folder(folder):
         return (Case(folder.absolute().name, (folder,)),)
     if not images:
-        found = f"only {_some(entries)}" if entries else "nothing"
+        found = f"only {_some(visible)}" if visible else "nothing"
         raise MvlError(f"holds no {what}, {found}", file=folder, remedy=f"Put {what} there: {known_formats()}.")
     return _grouped(images, num_channels, folder, problems)
 
 
 def files_of(case: Case) -> list[Path]:
-    """Every file of a case: slices of DICOM folders, the data beside a `.mhd`, the spacing beside a TIFF, the label."""
-    return [file for path in (*case.images, case.label) if path is not None for file in files_behind(path)]
+    """Every file of a case: slices of DICOM folders, the data of a `.mhd`, the spacing beside a TIFF, the label.
+
+    A folder or header that cannot be read stands for itself.
+    """
+    files: list[Path] = []
+    for path in (*case.images, case.label):
+        if path is not None:
+            try:
+                files += files_behind(path)
+            except MvlError:  # told by whoever reads the case
+                files.append(path)
+    return files
+
+
+def series_below(folder: Path, name: str) -> Path | None:
+    """The folder of DICOM slices in the folder of a case, where they should have been; None if there is none."""
+    for channel in (folder / f"{name}_0000", folder / name):
+        deeper = [entry for entry in entries(channel) if entry.is_dir()] if os.path.isdir(channel) else []
+        if deep := next((entry for entry in deeper if _is_dicom_folder(entry)), None):
+            return deep
+    return None
 
 
 def channel_files(folder: Path, name: str, ending: str) -> tuple[Path, ...]:
@@ -122,10 +143,13 @@ def _is_dicom_folder(entry: Path) -> bool:
 
 
 def files_behind(path: Path) -> list[Path]:
+    """A file and all that belongs to it, or the files in a folder. Raises MvlError when it cannot be looked into."""
     if path.is_dir():
-        return sorted(entry for entry in path.iterdir() if entry.is_file())
-    if path.suffix.lower() == ".mhd":
-        return [path, *(raw for raw in (path.with_suffix(".raw"), path.with_suffix(".zraw")) if raw.is_file())]
+        return [entry for entry in entries(path) if entry.is_file()]
+    if path.suffix.lower() in (".mhd", ".mha", ".nrrd") and path.is_file():
+        from mvl_auto.itk import data_files
+
+        return [path, *dict.fromkeys(file for file in data_files(path) if os.path.isfile(file))]
     if path.suffix.lower() in (".tif", ".tiff"):
         from mvl_auto.raster import sidecars
 
@@ -133,6 +157,6 @@ def files_behind(path: Path) -> list[Path]:
     return [path]
 
 
-def _some(entries: Iterable[os.PathLike[str]], count: int = 3) -> str:
-    names = [os.path.basename(entry) for entry in entries]
+def _some(files: Iterable[os.PathLike[str]], count: int = 3) -> str:
+    names = [os.path.basename(file) for file in files]
     return ", ".join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")

@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mvl_auto.cases import Case, channel_files, files_of, find_cases, join_channels
+from mvl_auto.cases import Case, channel_files, files_behind, find_cases, join_channels, series_below
 from mvl_auto.errors import MvlError, all_noted, noting
-from mvl_auto.files import Hashes, read_json, sha256_of_file
+from mvl_auto.files import Hashes, entries, is_there, read_json, reading, sha256_of_file
 from mvl_auto.images import Volume, check_finite, check_same_geometry, file_ending, read_image, read_label, stem
 from mvl_auto.labels import read_scheme, to_classes, to_values
 from mvl_auto.paths import dataset_id
@@ -75,7 +75,7 @@ def read_dataset(folder: Path, problems: list[MvlError] | None = None) -> Datase
     channel files; when groups.csv names unknown cases.
     """
     dataset, found = inspect_dataset(folder)
-    of_cases = [problem for problem in found if problem.file not in (dataset.folder / name for name in OF_THE_WHOLE)]
+    of_cases = [problem for problem in found if problem.file not in {dataset.folder / name for name in OF_THE_WHOLE}]
     raised = list(found)
     if problems is not None and dataset.cases:
         problems += of_cases
@@ -153,12 +153,14 @@ def load_case(
 def hash_files(case: Case, hashes: Hashes | None = None) -> str:
     """sha256 over the bytes of all files of a case, in a fixed order, whatever their names.
 
-    hashes: of files that need not be read again.
+    hashes: of files that need not be read again. Raises MvlError naming a file that cannot be read.
     """
     known = hashes or {}
     digest = hashlib.sha256()
-    for path in files_of(case):
-        digest.update(bytes.fromhex(known.get(path) or sha256_of_file(path)))
+    for path in (*case.images, case.label):
+        for file in [] if path is None else files_behind(path):
+            with reading(file):
+                digest.update(bytes.fromhex(known.get(file) or sha256_of_file(file)))
     return digest.hexdigest()
 
 
@@ -207,11 +209,17 @@ def _explicit_cases(folder: Path, entries: dict[str, Any], problems: list[MvlErr
     """nnU-Net v2's "dataset": {"case": {"images": [paths], "label": path}}."""
     cases = []
     for name, entry in entries.items():
-        if not isinstance(entry, dict) or not isinstance(entry.get("images"), list) or not entry.get("label"):
+        images: Any = entry.get("images") if isinstance(entry, dict) else None
+        label: Any = entry.get("label") if isinstance(entry, dict) else None
+        if not _are_names(images) or not _are_names([label]):
             problems.append(MvlError(f"the case '{name}' has no images or no label", file=folder / "dataset.json"))
             continue
-        cases.append(Case(name, tuple(folder / path for path in entry["images"]), folder / entry["label"]))
+        cases.append(Case(name, tuple(folder / path for path in images), folder / label))
     return cases
+
+
+def _are_names(files: Any) -> bool:
+    return isinstance(files, list) and bool(files) and all(isinstance(file, str) and file for file in files)
 
 
 def _listed_cases(folder: Path, entries: list[Any], problems: list[MvlError]) -> list[Case]:
@@ -230,7 +238,7 @@ def _listed_cases(folder: Path, entries: list[Any], problems: list[MvlError]) ->
 
 def _listed_images(image: Path) -> tuple[Path, ...]:
     """The listed image, or the channel files case_0000, case_0001, ... that nnU-Net v1 means by it."""
-    if image.exists():
+    if is_there(image):
         return (image,)
     return channel_files(image.parent, stem(image), file_ending(image)) or (image,)
 
@@ -256,15 +264,21 @@ def _no_label(image: Path, where: str = "") -> MvlError:
     return MvlError(f"is an image without its label{where}", file=image, remedy="Add its label or remove it.")
 
 
-def _no_image(label: Path) -> MvlError:
-    return MvlError("is a label without its image", file=label, remedy="Add its image or remove it.")
+def _no_image(label: Path, images: Path | None = None) -> MvlError:
+    """images: the folder to look in for a DICOM series that is one folder too deep."""
+    what = "is a label without its image"
+    if images is not None and (deep := series_below(images, stem(label))):
+        return MvlError(f"{what}: the DICOM slices are in {deep}", file=label, remedy=f"Move them to {deep.parent}.")
+    return MvlError(what, file=label, remedy="Add its image or remove it.")
 
 
 def _cases_in_folders(folder: Path, num_channels: int, problems: list[MvlError]) -> list[Case]:
     """nnU-Net v2: what lies in imagesTr and labelsTr."""
-    images: dict[str, Case] = {}
-    with noting(problems):
+    try:
         images = {case.name: case for case in find_cases(folder / "imagesTr", num_channels, problems=problems)}
+    except MvlError as error:  # of the whole folder: it says nothing about single labels
+        problems.append(error)
+        return []
     incomplete = {stem(problem.file) for problem in problems if problem.file is not None}
     labels = {stem(path): path for path in _image_files(folder / "labelsTr")}
     for name in sorted(images.keys() - labels.keys()):
@@ -275,7 +289,7 @@ def _cases_in_folders(folder: Path, num_channels: int, problems: list[MvlError])
         else:
             problems.append(_no_label(file, where=f" (labelsTr has no '{name}')"))
     for name in sorted(labels.keys() - images.keys() - incomplete):
-        problems.append(_no_image(labels[name]))
+        problems.append(_no_image(labels[name], folder / "imagesTr"))
     return [Case(name, images[name].images, labels[name]) for name in images if name in labels]
 
 
@@ -297,7 +311,7 @@ def _whole_cases(cases: list[Case], num_channels: int, folder: Path, problems: l
 
 def _check_files(case: Case, num_channels: int, description: Path) -> None:
     for path in (*case.images, case.label):
-        if path is not None and not path.exists():
+        if path is not None and not is_there(path):
             raise MvlError(
                 f"is missing; it belongs to the training case '{case.name}'",
                 file=path,
@@ -315,22 +329,27 @@ def _image_files(folder: Path) -> Iterable[Path]:
     """Image files, without the hidden ones that archives from macOS carry (`._case.nii.gz`)."""
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if file_ending(path) and not path.name.startswith("."))
+    return [path for path in entries(folder) if file_ending(path) and not path.name.startswith(".")]
 
 
 def _read_groups(path: Path, names: set[str]) -> dict[str, str]:
     """groups.csv: columns case, group (the patient). Cases that it does not list are groups of their own."""
-    if not path.is_file():
+    if not is_there(path):
         return {}
     remedy = "Write a header line 'case,group' and one line a case."
     try:
-        with open(path, newline="", encoding="utf-8-sig") as stream:
+        with reading(path), open(path, newline="", encoding="utf-8-sig") as stream:
             rows = list(csv.DictReader(stream, skipinitialspace=True))
     except (UnicodeDecodeError, csv.Error) as error:
         raise MvlError(f"is not a CSV file ({error})", file=path, remedy=remedy) from error
     if any(not row.get("case") or not row.get("group") for row in rows):
         raise MvlError("has a line without case or group", file=path, remedy=remedy)
-    groups = {row["case"].strip(): row["group"].strip() for row in rows}
+    groups: dict[str, str] = {}
+    for row in rows:
+        case, group = row["case"].strip(), row["group"].strip()
+        if groups.setdefault(case, group) != group:
+            what = f"gives the case '{case}' to two patients, '{groups[case]}' and '{group}'"
+            raise MvlError(what, file=path, remedy="Remove one of the lines.")
     unknown = sorted(groups.keys() - names)
     if unknown:
         more = f" and {len(unknown) - LISTED} more" if len(unknown) > LISTED else ""
@@ -338,5 +357,12 @@ def _read_groups(path: Path, names: set[str]) -> dict[str, str]:
             f"names cases that the dataset does not have: {', '.join(unknown[:LISTED])}{more}",
             file=path,
             remedy="Remove these lines or correct the names.",
+        )
+    # a case that is not listed is a patient of its own, by its own name
+    if namesakes := sorted((names - groups.keys()) & set(groups.values())):
+        raise MvlError(
+            f"has a patient '{namesakes[0]}', and there is a case of this name that it does not list",
+            file=path,
+            remedy="List the case too, with its patient.",
         )
     return groups

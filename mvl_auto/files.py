@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ HASH_CHUNK = 1 << 20  # bytes read at a time
 LOCK = ".lock"
 FULL = {errno.ENOSPC, errno.EDQUOT}
 FOR_ALL = FULL | {errno.EROFS, errno.EACCES, errno.EPERM}  # reasons that hold for the next file as for this one
+MAY_READ = "Check that you may read it and that its disk works."
 
 Hashes = dict[Path, str]  # sha256 of files that have been read
 
@@ -95,13 +96,16 @@ def writing_folder(folder: Path, doing: str) -> Iterator[Path]:
 
 def copy_file(source: Path, target: Path) -> None:
     """Copy the bytes of a file, nothing else. Raises MvlError when either cannot be read or written."""
-    try:
-        with open(source, "rb"):  # so that the blame lies where it belongs
-            pass
-    except OSError as error:
-        raise MvlError(f"cannot be read ({error.strerror or error})", file=source) from error
-    with writing(target) as beside:
-        shutil.copyfile(source, beside)
+    with ExitStack() as opened:
+        with reading(source):
+            stream = opened.enter_context(open(source, "rb"))
+        with writing(target) as beside, open(beside, "wb") as copy:
+            while True:
+                with reading(source):  # so that the blame lies where it belongs
+                    chunk = stream.read(HASH_CHUNK)
+                if not chunk:
+                    break
+                copy.write(chunk)
 
 
 def clear_unfinished(folder: Path) -> None:
@@ -160,26 +164,63 @@ def as_json(content: Any) -> str:
 
 
 def read_json(path: Path, remedy: str = "") -> Any:
-    """Read JSON. Raises MvlError when the file is missing or is no JSON."""
+    """Read JSON. Raises MvlError when the file is missing, cannot be read or is no JSON."""
+    with reading(path, remedy):
+        text = Path(path).read_bytes()
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(text.decode("utf-8"))
+    except (ValueError, RecursionError) as error:  # also for numbers of thousands of digits
+        raise MvlError(f"is not valid JSON ({error})", file=path, remedy=remedy) from error
+
+
+@contextmanager
+def reading(path: Path, remedy: str = "") -> Iterator[None]:
+    """Turn what the operating system has against reading `path`, in the block, into an MvlError that names it.
+
+    remedy: other than to check that it may be read.
+    """
+    try:
+        yield
     except FileNotFoundError as error:
         raise MvlError("is missing", file=path, remedy=remedy) from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise MvlError(f"is not valid JSON ({error})", file=path, remedy=remedy) from error
     except OSError as error:
-        raise MvlError(f"cannot be read ({error.strerror or error})", file=path, remedy=remedy) from error
+        raise _cannot_read(path, error, remedy) from error
+
+
+def entries(folder: Path) -> list[Path]:
+    """What lies in a folder, sorted. Raises MvlError when it cannot be looked into."""
+    with reading(folder):
+        names = os.listdir(folder)
+        os.stat(os.path.join(folder, os.curdir))  # fails where names may be listed, but no file may be opened
+    return [Path(folder, name) for name in sorted(names)]
+
+
+def is_there(path: Path) -> bool:
+    """Whether a file or folder exists. Raises MvlError when a folder on the way there cannot be looked into."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: no file can have such a name
+        return False
+    except OSError as error:
+        raise _cannot_read(path, error) from error
+    return True
+
+
+def _cannot_read(path: Path, error: OSError, remedy: str = "") -> MvlError:
+    return MvlError(f"cannot be read ({error.strerror or error})", file=path, remedy=remedy or MAY_READ)
 
 
 def read_bytes(path: Path, hashes: Hashes | None = None) -> bytes:
-    """The bytes of a file; `hashes` takes up their sha256. Raises OSError."""
-    data = Path(path).read_bytes()
+    """The bytes of a file; `hashes` takes up their sha256. Raises MvlError when it is missing or cannot be read."""
+    with reading(path):
+        data = Path(path).read_bytes()
     if hashes is not None:
         hashes[path] = hashlib.sha256(data).hexdigest()
     return data
 
 
 def sha256_of_file(path: Path) -> str:
+    """Raises OSError."""
     digest = hashlib.sha256()
     with open(path, "rb") as stream:
         while chunk := stream.read(HASH_CHUNK):

@@ -24,6 +24,10 @@ File = str | PathLike[str]
 SMALLEST_SPACING = 1e-6  # mm: a nanometre, below electron microscopy
 LARGEST_SPACING = 100.0  # mm: no scanner has such voxels; a unit was taken for another
 SPACING_DIGITS = 6  # significant ones: 32-bit floats hold seven, a square root of three squares six
+TIES_UP = 3e-7  # relative: more than the noise of 32-bit headers, so that 0.9765625 is rounded one way in all of them
+# Radians about x, y, z, 0.03 degrees in all: how the world is turned before an image's axes are held to it, so that
+# one exactly between two of its axes is nearer to one, whichever order and directions the file has them in.
+TIE_BREAK = (1e-4, 2e-4, 4e-4)
 SPACING_TOLERANCE = 1e-3  # relative: headers hold 32-bit floats, or a few decimals
 DIRECTION_TOLERANCE = 1e-3  # of a direction cosine: 0.06 degrees
 ORIGIN_TOLERANCE = 1e-2  # of a voxel
@@ -59,7 +63,8 @@ class Geometry:
 
         Rounded, so that copies whose headers went through other 32-bit numbers have the same.
         """
-        x, y, z = (float(f"{length:.{SPACING_DIGITS}g}") for length in column_lengths(self.affine))
+        lengths = column_lengths(self.affine) * (1 + TIES_UP)
+        x, y, z = (float(f"{length:.{SPACING_DIGITS}g}") for length in lengths)
         return z, y, x
 
     @property
@@ -174,7 +179,9 @@ def _check_spacing(grid: FileGrid, file: File) -> None:
 def _closest_to_ras(affine: Array) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
     from nibabel.orientations import io_orientation
 
-    to_world = io_orientation(affine)  # per file axis: the world axis it is closest to, and +1 or -1
+    turn = np.eye(4)
+    turn[:3, :3] += np.cross(np.eye(3), TIE_BREAK)
+    to_world = io_orientation(turn @ affine)  # per file axis: the world axis it is closest to, and +1 or -1
     axes = np.argsort(to_world[:, 0])
     flips = to_world[axes, 1] < 0
     return (int(axes[0]), int(axes[1]), int(axes[2])), (bool(flips[0]), bool(flips[1]), bool(flips[2]))

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mvl_auto.errors import MvlError
-from mvl_auto.files import Hashes, writing
+from mvl_auto.files import Hashes, is_there, writing
 from mvl_auto.geometry import (
     Array,
     FileGrid,
@@ -52,6 +52,7 @@ NIFTI_ENDINGS = (".nii.gz", ".nii")
 ITK_ENDINGS = (".nrrd", ".mha", ".mhd")
 RASTER_ENDINGS = (".png", ".bmp", ".tif", ".tiff")
 FILE_ENDINGS = NIFTI_ENDINGS + ITK_ENDINGS + RASTER_ENDINGS
+BEYOND_INTEGERS = 2.0**63  # labels stored as floating point that no integer of 64 bits holds
 ROUNDING = 1e-3  # labels stored as floating point may be this far from a whole number
 
 
@@ -142,11 +143,12 @@ def read_file(path: Path, as_label: bool = False, hashes: Hashes | None = None) 
     Raises MvlError when the file cannot be read.
     """
     ending = file_ending(path)
+    there = is_there(path)
     if path.is_dir():
         from mvl_auto.itk import read_dicom
 
         array, grid = read_dicom(path)
-    elif not path.exists():
+    elif not there:
         raise MvlError("is missing", file=path)
     elif ending in NIFTI_ENDINGS:
         from mvl_auto.nifti import read_nifti
@@ -233,6 +235,9 @@ def _whole_numbers(array: Array, path: Path) -> Array:
         return array.astype(array.dtype.newbyteorder("="), copy=False)
     if not np.isfinite(array).all():
         raise MvlError("has NaN or infinity for a label", file=path, remedy="Replace it by a label value.")
+    if (np.abs(array) >= BEYOND_INTEGERS).any():
+        most = float(np.abs(array).max())
+        raise MvlError(f"has values up to {most:.6g}, which are no labels", file=path, remedy="Save a label map.")
     whole = np.rint(array)
     off = np.abs(array - whole) > ROUNDING
     if off.any():

@@ -7,8 +7,10 @@ numbers, not recomputed ones.
 
 from __future__ import annotations
 
+import math
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,12 +19,20 @@ from typing import Any
 import numpy as np
 
 from mvl_auto.errors import MvlError
+from mvl_auto.files import entries, reading
 from mvl_auto.geometry import DIRECTION_TOLERANCE, Array, FileGrid, column_lengths
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 UNEVEN_SLICES = 0.05  # slice distances of a series may differ by this share of their median
 POSITION, ORIENTATION = "0020|0032", "0020|0037"  # DICOM: Image Position, Image Orientation (Patient)
 DICOM_MAGIC_AT = 128
+DICOM_INDEX = "DICOMDIR"  # the table of contents of a medium: DICOM, and no slice
+METAIMAGE_ENDINGS = (".mha", ".mhd")
+METAIMAGE_NEEDS = frozenset({"ndims", "dimsize", "elementtype", "elementdatafile"})
+LARGEST_HEADER = 1 << 20  # bytes
+MOST_FILES = 1 << 16  # slices: more than any image has, but not what a damaged header may make of it
+MOST_PACKED = 1032  # bytes that deflate can make of one
+HARMLESS = 1 << 26  # bytes of voxels that need no proof
 EXPORT_AGAIN = "Copy or export it again."
 
 
@@ -33,8 +43,19 @@ def read_itk(path: Path) -> tuple[Array, FileGrid]:
     """
     import SimpleITK as sitk
 
+    fields, data = _header(path)
+    if path.suffix.lower() in METAIMAGE_ENDINGS and not fields.keys() >= METAIMAGE_NEEDS:
+        raise MvlError("is not a MetaImage", file=path, remedy=EXPORT_AGAIN)  # MetaIO would print lines of its own
+    for file in data:
+        with reading(file, remedy=f"Put it where {path} says that its voxels are."), open(file, "rb"):
+            pass
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
     with _one_line(path):
-        image = sitk.ReadImage(str(path))
+        reader.ReadImageInformation()
+        _check_size(reader, data or [path], path, 1 if _is_raw(fields) else MOST_PACKED)
+        _check_end(reader, fields, path)
+        image = reader.Execute()
     channels = _channels(image, path)
     return channels, _grid(image, channels.dtype)
 
@@ -46,23 +67,42 @@ def read_dicom(folder: Path) -> tuple[Array, FileGrid]:
     """
     import SimpleITK as sitk
 
+    slices = [entry for entry in entries(folder) if _is_slice(entry)]
     with _one_line(folder):
         series = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
     if len(series) != 1:
         found = f"holds {len(series)} DICOM series" if series else "holds no DICOM series"
         raise MvlError(found, file=folder, remedy="Give each image a folder with the slices of one series.")
     reader = sitk.ImageSeriesReader()
-    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder), series[0]))
+    names = reader.GetGDCMSeriesFileNames(str(folder), series[0])
+    if left_out := sorted({entry.name for entry in slices} - {Path(name).name for name in names}):
+        what = "is damaged or cut short, or is no slice of the series"
+        raise MvlError(what, file=folder / left_out[0], remedy=EXPORT_AGAIN)
+    _check_slice(Path(names[0]))  # the voxels of all slices are set aside by the first one's header
+    reader.SetFileNames(names)
     reader.MetaDataDictionaryArrayUpdateOn()
-    with _one_line(folder):
-        image = reader.Execute()
+    try:
+        with _one_line(folder):
+            image = reader.Execute()
+    except MvlError:
+        for name in names:
+            _check_slice(Path(name))
+        raise
     tilt = _check_slices(reader, len(reader.GetFileNames()), folder)
     return _channels(image, folder), replace(_grid(image, None), tilt_degrees=tilt)
 
 
 def is_dicom_folder(folder: Path) -> bool:
     """Whether any file directly in `folder` is a DICOM file (by its magic number, not by its name)."""
-    return any(_is_dicom(entry) for entry in sorted(folder.iterdir()) if entry.is_file())
+    return any(_is_dicom(entry) for entry in entries(folder) if entry.is_file())
+
+
+def data_files(path: Path) -> list[Path]:
+    """The files of their own that the header of a MetaImage or NRRD says its voxels are in; mostly none.
+
+    Raises MvlError when the header cannot be read.
+    """
+    return _header(path)[1]
 
 
 def write_itk(path: Path, array: Array, grid: FileGrid) -> None:
@@ -93,15 +133,23 @@ def _one_line(path: Path, doing: str = "read") -> Iterator[None]:
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     try:
         yield
-    except RuntimeError as error:
+    except (
+        RuntimeError,
+        MemoryError,
+        OverflowError,
+        ValueError,
+        LookupError,
+    ) as error:  # SimpleITK's, of damaged bytes
         raise MvlError(f"cannot be {doing} ({_reason(error)})", file=path, remedy=EXPORT_AGAIN) from error
     finally:
         sitk.ProcessObject.SetGlobalWarningDisplay(shown)
 
 
-def _reason(error: RuntimeError) -> str:
+def _reason(error: Exception) -> str:
     """The telling line of SimpleITK's text: the last one that is no errno, without its source and object."""
     lines = [line for line in str(error).strip().splitlines() if not line.startswith("Reason:")]
+    if not lines:
+        return type(error).__name__
     return re.sub(r"^(sitk::ERROR|ITK ERROR):\s*(\w+\(0x[0-9a-f]+\):)?", "", lines[-1]).strip()
 
 
@@ -171,7 +219,102 @@ def _check_slices(reader: Any, count: int, folder: Path) -> float:
     return float(np.degrees(tilt)) if tilt > DIRECTION_TOLERANCE else 0.0
 
 
+def _header(path: Path) -> tuple[dict[str, str], list[Path]]:
+    """Of a MetaImage (`DimSize = 5 4 3`) or NRRD (`sizes: 5 4 3`): its fields, and the files beside that it names.
+
+    Both have their voxels in the header's own file, in another, in a list of files, or in numbered ones
+    (https://itk.org/Wiki/ITK/MetaIO/Documentation, https://teem.sourceforge.net/nrrd/format.html#detached).
+    """
+    lines = os.fsdecode(_head(path)).splitlines()
+    fields: dict[str, str] = {}
+    rest = iter(lines)
+    for line in rest:
+        if not line.strip():  # the end of a NRRD's header
+            break
+        key, _, value = (part.strip() for part in [*re.split("([=:])", line, maxsplit=1), "", ""][:3])
+        fields[key.lower().replace(" ", "")] = value
+        if key == "ElementDataFile" or value.startswith("LIST"):  # the last line, but for a list
+            break
+    where = fields.get("elementdatafile", fields.get("datafile", "LOCAL"))
+    names = _file_names(where, rest, path)
+    if any("\0" in name for name in names):
+        raise MvlError("has a damaged header (the file of its voxels)", file=path, remedy=EXPORT_AGAIN)
+    return fields, [path.parent / name for name in names]
+
+
+def _head(path: Path) -> bytes:
+    with reading(path), open(path, "rb") as stream:
+        return stream.read(LARGEST_HEADER)
+
+
+def _file_names(where: str, following: Iterable[str], path: Path) -> list[str]:
+    """What `ElementDataFile` or `data file` stands for. following: the lines below it."""
+    if where.upper() in ("LOCAL", ""):
+        return []
+    if where.split()[0] == "LIST":
+        return [line.strip() for line in following if line.strip()]
+    pattern, *limits = where.split()
+    if "%" not in pattern or not limits:
+        return [where]
+    try:
+        first, last, step = map(int, [*limits, "1"][:3])
+        return [pattern % number for number in range(first, last + 1, step)[:MOST_FILES]]
+    except (ValueError, TypeError, OverflowError) as error:
+        raise MvlError(f"has a damaged header ({where})", file=path, remedy=EXPORT_AGAIN) from error
+
+
+def _is_raw(fields: dict[str, str]) -> bool:
+    """Whether the voxels of a MetaImage or NRRD are stored byte for byte."""
+    if "encoding" in fields:
+        return fields["encoding"].lower() == "raw"
+    return fields.get("compresseddata", "").lower() != "true" and fields.get("binarydata", "").lower() == "true"
+
+
+def _check_size(reader: Any, files: list[Path], path: Path, most_packed: int) -> None:
+    """Raise MvlError for a header that promises more voxels than its files can hold, before they are set aside."""
+    expected = _bytes_promised(reader)
+    found = sum(file.stat().st_size for file in files)
+    if expected > found * most_packed and (most_packed == 1 or expected > HARMLESS):
+        raise MvlError(f"is cut short: {found} bytes for {expected} of voxels", file=path, remedy=EXPORT_AGAIN)
+
+
+def _bytes_promised(reader: Any) -> int:
+    """Of voxels, by the header that the reader has read."""
+    import SimpleITK as sitk
+
+    bits = re.search(r"(\d+)-bit", sitk.GetPixelIDValueAsString(reader.GetPixelID()))
+    return math.prod(reader.GetSize()) * reader.GetNumberOfComponents() * (int(bits[1]) if bits else 8) // 8
+
+
+def _check_end(reader: Any, fields: dict[str, str], path: Path) -> None:
+    """Raise MvlError for a `.mha` that ends before its voxels do: MetaIO would print a line of its own."""
+    begin = re.search(rb"ElementDataFile\s*[=:]\s*LOCAL\s*?\n", _head(path))
+    packed = fields.get("compresseddatasize", "")
+    if begin is None or not (_is_raw(fields) or packed.isdecimal()):
+        return
+    expected, found = begin.end() + (_bytes_promised(reader) if _is_raw(fields) else int(packed)), path.stat().st_size
+    if found < expected:
+        raise MvlError(f"is cut short: {found} of {expected} bytes", file=path, remedy=EXPORT_AGAIN)
+
+
+def _check_slice(path: Path) -> None:
+    """Raise MvlError naming the slice of a series if it cannot be read by itself."""
+    import SimpleITK as sitk
+
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    with _one_line(path):
+        reader.ReadImageInformation()
+        _check_size(reader, [path], path, MOST_PACKED)
+        reader.Execute()
+
+
+def _is_slice(path: Path) -> bool:
+    """Whether it is, or by its name shall be, a slice."""
+    return path.is_file() and path.name != DICOM_INDEX and (path.suffix.lower() == ".dcm" or _is_dicom(path))
+
+
 def _is_dicom(path: Path) -> bool:
-    with open(path, "rb") as stream:
+    with reading(path), open(path, "rb") as stream:
         stream.seek(DICOM_MAGIC_AT)
         return stream.read(4) == b"DICM"

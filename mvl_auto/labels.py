@@ -22,6 +22,7 @@ from mvl_auto.plans import IGNORE, LabelScheme
 BACKGROUND_VALUE = 0
 IGNORE_NAME = "ignore"  # nnU-Net's name for voxels that nobody labelled
 TABLE_SIZE = 1 << 16  # value ranges up to this are translated by a table, others by binary search
+LARGEST = np.iinfo(np.int64).max
 LISTED = 10  # values named in a message
 NAME_EACH = 'Name each label, such as "labels": {"background": 0, "tumour": 1}.'
 
@@ -72,8 +73,10 @@ def to_classes(values: Array, scheme: LabelScheme, file: str | PathLike[str]) ->
     else:
         ordered = np.array(sorted(known), dtype=np.int64)
         numbers = np.array([known[int(value)] for value in ordered], dtype=np.int16)
-        places = np.searchsorted(ordered, values).clip(max=len(ordered) - 1)
-        classes = np.where(ordered[places] == values, numbers[places], unknown)
+        signed = np.minimum(values, LARGEST).astype(np.int64)
+        places = np.searchsorted(ordered, signed).clip(max=len(ordered) - 1)
+        classes = np.where(ordered[places] == signed, numbers[places], unknown)
+        classes[values > LARGEST] = unknown
     strange = classes == unknown
     if strange.any():
         found = np.unique(values[strange]).tolist()
@@ -135,10 +138,12 @@ def _number_or_list(value: Any, name: Any, refuse: Refuse) -> int | list[int]:
 def _number(value: Any, name: Any, refuse: Refuse) -> int:
     try:
         number = int(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # OverflowError: Infinity
         refuse(f"the label '{name}' has the value {value!r}, which is no whole number")
     if isinstance(value, bool) or (isinstance(value, float) and number != value):
         refuse(f"the label '{name}' has the value {value!r}, which is no whole number")
+    if not -LARGEST <= number <= LARGEST:
+        refuse(f"the label '{name}' has the value {value!r:.30}, too large for 64 bits with a sign")
     return number
 
 

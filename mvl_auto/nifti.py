@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import math
 import zlib
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ def read_nifti(path: Path, hashes: Hashes | None = None) -> tuple[Array, FileGri
     if stored.dtype.names:
         channels = np.stack([stored[name].reshape(shape[:3], order="F") for name in stored.dtype.names[:3]])
     else:
-        channels = np.moveaxis(_scaled(stored, header).reshape(shape, order="F"), 3, 0)
+        channels = np.moveaxis(_scaled(stored, header, path).reshape(shape, order="F"), 3, 0)
     grid = FileGrid(
         shape=shape[:3],
         affine=_affine_mm(header, shape[2] == 1, path),
@@ -78,13 +79,11 @@ def write_nifti(path: Path, array: Array, grid: FileGrid) -> None:
 
 
 def _unpacked(path: Path, hashes: Hashes | None) -> bytes:
+    data = read_bytes(path, hashes)
     try:
-        data = read_bytes(path, hashes)
         return gzip.decompress(data) if data.startswith(GZIP_MAGIC) else data
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise MvlError(f"is damaged or cut short ({error})", file=path, remedy=EXPORT_AGAIN) from error
-    except OSError as error:
-        raise MvlError(f"cannot be read ({error.strerror})", file=path) from error
 
 
 def _header(data: bytes, path: Path) -> Any:
@@ -131,11 +130,13 @@ def _voxels(data: bytes, header: Any, path: Path) -> Array:
 
     try:
         dtype = header.get_data_dtype()
-    except HeaderDataError as error:
+    except (HeaderDataError, KeyError) as error:  # nibabel's: a type without numpy's equal, or none at all
         raise MvlError(f"has a voxel type that cannot be read ({error})", file=path, remedy=EXPORT_AGAIN) from error
     if dtype.kind not in "iuf" and not dtype.names:
         raise MvlError(f"holds voxels of type {dtype}", file=path, remedy="Convert them to real numbers.")
-    count = int(np.prod(header.get_data_shape(), dtype=np.int64))
+    count = math.prod(map(int, header.get_data_shape()))  # of damaged headers: beyond 64 bits
+    if not np.isfinite(header["vox_offset"]):
+        raise MvlError("has a damaged header (where its voxels begin)", file=path, remedy=EXPORT_AGAIN)
     offset = max(int(header["vox_offset"]), int(header["sizeof_hdr"]))
     if len(data) < offset + count * dtype.itemsize:
         expected, found = offset + count * dtype.itemsize, len(data)
@@ -143,13 +144,19 @@ def _voxels(data: bytes, header: Any, path: Path) -> Array:
     return np.frombuffer(data, dtype, count, offset)
 
 
-def _scaled(stored: Array, header: Any) -> Array:
-    slope, inter = header.get_slope_inter()
+def _scaled(stored: Array, header: Any, path: Path) -> Array:
+    from nibabel.spatialimages import HeaderDataError
+
+    try:
+        slope, inter = header.get_slope_inter()
+    except HeaderDataError as error:
+        raise MvlError(f"has a damaged header ({error})", file=path, remedy=EXPORT_AGAIN) from error
     if slope is None or (slope == 1 and inter == 0):
         return stored
     # 16-bit integers and their scaled values are exact enough in single precision; wider ones are not
     kind = np.float64 if stored.dtype.itemsize > 2 else np.float32
-    return (stored.astype(kind) * slope + inter).astype(kind, copy=False)
+    with np.errstate(over="ignore", invalid="ignore"):  # becomes infinity or NaN, which is found later
+        return (stored.astype(kind) * slope + inter).astype(kind, copy=False)
 
 
 def _affine_mm(header: Any, flat: bool, path: Path) -> Array:

@@ -17,10 +17,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mvl_auto.errors import MvlError
+from mvl_auto.files import entries
 
 ROOT_VARIABLE = "MVL_ROOT"
 NNUNET_RAW_VARIABLE = "nnUNet_raw"
 DEFAULT_ROOT = "~/mvl_auto"
+
+LISTED = 8  # datasets that a message names
 
 FOLDER_NAME = re.compile(r"^(?:Dataset|Task)(?P<number>\d{1,4})_(?P<name>.+)$")
 
@@ -65,7 +68,7 @@ def find_raw_dataset(dataset: str | int | Path, root: Path) -> Path:
     Raises MvlError, listing the datasets there are, when none or several match.
     """
     path = Path(str(dataset)).expanduser()
-    if (path / "dataset.json").is_file() or (path.is_dir() and len(path.parts) > 1):
+    if os.path.isfile(path / "dataset.json") or (os.path.isdir(path) and len(path.parts) > 1):
         return path.absolute()
     folders = raw_folders(root)
     there = [entry for folder in folders for entry in _subfolders(folder)]
@@ -129,10 +132,12 @@ def _answers_to(dataset: str | int | Path, folder: Path) -> bool:
 
 
 def _names(folders: Iterable[Path]) -> str:
-    return ", ".join(sorted(entry.name for entry in folders))
+    names = sorted(entry.name for entry in folders)
+    more = len(names) - LISTED
+    return ", ".join(names[:LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _subfolders(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
-    return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    return [entry for entry in entries(folder) if entry.is_dir() and not entry.name.startswith(".")]

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
+ONLY_IN_FILE = "only_in_file"  # an attribute of log records that are too long for a screen
+
 
 class Advance(Protocol):
     def __call__(self, amount: float = 1, note: str = "") -> None:

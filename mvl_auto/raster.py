@@ -8,8 +8,12 @@ convention), or in ImageJ's own metadata. The resolution of a PNG or BMP is mean
 from __future__ import annotations
 
 import io
+import logging
+import math
 import re
 import struct
+import sys
+import warnings
 import zlib
 from pathlib import Path
 from typing import Any
@@ -17,13 +21,32 @@ from typing import Any
 import numpy as np
 
 from mvl_auto.errors import MvlError
-from mvl_auto.files import Hashes, read_bytes, read_json, write_json
+from mvl_auto.files import Hashes, is_there, read_bytes, read_json, write_json
 from mvl_auto.geometry import Array, FileGrid, column_lengths
 
 TIFF_ENDINGS = (".tif", ".tiff")
 STACK_AXES = "ZIQT"  # tifffile's names for an axis of pages
 MILLIMETRES = {"nm": 1e-6, "um": 1e-3, "\u00b5m": 1e-3, "\\u00B5m": 1e-3, "micron": 1e-3, "mm": 1.0, "cm": 10.0}
 EXPORT_AGAIN = "Copy or export it again."
+MOST_PACKED = 2731  # bytes that LZW can make of one (4096 of a code of 12 bits); deflate makes 1032
+HARMLESS = 1 << 26  # bytes of voxels that need no proof
+LONGEST = 100  # letters of a library's reason in a message
+UNPACKED = 1  # the Compression tag of a TIFF
+DAMAGED = (  # what Pillow, tifffile, SimpleITK and the standard library raise for bytes that make no sense
+    OSError,
+    EOFError,
+    SyntaxError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    RuntimeError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+)
 
 
 def read_raster(path: Path, as_label: bool = False, hashes: Hashes | None = None) -> tuple[Array, FileGrid]:
@@ -74,17 +97,19 @@ def _read_picture(path: Path, as_label: bool, hashes: Hashes | None) -> Array:
     """(C, 1, Y, X) of a PNG or BMP."""
     from PIL import Image
 
+    data = read_bytes(path, hashes)
     try:
-        data = read_bytes(path, hashes)
-        if _is_deep_colour_png(data):
-            array = _read_with_itk(path)
-        else:
-            with Image.open(io.BytesIO(data)) as image:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # checked here, and against the file
+            image = Image.open(io.BytesIO(data))
+        with image:
+            _check_size(image.width * image.height * _least_bits(image) // 8, data, path)
+            if _is_deep_colour_png(data):
+                array = _read_with_itk(path)
+            else:
                 array = np.asarray(image.convert("RGB") if image.mode == "P" and not as_label else image)
-    except FileNotFoundError as error:
-        raise MvlError("is missing", file=path) from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise MvlError(f"cannot be read ({_first_line(error)})", file=path, remedy=EXPORT_AGAIN) from error
+    except (*DAMAGED, Image.DecompressionBombError) as error:
+        raise _damaged(path, error) from error
     if array.dtype == bool:
         array = array.astype(np.uint8)
     if array.ndim == 2:
@@ -99,12 +124,29 @@ def _is_deep_colour_png(data: bytes) -> bool:
     return len(head) == 26 and head.startswith(b"\x89PNG") and head[24] == 16 and head[25] in (2, 4, 6)
 
 
+def _least_bits(image: Any) -> int:
+    """Per pixel of a picture that Pillow has opened: grey values and palettes may have one."""
+    bands = len(image.getbands())
+    return 1 if bands == 1 else 8 * bands
+
+
+def _check_size(size: int, data: bytes, path: Path, most_packed: int = MOST_PACKED) -> None:
+    """Raise MvlError for a picture of `size` bytes that a file cannot hold, before anything is set aside for it."""
+    if size > HARMLESS and size > most_packed * len(data):
+        what = f"is damaged or cut short: {len(data)} bytes cannot hold the {size} of its voxels"
+        raise MvlError(what, file=path, remedy=EXPORT_AGAIN)
+
+
+def _damaged(path: Path, error: BaseException) -> MvlError:
+    return MvlError(f"cannot be read ({_first_line(error)})", file=path, remedy=EXPORT_AGAIN)
+
+
 def _read_with_itk(path: Path) -> Array:
     import SimpleITK as sitk
 
     try:
         return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
-    except RuntimeError as error:
+    except RuntimeError as error:  # of many lines, and the first says nothing
         raise MvlError("cannot be read", file=path, remedy=EXPORT_AGAIN) from error
 
 
@@ -112,17 +154,19 @@ def _read_tiff(path: Path, hashes: Hashes | None) -> tuple[Array, tuple[float, f
     """(C, Z, Y, X) and mm along Z, Y, X."""
     import tifffile
 
+    log = logging.getLogger("tifffile")
+    if not log.handlers:  # what it says of a damaged file reaches the screen otherwise, many lines of it
+        log.addHandler(logging.NullHandler())
+    data = read_bytes(path, hashes)
     try:
-        with tifffile.TiffFile(io.BytesIO(read_bytes(path, hashes))) as tiff:
+        with tifffile.TiffFile(io.BytesIO(data)) as tiff:
             series = tiff.series[0]
-            axes, spacing = series.axes, _imagej_spacing(tiff)
-            extra = len(series.keyframe.extrasamples)
-            array = _unpacked(series, path)
-    except FileNotFoundError as error:
-        raise MvlError("is missing", file=path) from error
-    except (OSError, ValueError, IndexError, KeyError, struct.error, zlib.error) as error:
-        raise MvlError(f"cannot be read ({_first_line(error)})", file=path, remedy=EXPORT_AGAIN) from error
-    array_czyx = _in_order(array, axes, path)
+            spacing, extra = _imagej_spacing(tiff), len(series.keyframe.extrasamples)
+            size = math.prod(map(int, series.shape)) * series.dtype.itemsize
+            _check_size(size, data, path, 1 if series.keyframe.compression == UNPACKED else MOST_PACKED)
+            array_czyx = _in_order(_unpacked(series, path), series.axes, path)
+    except DAMAGED as error:
+        raise _damaged(path, error) from error
     if extra and len(array_czyx) in (2, 4):
         array_czyx = array_czyx[:-1]
     return array_czyx, _sidecar_spacing(path) or spacing
@@ -132,7 +176,9 @@ def _unpacked(series: Any, path: Path) -> Array:
     """The voxels of a series; tifffile without the imagecodecs package cannot unpack LZW, SimpleITK's libtiff can."""
     try:
         return series.asarray()
-    except ValueError:
+    except ValueError as error:
+        if "imagecodecs" not in str(error):
+            raise
         return _read_with_itk(path).reshape(series.shape)
 
 
@@ -166,7 +212,7 @@ def _imagej_spacing(tiff: Any) -> tuple[float, float, float]:
 
 
 def _sidecar_spacing(path: Path) -> tuple[float, float, float] | None:
-    sidecar = next((entry for entry in sidecars(path) if entry.is_file()), None)
+    sidecar = next((entry for entry in sidecars(path) if is_there(entry)), None)
     if sidecar is None:
         return None
     content = read_json(sidecar)
@@ -174,7 +220,7 @@ def _sidecar_spacing(path: Path) -> tuple[float, float, float] | None:
     remedy = 'Write {"spacing": [z, y, x]}, in mm.'
     if not isinstance(spacing, list) or len(spacing) not in (2, 3):
         raise MvlError("has no spacing of three numbers", file=sidecar, remedy=remedy)
-    if not all(isinstance(value, int | float) for value in spacing):
+    if not all(isinstance(value, int | float) and abs(value) < sys.float_info.max for value in spacing):
         raise MvlError("has a spacing that is no number", file=sidecar, remedy=remedy)
     z, y, x = [1.0, *spacing][-3:]
     return float(z), float(y), float(x)
@@ -191,5 +237,6 @@ def _write_tiff(path: Path, array_zyx: Array, grid: FileGrid) -> None:
         write_json(path.with_suffix(".json"), {"spacing": [z, y, x]})
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def _first_line(error: BaseException) -> str:
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return line if len(line) <= LONGEST else f"{line[:LONGEST]}..."  # tifffile's hold whole tables of bytes

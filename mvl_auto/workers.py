@@ -9,6 +9,7 @@ when their parent does, however that was.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from mvl_auto.errors import MvlError
+from mvl_auto.progress import ONLY_IN_FILE
 
 J = TypeVar("J")
 R = TypeVar("R")
@@ -44,6 +46,12 @@ class JobFailed(Exception):
 
     def __str__(self) -> str:
         return self.what
+
+
+def log_trace(log: logging.Logger, name: str, failure: JobFailed) -> None:
+    """Where the job called `name` failed, for the log file: the screen leaves it out."""
+    if failure.trace:
+        log.error("%s: %s", name, failure.trace, extra={ONLY_IN_FILE: True})
 
 
 class WorkerDied(JobFailed):

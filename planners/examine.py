@@ -21,7 +21,7 @@ from mvl_auto.images import Volume
 from mvl_auto.planners.intensities import Sketch, sketch
 from mvl_auto.plans import Anomaly, CaseFingerprint, LabelScheme
 
-EXAMINATION_VERSION = 2  # raised whenever the same files are found to be something else than before
+EXAMINATION_VERSION = 3  # raised whenever the same files are found to be something else than before
 SPACING_DIGITS = 6  # mm: a nanometre; turning an image must not change the last bits of its spacing
 
 Box = tuple[tuple[int, int], ...]

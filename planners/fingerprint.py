@@ -22,7 +22,7 @@ from mvl_auto.planners.examined import CannotKeep, examine_once, forget_others
 from mvl_auto.planners.intensities import Intensities
 from mvl_auto.plans import Anomaly, CaseFingerprint, Fingerprint
 from mvl_auto.progress import Progress, silent
-from mvl_auto.workers import JobFailed, run_jobs, worthwhile_workers
+from mvl_auto.workers import JobFailed, log_trace, run_jobs, worthwhile_workers
 
 NAMED = 5  # files that a message names
 THE_WHOLE = "the dataset"  # in the place of a file
@@ -163,8 +163,7 @@ def _add(found: Survey, examination: Examination, reused: bool, group: str) -> N
 def _told(case: Case, outcome: MvlError | JobFailed) -> MvlError:
     if isinstance(outcome, MvlError):
         return outcome
-    if outcome.trace:
-        log.error("%s: %s", case.name, outcome.trace)
+    log_trace(log, case.name, outcome)
     return PartlyFailed(f"could not be examined: {outcome}", file=case.images[0], remedy="Remove or repair this case.")
 
 

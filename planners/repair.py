@@ -18,12 +18,12 @@ from pydantic import Field
 from mvl_auto.cases import Case, files_of
 from mvl_auto.dataset import Dataset, inspect_dataset
 from mvl_auto.errors import MvlError
-from mvl_auto.files import copy_file, read_json, write_json, writing_folder
+from mvl_auto.files import read_json, write_json, writing_folder
 from mvl_auto.planners.doctor import Finding, examine_dataset
-from mvl_auto.planners.repair_case import Repair, repair_case
+from mvl_auto.planners.repair_case import Repair, copy_or_tell, repair_case
 from mvl_auto.plans import Document, LabelScheme, write_document
 from mvl_auto.progress import Progress, silent
-from mvl_auto.workers import JobFailed, run_jobs, worthwhile_workers
+from mvl_auto.workers import JobFailed, log_trace, run_jobs, worthwhile_workers
 
 REPORT = "repairs.json"
 DESCRIPTION = "dataset.json"
@@ -56,11 +56,11 @@ def repair_dataset(folder: Path, out: Path, *, workers: int | None = None, progr
     dataset, _ = inspect_dataset(folder)
     with writing_folder(out, "repairing a dataset") as copy:
         targets, moved = _targets(dataset, copy)
-        _copy_the_rest(dataset, copy)
+        left = _copy_the_rest(dataset, copy)
         _describe(folder, copy, moved)
         repairs = _repair_cases(dataset, targets, workers, progress)
         remaining = examine_dataset(copy, workers=workers, progress=progress).findings
-        report = Repairs(dataset=dataset.id, source=str(folder), repairs=repairs, remaining=remaining)
+        report = Repairs(dataset=dataset.id, source=str(folder), repairs=(*repairs, *left), remaining=remaining)
         write_document(copy / REPORT, report)
     return report
 
@@ -92,12 +92,14 @@ def _targets(dataset: Dataset, copy: Path) -> tuple[dict[Path, Path], dict[Path,
     return targets, moved
 
 
-def _copy_the_rest(dataset: Dataset, copy: Path) -> None:
-    """All that does not belong to a case that can be read."""
+def _copy_the_rest(dataset: Dataset, copy: Path) -> tuple[Repair, ...]:
+    """All that does not belong to a case that can be read; what cannot be read itself is told."""
     taken = {Path(os.path.normpath(file)) for case in dataset.cases for file in files_of(case)}
+    left: list[Repair] = []
     for file in _files_below(dataset.folder):
         if file not in taken:
-            copy_file(file, copy / file.relative_to(dataset.folder))
+            left += copy_or_tell(file, copy / file.relative_to(dataset.folder), dataset.folder)
+    return tuple(left)
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
@@ -108,7 +110,7 @@ def _files_below(folder: Path) -> Iterator[Path]:
             folders.clear()
             continue
         seen.add(real)
-        yield from (path for path in (Path(here, name) for name in sorted(files)) if path.is_file())
+        yield from (path for path in (Path(here, name) for name in sorted(files)) if os.path.isfile(path))
 
 
 def _describe(folder: Path, copy: Path, moved: dict[Path, str]) -> None:
@@ -142,8 +144,7 @@ def _repair_cases(
             if isinstance(outcome, MvlError):
                 raise outcome
             if isinstance(outcome, JobFailed):
-                if outcome.trace:
-                    log.error("%s: %s", case.name, outcome.trace)
+                log_trace(log, case.name, outcome)
                 raise MvlError(f"could not be repaired: {outcome}", file=case.images[0], remedy="Take the case out.")
             repairs[case.name] = outcome
     return tuple(repair for case in dataset.cases for repair in repairs[case.name])

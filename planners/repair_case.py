@@ -12,6 +12,7 @@ A repaired file is of the same format and, where it can be, of the same type as 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -89,9 +90,22 @@ def repair_case(case: Case, labels: LabelScheme, targets: Mapping[Path, Path], f
     Raises MvlError when a target cannot be written.
     """
     pieces = _treated(case, labels, folder)
-    for path, piece in pieces.items():
-        _write(path, piece, targets[path])
-    return _told(pieces)
+    left = [repair for path, piece in pieces.items() for repair in _write(path, piece, targets[path], folder)]
+    return (*_told(pieces), *left)
+
+
+def copy_or_tell(file: Path, target: Path, folder: Path) -> tuple[Repair, ...]:
+    """Copy a file of the dataset in `folder`; of one that cannot be read, that it was left out.
+
+    Raises MvlError when the target cannot be written.
+    """
+    try:
+        copy_file(file, target)
+    except MvlError as error:
+        if error.file != file:
+            raise
+        return (Repair(file=name_in(folder, file), found=error.what, done="the copy is without it", outcome="left"),)
+    return ()
 
 
 def propose_repairs(case: Case, labels: LabelScheme, folder: Path) -> tuple[Repair, ...]:
@@ -337,11 +351,19 @@ def _read(path: Path, folder: Path, as_label: bool = False) -> Piece | None:
     return Piece(path, name, array, grid)
 
 
-def _write(path: Path, piece: Piece | None, target: Path) -> None:
-    """Repaired, or byte for byte with all that belongs to it."""
-    if piece is None or not piece.is_changed:
-        for file in files_behind(path):
-            copy_file(file, (target if path.is_dir() else target.parent) / file.name)
-        return
+def _write(path: Path, piece: Piece | None, target: Path, folder: Path) -> tuple[Repair, ...]:
+    """Repaired, or byte for byte with all that belongs to it. Returns what could not be read, and is left out."""
+    try:
+        files = files_behind(path)
+    except MvlError as error:  # a folder that may not be looked into
+        return (Repair(file=name_in(folder, path), found=error.what, done="the copy is without it", outcome="left"),)
+    files = [Path(os.path.normpath(file)) for file in files]
+    here = Path(os.path.normpath(path if path.is_dir() else path.parent))
+    below = [file for file in files if file.is_relative_to(here)]  # else a header whose voxels lie elsewhere
+    if piece is None or (not piece.is_changed and below == files):
+        there = target if path.is_dir() else target.parent
+        copied = [copy_or_tell(file, there / file.relative_to(here), folder) for file in below]
+        return tuple(repair for left in copied for repair in left)
     native = piece.array.astype(piece.array.dtype.newbyteorder("="), copy=False)
     write_file(target, native[0] if len(native) == 1 else np.moveaxis(native, 0, -1), piece.grid)
+    return ()

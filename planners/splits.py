@@ -6,6 +6,7 @@ so that scores per fold can be compared.
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Iterable
 
@@ -16,6 +17,8 @@ from mvl_auto.plans import CaseFingerprint, Fingerprint, Splits
 FOLDS = 5
 SEED = 12345  # nnU-Net's
 
+log = logging.getLogger(__name__)
+
 
 def split(fingerprint: Fingerprint, folds: int = FOLDS, seed: int = SEED) -> Splits:
     """Deal the cases of a dataset into folds of about equal size; the order of the cases does not count.
@@ -24,6 +27,9 @@ def split(fingerprint: Fingerprint, folds: int = FOLDS, seed: int = SEED) -> Spl
     and validates on all cases: its scores say nothing about new patients.
     """
     units = together(fingerprint.cases)
+    if len(units) == 1:
+        what = "its cases are all of one patient, or one image" if len(fingerprint.cases) > 1 else "it has one case"
+        log.warning("%s: %s: training validates on what it trains on", fingerprint.dataset, what)
     order = np.arange(len(units))
     np.random.RandomState(seed).shuffle(order)
     return Splits(

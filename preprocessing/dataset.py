@@ -26,7 +26,7 @@ from mvl_auto.images import Volume
 from mvl_auto.plans import CachedCase, Plan
 from mvl_auto.preprocessing.case import preprocess_case
 from mvl_auto.progress import Progress, silent
-from mvl_auto.workers import JobFailed, run_jobs, worthwhile_workers
+from mvl_auto.workers import JobFailed, log_trace, run_jobs, worthwhile_workers
 
 LOCATIONS_PER_CLASS = 4096  # more centres than a training draws from one case; 100 classes are 5 MB
 LOCATIONS_SEED = 1234
@@ -157,6 +157,5 @@ def _prepare(
 def _reason(case: Case, error: MvlError | JobFailed) -> str:
     if isinstance(error, MvlError):
         return str(error)
-    if error.trace:
-        log.error("%s: %s", case.name, error.trace)
+    log_trace(log, case.name, error)
     return f"{case.images[0]}: {error}"

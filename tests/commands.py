@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 TINY_BLOCK = "random:hidden=32,heads=4,kv_heads=2,ffn=64,seed=0"
+AS_A_USER = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search"]
 LONGEST = 600  # seconds; a command that hangs is a failure, not a suite that never ends
 
 
@@ -47,3 +49,15 @@ def refuse(command: str, *args: object, root: Path, cwd: Path | None = None) -> 
     assert "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1] == lines[0], f"not the last line:\n{done.stderr}"
     return lines[0]
+
+
+def as_a_user(*command: str) -> str:
+    """What a process prints that may read only what its files' permissions let it; root may read all."""
+    if os.geteuid() == 0:
+        if shutil.which("setpriv") is None:
+            pytest.skip("no setpriv: root reads whatever the permissions say")
+        command = (*AS_A_USER, *command)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout

@@ -33,7 +33,7 @@ def tiny(folder: Path, **options: Any) -> Path:
     return make_dataset(folder, **(settings | options))
 
 
-def rewrite(dataset: Path, **changes: Any) -> None:
+def rewrite(dataset: Path, /, **changes: Any) -> None:
     """Change keys of dataset.json; None removes one."""
     content = json.loads((dataset / "dataset.json").read_text()) | changes
     kept = {key: value for key, value in content.items() if value is not None}
@@ -206,6 +206,9 @@ def test_a_missing_or_broken_description(tmp_path: Path) -> None:
         ({"labels": {"background": 0, "liver": 1.5}}, "'liver' has the value 1.5, which is no whole number"),
         ({"labels": {"background": 0, "liver": None}}, "'liver' has the value None"),
         ({"labels": {"background": 0, "liver": True}}, "'liver' has the value True"),
+        ({"labels": {"background": 0, "liver": float("inf")}}, "'liver' has the value inf, which is no whole number"),
+        ({"labels": {"background": 0, "liver": float("nan")}}, "'liver' has the value nan, which is no whole number"),
+        ({"labels": {"background": 0, "liver": 2**64 - 1}}, "'liver' has the value 18446744073709551615, too large"),
         ({"labels": {"background": 0, "liver": 1, "ignore": 1}}, "ignore value 1 is also part of a label"),
         ({"labels": {"background": 0, "liver": 1, "ignore": [2]}}, "'ignore' is a region"),
         ({"modality": None}, "names no channels"),
@@ -324,6 +327,46 @@ def test_groups_are_read_and_unknown_cases_named(tmp_path: Path) -> None:
         assert "has a line without case or group" in refusal(dataset)
 
 
+def test_groups_that_contradict_themselves_or_could_mean_two_things(tmp_path: Path) -> None:
+    dataset = tiny(tmp_path)
+    groups = dataset / "groups.csv"
+    groups.write_text("case,group\ntiny_000,anna\ntiny_001,anna\ntiny_000,bert\n")
+    assert refusal(dataset).startswith(f"{groups}: gives the case 'tiny_000' to two patients, 'anna' and 'bert'.")
+    groups.write_text("case,group\ntiny_000,anna\ntiny_000,anna\n")
+    assert read_dataset(dataset).groups == {"tiny_000": "anna"}
+    groups.write_text("case,group\ntiny_000,tiny_001\n")
+    assert refusal(dataset).startswith(f"{groups}: has a patient 'tiny_001', and there is a case of this name")
+    groups.write_text("case,group\ntiny_000,tiny_001\ntiny_001,bert\n")
+    assert read_dataset(dataset).groups == {"tiny_000": "tiny_001", "tiny_001": "bert"}
+
+
+def test_a_series_one_folder_too_deep_is_found(tmp_path: Path) -> None:
+    dataset = tiny(tmp_path, layout="nnunet")
+    (dataset / "imagesTr" / "tiny_001_0000.nii.gz").unlink()
+    deep = dataset / "imagesTr" / "tiny_001" / "DICOM"
+    touch(deep, "readme")
+    assert "is a label without its image. Add its image" in refusal(dataset)
+    (deep / "IM1").write_bytes(bytes(128) + b"DICM")
+    message = refusal(dataset)
+    assert message.startswith(f"{dataset}/labelsTr/tiny_001.nii.gz: is a label without its image: the DICOM slices are")
+    assert f"are in {deep}. Move them to {deep.parent}." in message
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"images": [], "label": "labelsTr/tiny_000.nii.gz"},
+        {"images": [5], "label": "labelsTr/tiny_000.nii.gz"},
+        {"images": ["imagesTr/tiny_000.nii.gz"], "label": 5},
+        {"images": ["imagesTr/\0.nii.gz"], "label": "labelsTr/tiny_000.nii.gz"},
+    ],
+)
+def test_entries_that_name_no_files(tmp_path: Path, entry: Any) -> None:
+    dataset = tiny(tmp_path, layout="nnunet")
+    rewrite(dataset, dataset={"tiny_000": entry})
+    assert "tiny_000" in refusal(dataset)
+
+
 def test_a_changed_voxel_changes_the_hash_of_a_case_and_its_name_does_not(tmp_path: Path) -> None:
     folder = tiny(tmp_path, file_ending=".mhd")
     case = read_dataset(folder).cases[0]
@@ -415,6 +458,21 @@ def test_unknown_values_are_named_however_far_off(strange: int) -> None:
     scheme = LabelScheme(class_values=(0, 100), class_names=("background", "a"))
     with pytest.raises(MvlError, match=f"^file: has the label value {strange}, which"):
         to_classes(np.array([0, 100, strange]), scheme, "file")
+
+
+@pytest.mark.parametrize("known", [5, 2**63 - 1, -1])
+@pytest.mark.parametrize("strange", [2**63, 2**64 - 1])
+def test_unsigned_values_that_no_signed_integer_holds_are_named(known: int, strange: int) -> None:
+    scheme = LabelScheme(class_values=(0, known), class_names=("background", "a"))
+    with pytest.raises(MvlError, match=f"^file: has the label value {strange}, which"):
+        to_classes(np.array([0, max(known, 0), strange], np.uint64), scheme, "file")
+
+
+def test_the_largest_values_are_labels_too() -> None:
+    scheme = LabelScheme(class_values=(0, 2**63 - 2, 2**63 - 1), class_names=("background", "a", "b"))
+    for dtype in (np.int64, np.uint64):
+        values = np.array([2**63 - 1, 0, 2**63 - 2], dtype)
+        assert to_classes(values, scheme, "file").tolist() == [2, 0, 1]
 
 
 def test_the_values_type_is_the_smallest_that_holds_all_labels() -> None:

@@ -17,6 +17,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.spatial.transform import Rotation
 
 from mvl_auto.errors import MvlError
+from mvl_auto.geometry import FileGrid, canonical_geometry, to_canonical
 from mvl_auto.images import (
     check_finite,
     check_same_geometry,
@@ -99,6 +100,45 @@ def test_a_turned_copy_is_the_same_canonical_image(tmp_path: Path, ending: str) 
         assert_array_equal(volume.array, original.array)
         assert volume.spacing == original.spacing
         assert_allclose(volume.geometry.affine, original.geometry.affine, atol=1e-4)
+
+
+@pytest.mark.parametrize("angles", [(0, 0, 45), (45, 0, 0), (0, -45, 0), (45, 45, 0), (30, 0, 45), (45, 35.2644, 45)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_axes_exactly_between_two_directions_are_turned_one_way_from_all_48_orders(angles: Any, dtype: Any) -> None:
+    array = np.random.default_rng(0).normal(size=(3, 4, 5))
+    affine = np.eye(4)
+    affine[:3, :3] = Rotation.from_euler("xyz", angles, degrees=True).as_matrix() * (1.5, 1.5, 2.0)
+    found = []
+    for order in itertools.permutations(range(3)):
+        for flips in itertools.product([False, True], repeat=3):
+            turn = np.eye(4)[:, [*order, 3]]  # from the turned copy's index to the original's
+            for axis, flip in zip(order, flips, strict=True):
+                if flip:
+                    turn[axis] *= -1
+                    turn[axis, 3] = array.shape[axis] - 1
+            flipped = np.flip(array, [axis for axis, flip in zip(order, flips, strict=True) if flip])
+            copy = flipped.transpose(order)
+            i, j, k = copy.shape
+            stored = (affine @ turn).astype(dtype).astype(float)  # as a header rounds it
+            geometry = canonical_geometry(FileGrid((i, j, k), stored), "file")
+            found.append((to_canonical(copy, geometry), geometry.affine))
+    assert len(found) == 48
+    for canonical, its_affine in found:
+        assert_array_equal(canonical, found[0][0])
+        assert_allclose(its_affine, found[0][1], atol=1e-5)
+
+
+@pytest.mark.parametrize("spacing", [0.9765625, 1.953125, 0.5859375, 0.3515625, 0.488281, 9.99999, 1.00001, 0.1])
+def test_a_voxel_size_is_the_same_number_whichever_oblique_header_it_went_through(spacing: float) -> None:
+    seen = set()
+    for seed in range(50):
+        turn = Rotation.random(random_state=seed).as_matrix() if seed else np.eye(3)
+        affine = np.eye(4, dtype=np.float32)
+        affine[:3, :3] = turn * np.array([spacing, spacing, 2 * spacing])
+        geometry = canonical_geometry(FileGrid((3, 4, 5), affine.astype(float)), "file")
+        seen.add(tuple(sorted(geometry.spacing)))
+    (found,) = seen
+    assert_allclose(found, (spacing, spacing, 2 * spacing), rtol=6e-6)
 
 
 def test_axes_run_to_the_right_the_front_and_the_head(tmp_path: Path) -> None:
@@ -349,3 +389,12 @@ def test_a_missing_or_unknown_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "photo.jpg").touch()
     with pytest.raises(MvlError, match=r"photo\.jpg: is not a known image format.*\.nrrd"):
         read_image([tmp_path / "photo.jpg"])
+
+
+@pytest.mark.parametrize("value", [2.0**63, -(2.0**63), 1e300])
+def test_floating_point_that_no_integer_holds_is_no_label(tmp_path: Path, value: float) -> None:
+    array = np.zeros((3, 4, 5))
+    array[0, 0, 0] = value
+    nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), tmp_path / "label.nii")
+    with pytest.raises(MvlError, match=r"label\.nii: has values up to .*, which are no labels"):
+        read_label(tmp_path / "label.nii")

@@ -78,6 +78,13 @@ def test_nnunets_folder_is_looked_at_too(root: Path, tmp_path: Path, monkeypatch
     assert find_raw_dataset(4, root) == theirs
 
 
+def test_of_very_many_datasets_a_message_names_a_few(root: Path) -> None:
+    for number in range(1, 101):
+        raw(root / "raw", f"Dataset{number:03d}_Many")
+    with pytest.raises(MvlError, match=r"Dataset001_Many, .*Dataset008_Many and 92 more\)"):
+        find_raw_dataset(944, root)
+
+
 def test_a_dataset_that_is_not_there_lists_those_that_are(root: Path) -> None:
     raw(root / "raw", "Task04_Hippocampus")
     raw(root / "raw", "Dataset009_Spleen")

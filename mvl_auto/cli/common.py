@@ -37,7 +37,7 @@ from mvl_auto.cli.bars import bars
 from mvl_auto.errors import MvlError, PartlyFailed
 from mvl_auto.logs import LOGGER
 from mvl_auto.paths import DEFAULT_ROOT, ROOT_VARIABLE, find_root
-from mvl_auto.progress import silent
+from mvl_auto.progress import ONLY_IN_FILE, silent
 from mvl_auto.version import __version__
 
 DONE = 0
@@ -259,6 +259,8 @@ def _log_on_screen(args: argparse.Namespace) -> Iterator[None]:
 
 class _ScreenHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
+        if hasattr(record, ONLY_IN_FILE):
+            return
         prefix = "warning: " if record.levelno == logging.WARNING else ""
         _say(prefix + self.format(record))
 

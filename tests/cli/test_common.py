@@ -10,12 +10,14 @@ import sys
 from importlib.metadata import entry_points
 from pathlib import Path
 
+import jobs
 import pytest
 
 from mvl_auto.cli import common
 from mvl_auto.errors import MvlError, PartlyFailed
-from mvl_auto.logs import LOGGER
+from mvl_auto.logs import LOGGER, log_file
 from mvl_auto.version import __version__
+from mvl_auto.workers import log_trace, run_jobs
 
 COMMANDS = [
     point.name.removeprefix("mvl_") for point in entry_points(group="console_scripts") if point.name.startswith("mvl_")
@@ -167,6 +169,20 @@ def test_the_log_goes_to_stderr_as_loud_as_asked(argv, seen, capsys):
     common.run_command(command(run), argv)
     assert capsys.readouterr().err.splitlines() == seen
     assert (LOGGER.level, LOGGER.handlers) == before
+
+
+def test_the_trace_of_a_job_is_in_the_log_file_and_not_on_the_screen(tmp_path, capsys):
+    def run(args):
+        with log_file(tmp_path / "log.txt"):
+            outcomes = dict(run_jobs(jobs.fussy, [3], 1))
+            log_trace(logging.getLogger("mvl_auto.somewhere"), "job 3", outcomes[3])
+        return 0
+
+    for argv in ([], ["-q"], ["-v"]):
+        common.run_command(command(run), argv)
+        assert "Traceback" not in capsys.readouterr().err
+    assert (tmp_path / "log.txt").read_text().count("ERROR job 3: Traceback") == 3
+    assert 'raise KeyError("three")' in (tmp_path / "log.txt").read_text()
 
 
 def test_a_library_that_sets_up_logging_for_itself_does_not_double_the_lines(capsys):

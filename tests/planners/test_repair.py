@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from builders import make_dataset, write_array, write_description
+from commands import as_a_user
 from scipy import ndimage
 from walking import hashes
 
@@ -442,6 +443,43 @@ def test_what_cannot_be_read_is_copied_and_told(folder):
     _, report = repair(folder)
     assert report.repairs == ()
     assert sorted(finding.file for finding in report.remaining) == [IMAGE, IMAGE.replace("001", "002")]
+
+
+def test_what_may_not_be_read_is_left_out_and_told(folder, tmp_path):
+    """In a child that is not root, or root without its right to read everything."""
+    locked = [folder / IMAGE, folder / LABEL.replace("001", "002"), folder / "imagesTs" / "note.txt"]
+    for file in locked:
+        file.chmod(0)
+    program = (
+        "import sys; from pathlib import Path; from mvl_auto.planners import repair_dataset\n"
+        "report = repair_dataset(Path(sys.argv[1]), Path(sys.argv[2]), workers=1)\n"
+        "for repair in report.repairs: print(repair.file, repair.found, repair.outcome, sep=': ')"
+    )
+    said = as_a_user(sys.executable, "-c", program, str(folder), str(tmp_path / "copy"))
+    names = [str(file.relative_to(folder)) for file in locked]
+    assert said.splitlines() == [f"{name}: cannot be read (Permission denied): left" for name in names]
+    copied = {str(file.relative_to(tmp_path / "copy")) for file in (tmp_path / "copy").rglob("*") if file.is_file()}
+    assert copied == (set(hashes(folder)) | {"repairs.json"}) - set(names)
+
+
+def test_voxels_that_lie_in_another_folder_come_along(tmp_path):
+    folder = make_dataset(tmp_path / "raw", "nnunet", cases=4, label_values=(0, 1), file_ending=".mhd")
+    inside, beyond = (folder / "imagesTr" / f"tiny_00{n}_0000.mhd" for n in (1, 2))
+    for header, place in ((inside, folder / "imagesTr" / "voxels"), (beyond, tmp_path / "elsewhere")):
+        place.mkdir()
+        raw = header.with_suffix(".raw")
+        moved = Path(shutil.move(raw, place / "all.bin"))
+        name = os.path.relpath(moved, header.parent)
+        header.write_text(header.read_text().replace(f"ElementDataFile = {raw.name}", f"ElementDataFile = {name}"))
+        assert name in header.read_text()
+    before = fingerprint_dataset(read_dataset(folder))
+    copy = tmp_path / "copies" / folder.name
+    repair_dataset(folder, copy)
+    shutil.rmtree(tmp_path / "elsewhere")
+    shutil.rmtree(folder)
+    after = fingerprint_dataset(read_dataset(copy))
+    assert [case.image_hash for case in after.cases] == [case.image_hash for case in before.cases]
+    assert (copy / "imagesTr" / "voxels" / "all.bin").is_file()
 
 
 def test_files_outside_the_dataset_come_along_and_are_called_so(tmp_path):

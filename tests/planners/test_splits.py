@@ -70,6 +70,22 @@ def test_one_patient_trains_and_validates_on_the_same_cases():
     assert split(dataset_of(cases_in([0, 0, 0]))).folds == (("case_000", "case_001", "case_002"),)
 
 
+@pytest.mark.parametrize(
+    ("groups", "images", "words"),
+    [
+        ([0], None, "it has one case"),
+        ([0, 0, 0], None, "all of one patient"),
+        ([0, 1], [5, 5], "or one image"),
+        ([0, 1], None, ""),
+    ],
+)
+def test_validating_on_what_is_trained_on_is_warned_of(groups, images, words, caplog):
+    split(dataset_of(cases_in(groups, images)))
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == bool(words)
+    assert all(words in line and "validates on what it trains on" in line for line in told)
+
+
 def test_another_seed_deals_other_folds():
     dataset = dataset_of(cases_in(list(range(30))))
     assert split(dataset, seed=1).folds != split(dataset, seed=2).folds
