@@ -15,7 +15,8 @@ class Task:
     """A dataset to plan for. spacing (mm) and shape (voxels, median at that spacing): in the order of the cached axes.
 
     order: the axes of the canonical Z Y X array in the order of the cached one. blocks: the frozen ones that a plan
-    may have, lightest first. blocks_known: whether their sizes are, or assumed.
+    may have, lightest first. blocks_known: whether their sizes are, or assumed. object_share: of an image, of the class
+    whose objects are smallest (planners.schedule).
     """
 
     fingerprint: Fingerprint
@@ -25,6 +26,7 @@ class Task:
     blocks_known: bool
     by_hand: ByHand
     order: Shape
+    object_share: float | None
     spacing: Vector
     shape: Vector
 
