@@ -10,7 +10,7 @@ from mvl_auto.planners.block import Block
 from mvl_auto.planners.by_hand import ByHand, beginning, fixed, in_whole_tokens
 from mvl_auto.planners.cost import Bought, Network, StepSeconds, buy, pays_for
 from mvl_auto.planners.presets import BATCH_SHARE, LADDERS, Ladder
-from mvl_auto.planners.schedule import Difficulty, difficulty, least_iterations
+from mvl_auto.planners.schedule import least_iterations
 from mvl_auto.planners.search import Rung, largest_trunk, patches, rungs, stages
 from mvl_auto.planners.spacing import shape_at
 from mvl_auto.planners.task import Task
@@ -31,7 +31,6 @@ class Candidates:
     few_tokens: bool
     by_hand: ByHand
     rungs: tuple[Rung, ...]
-    hard: Difficulty
     previous: ConfigurationName | None = None
 
     @property
@@ -58,7 +57,7 @@ class Candidates:
         )
 
     def least_steps(self, rung: Rung) -> float:
-        return least_iterations(self.hard, self.ladder, rung.whole_schedule)
+        return least_iterations(self.task.hard, self.ladder, rung.whole_schedule)
 
     def pays_for(self, position: int, step_seconds: StepSeconds | None) -> bool:
         return pays_for(position, self.rungs, self.network, self.task.budget, self.least_steps, step_seconds)
@@ -101,7 +100,6 @@ def candidates_for(
         few_tokens=trunk is not None,
         by_hand=by_hand,
         rungs=tuple(fixed(climbed, by_hand, token)),
-        hard=difficulty(shape, task.object_share),
         previous=previous,
     )
 

@@ -22,7 +22,7 @@ from mvl_auto.planners.cost import Bought, StepSeconds, TooLittleMemory
 from mvl_auto.planners.normalisation import normalization_schemes, use_mask_for_norm
 from mvl_auto.planners.presets import CPU_COVERAGE, LOWRES_COVERAGE, LOWRES_WORTH, OVERSAMPLE_FOREGROUND
 from mvl_auto.planners.reasons import reasons, why_recommended
-from mvl_auto.planners.schedule import iterations, iterations_in, mirror_axes, object_share
+from mvl_auto.planners.schedule import difficulty, iterations, iterations_in, mirror_axes, object_share
 from mvl_auto.planners.search import Rung
 from mvl_auto.planners.spacing import (
     DIGITS,
@@ -129,7 +129,7 @@ def understand(
         blocks_known=bool(blocks) or llm.hidden_size is not None,
         by_hand=by_hand,
         order=order,
-        object_share=object_share(fingerprint.cases),
+        hard=difficulty(shape, object_share(fingerprint.cases)),
         spacing=tuple(spacing[axis] for axis in order),
         shape=tuple(shape[axis] for axis in order),
     )
@@ -194,8 +194,7 @@ def _configure(
         use_mask_for_norm=use_mask_for_norm(schemes, cases),
         resample_separate_z=candidates.first == 0 and separate_axis(candidates.spacing) is not None,
         network=candidates.settings(chosen),
-        iterations=candidates.by_hand.iterations
-        or _iterations(task, bought, iterations(candidates.hard, candidates.ladder)),
+        iterations=candidates.by_hand.iterations or _iterations(task, bought, iterations(task.hard, candidates.ladder)),
         oversample_foreground_percent=OVERSAMPLE_FOREGROUND,
         mirror_axes=mirror_axes(
             task.fingerprint.labels, task.order[candidates.first :], task.volumetric, candidates.ladder

@@ -36,7 +36,7 @@ LARGE = Size("large", 48, 768, 12, 12, "a ViT-B, as UNETR's trunk (Hatamizadeh e
 SMALL_DEEP = Size("small, deeper", 24, 192, 8, 6, "the small trunk in the depth of the next")
 MEDIUM_DEEP = Size("medium, deeper", 32, 384, 12, 6, "a ViT-S in its full depth")
 SIZES = (SMALL, SMALL_DEEP, MEDIUM, MEDIUM_DEEP, LARGE)  # each at least as large in all as the one before
-TRUNK_TOKENS = 64  # of the largest patch: below, attention has too little to compare for a larger trunk than the small
+TRUNK_TOKENS = 12  # of the largest patch: below, attention has too little to compare for a larger trunk than the small
 
 # ------------------------------------------------------------------------------------------ patch and batch
 

@@ -272,7 +272,7 @@ def _llm(task: Task, block: Block | None) -> str:
 
 
 def _iterations(candidates: Candidates, configuration: Configuration, bought: Bought) -> str:
-    budget, ladder, hard = candidates.task.budget, candidates.ladder, candidates.hard
+    budget, ladder, hard = candidates.task.budget, candidates.ladder, candidates.task.hard
     rare = ""
     if hard.object_share is not None:
         rare = f", its smallest class in objects of {_percent(hard.object_share)} of it"

@@ -45,7 +45,7 @@ class Difficulty:
 
 
 def difficulty(median_shape: Sequence[float], object_share: float | None = None) -> Difficulty:
-    """Of a dataset whose median image has this size at the planned resolution."""
+    """Of a dataset whose median image has this size at the full resolution; a lower one is the same task."""
     return Difficulty(math.prod(median_shape) / REFERENCE_PATCH, object_share)
 
 
