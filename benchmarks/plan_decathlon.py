@@ -1,9 +1,9 @@
 """The table of docs/planner.md: what is planned for the ten tasks of the Decathlon, beside nnU-Net's patches.
 
-    python scripts/plan_decathlon.py
+    python benchmarks/plan_decathlon.py
 
-Fingerprints have the published spacings, sizes and numbers of cases (tests/fingerprints.py). Takes a few seconds a task,
-as networks for the GPU are measured.
+Fingerprints have the published spacings, sizes and numbers of cases (tests/fingerprints.py). Networks for the GPU are
+measured: some seconds a task.
 """
 
 from __future__ import annotations
