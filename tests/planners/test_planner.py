@@ -253,6 +253,12 @@ def test_tasks_that_are_learnt_fast_are_easy_and_the_others_are_not():
     assert {name for name, degree in hard.items() if degree > 8} >= {"Liver", "Lung", "Pancreas", "Colon"}
 
 
+def test_between_easy_and_hard_the_steps_grow_with_the_logarithm():
+    assert Difficulty(5.0).degree == 1
+    assert Difficulty(math.sqrt(5 * 12)).degree == pytest.approx(5.5)  # half way
+    assert Difficulty(12.0).degree == pytest.approx(10)
+
+
 def test_fewer_cases_of_a_task_make_it_no_easier():
     liver = DECATHLON_BY_NAME["Liver"]
     size = tuple(int(n) for n in liver.size)

@@ -136,6 +136,13 @@ def test_few_steps_are_timed():
     )  # of several hundred rungs, in four configurations and a search for the low resolution
 
 
+def test_no_step_is_timed_that_takes_far_too_long():
+    device = Device(30_000.0)
+    planned(LIVER, 36_000.0, device, kind="gpu")
+    longest = 36_000.0 / (10 * GPU_LEAST)  # the task is ten times as hard as an easy one
+    assert max(device.asked) < max(4 * longest, 1.01 * min(device.asked))
+
+
 def test_time_without_a_device_to_ask_is_a_bug():
     with pytest.raises(ValueError, match="step_seconds"):
         plan(HIPPOCAMPUS, Budget(8 * GIB, seconds=60.0))
