@@ -23,7 +23,7 @@ GPU_DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # NVIDIA, AMD, Windows
 
 @dataclass(frozen=True)
 class Budget:
-    """memory: bytes that training may take, on a device of this kind. seconds: that the training of a fold may take."""
+    """memory: bytes that training may take, on a device of this kind. seconds: that the training of a fold takes."""
 
     memory: int
     device: Device = "cpu"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from mvl_auto.errors import MvlError
 from mvl_auto.planners.budget import Budget
-from mvl_auto.planners.presets import Size
+from mvl_auto.planners.presets import Ladder, Size
 from mvl_auto.planners.search import Rung
 from mvl_auto.plans import Shape
 
@@ -44,16 +44,25 @@ class ByHand:
                 remedy="Give Y X.",
             )
 
+    def gives_patch(self, dimensions: int) -> bool:
+        """Whether the patch is the user's in a configuration of so many axes."""
+        return self.patch_size is not None and len(self.patch_size) == dimensions
+
     def reasons(self, dimensions: int) -> dict[str, str]:
-        """The fields of a configuration that are not the planner's, each with its reason."""
-        patch = self.patch_size is not None and len(self.patch_size) == dimensions
+        """The numbers of a configuration that are not the planner's, each with its reason."""
         given = {
-            "patch_size": patch,
+            "patch_size": self.gives_patch(dimensions),
             "batch_size": self.batch_size is not None,
-            "network": self.width is not None or self.depth is not None,
+            "width": self.width is not None,
+            "depth": self.depth is not None,
             "iterations": self.iterations is not None,
         }
         return {name: REASON for name, is_given in given.items() if is_given}
+
+
+def beginning(ladder: Ladder, by_hand: ByHand) -> Ladder:
+    """The ladder from the user's batch on, so that the patch is paid for with it."""
+    return ladder if by_hand.batch_size is None else replace(ladder, batch_size=by_hand.batch_size)
 
 
 def in_whole_tokens(by_hand: ByHand, token_size: Shape) -> ByHand:

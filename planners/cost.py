@@ -66,13 +66,14 @@ def buy(
     candidates: Sequence[Rung],
     network: Network,
     budget: Budget,
-    least_steps: float,
+    least_steps: Callable[[Rung], float],
     step_seconds: StepSeconds | None,
     what: str,
 ) -> Bought:
     """The highest of `candidates` that the budget pays for.
 
-    least_steps: that the time must buy; where it does not even for the lowest rung, that one is taken.
+    least_steps: that the time must buy, no fewer for a higher rung; where it does not even for the lowest, that one is
+    taken.
     step_seconds: needed where the budget has seconds.
     Memory is estimated first; only where that leaves a doubt are networks measured, which takes torch and seconds.
     Raises TooLittleMemory, naming the configuration `what`, for a budget whose memory pays for none.
@@ -82,7 +83,27 @@ def buy(
         return fits
     if step_seconds is None:
         raise ValueError("a budget of time needs step_seconds")
-    return _in_time(candidates, fits, network, budget, budget.seconds / least_steps, step_seconds)
+    return _in_time(candidates, fits, network, budget, budget.seconds, least_steps, step_seconds)
+
+
+def pays_for(
+    position: int,
+    candidates: Sequence[Rung],
+    network: Network,
+    budget: Budget,
+    least_steps: Callable[[Rung], float],
+    step_seconds: StepSeconds | None,
+) -> bool:
+    """Whether `buy` would give this one of the candidates or a higher one, in fewer measurements."""
+    rung = candidates[position]
+    memory = _estimated(rung, network, budget)
+    if memory > TRUSTED * budget.memory:
+        return False
+    if TRUSTED * memory > budget.memory and _measured(rung, network, budget) > budget.memory:
+        return False
+    return budget.seconds is None or (
+        buy(candidates[: position + 1], network, budget, least_steps, step_seconds, "").rung == rung
+    )
 
 
 def _in_memory(candidates: Sequence[Rung], network: Network, budget: Budget, what: str) -> Bought:
@@ -118,10 +139,11 @@ def _in_time(
     fits: Bought,
     network: Network,
     budget: Budget,
-    longest_step: float,
+    time: float,
+    least_steps: Callable[[Rung], float],
     step_seconds: StepSeconds,
 ) -> Bought:
-    """The highest rung up to the one that fits in memory, of which a step takes no more than `longest_step` seconds."""
+    """The highest rung up to the one that fits in memory, of which `time` (seconds) buys as many steps as it needs."""
 
     def seconds(rung: Rung) -> float:
         settings = network.anywhere(rung)
@@ -130,12 +152,18 @@ def _in_time(
     def work(rung: Rung) -> float:
         return estimate_work(network.settings(rung), rung.patch_size, rung.batch_size, network.channels, rung.block)
 
-    taken = seconds(fits.rung)
-    if taken <= longest_step:
-        return replace(fits, step_seconds=taken)
-    below = candidates[: candidates.index(fits.rung)]
-    per_work = taken / work(fits.rung)
-    chosen = highest(below, seconds, lambda rung: per_work * work(rung), longest_step) or candidates[0]
+    # the guess is scaled on the lowest rung, so that none is timed that takes far too long
+    affordable = candidates[: candidates.index(fits.rung) + 1]
+    per_work = seconds(candidates[0]) / work(candidates[0])
+    chosen = highest(
+        affordable,
+        lambda rung: seconds(rung) * least_steps(rung),
+        lambda rung: per_work * work(rung) * least_steps(rung),
+        time,
+    )
+    if chosen == fits.rung:
+        return replace(fits, step_seconds=seconds(fits.rung))
+    chosen = chosen or candidates[0]
     if TRUSTED * (memory := _estimated(chosen, network, budget)) <= budget.memory:
         return Bought(chosen, memory, measured=False, ends="time", step_seconds=seconds(chosen))
     return Bought(chosen, _measured(chosen, network, budget), True, ends="time", step_seconds=seconds(chosen))

@@ -9,30 +9,25 @@ from __future__ import annotations
 
 import logging
 import math
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import cache
 
 from mvl_auto.planners.block import Block, eligible
 from mvl_auto.planners.budget import Budget
-from mvl_auto.planners.by_hand import ByHand, fixed, in_whole_tokens
-from mvl_auto.planners.cost import Bought, Network, StepSeconds, TooLittleMemory, buy
+from mvl_auto.planners.by_hand import ByHand
+from mvl_auto.planners.candidates import Candidates, candidates_for
+from mvl_auto.planners.cost import Bought, StepSeconds, TooLittleMemory
 from mvl_auto.planners.normalisation import normalization_schemes, use_mask_for_norm
-from mvl_auto.planners.presets import (
-    BATCH_SHARE,
-    CPU_COVERAGE,
-    LADDERS,
-    LOWRES_COVERAGE,
-    LOWRES_WORTH,
-    OVERSAMPLE_FOREGROUND,
-)
-from mvl_auto.planners.reasons import reasons
-from mvl_auto.planners.schedule import iterations, iterations_in, least_iterations, mirror_axes
-from mvl_auto.planners.search import Rung, patches, rungs, stages
+from mvl_auto.planners.presets import CPU_COVERAGE, LOWRES_COVERAGE, LOWRES_WORTH, OVERSAMPLE_FOREGROUND
+from mvl_auto.planners.reasons import reasons, why_recommended
+from mvl_auto.planners.schedule import difficulty, iterations, iterations_in, mirror_axes, object_share
+from mvl_auto.planners.search import Rung
 from mvl_auto.planners.spacing import (
     DIGITS,
-    coarser,
+    coarsened,
     median_resampled_shape,
-    separate_axis,
     target_spacing,
     transpose_forward,
 )
@@ -42,7 +37,6 @@ from mvl_auto.plans import (
     ConfigurationName,
     Fingerprint,
     LlmSettings,
-    NetworkSettings,
     Plan,
     Shape,
     Vector,
@@ -75,18 +69,20 @@ def plan(
     recommended: ConfigurationName = "2d"
     if task.volumetric:
         recommended = "3d_fullres"
-        full, rung = _configure(task, "3d_fullres", task.spacing, step_seconds)
+        full, rung = _configure(candidates_for(task, "3d_fullres", task.spacing), step_seconds)
         configurations["3d_fullres"] = full
         if (low := _lowres(task, full, step_seconds)) is not None:
             configurations["3d_lowres"] = low
             with _left_out("3d_cascade_fullres"):
-                configurations["3d_cascade_fullres"], _ = _configure(
-                    task, "3d_cascade_fullres", task.spacing, step_seconds, previous="3d_lowres", at_most=rung
-                )
+                second = candidates_for(task, "3d_cascade_fullres", task.spacing, previous="3d_lowres")
+                configurations["3d_cascade_fullres"], _ = _configure(second, step_seconds, at_most=rung)
             if budget.device == "cpu" and coverage(full.patch_size, task.shape) < CPU_COVERAGE:
                 recommended = "3d_lowres"
     with _left_out("2d") if configurations else nullcontext():
-        configurations["2d"], _ = _configure(task, "2d", task.spacing, step_seconds)
+        configurations["2d"], _ = _configure(candidates_for(task, "2d", task.spacing), step_seconds)
+    best = configurations[recommended]
+    why = best.reasons | {"recommended": why_recommended(task, configurations)}
+    configurations[recommended] = best.model_copy(update={"reasons": why})
     return Plan(
         dataset=fingerprint.dataset,
         fingerprint_hash=fingerprint.hash,
@@ -132,6 +128,7 @@ def understand(
         blocks_known=bool(blocks) or llm.hidden_size is not None,
         by_hand=by_hand,
         order=order,
+        hard=difficulty(shape, object_share(fingerprint.cases)),
         spacing=tuple(spacing[axis] for axis in order),
         shape=tuple(shape[axis] for axis in order),
     )
@@ -142,99 +139,68 @@ def coverage(patch_size: Shape, shape: Vector) -> float:
     return math.prod(patch_size) / math.prod(shape)
 
 
-def lowres_spacing(spacing: Vector, shape: Vector, patch_size: Shape, start: Vector | None = None) -> Vector:
-    """The spacing at which a patch covers a quarter of the median image, coarsened from `start` (or the full one).
-
-    spacing, shape: of the full resolution.
-    """
-    low = start or spacing
-    voxels = math.prod(shape) * math.prod(spacing)
-    while math.prod(patch_size) / (voxels / math.prod(low)) < LOWRES_COVERAGE:
-        low = coarser(low)
-    return low
-
-
-def shape_at(spacing: Vector, full_spacing: Vector, full_shape: Vector) -> Vector:
-    """Median size at another spacing than the full one, in voxels."""
-    return tuple(
-        float(max(1, round(n * full / mm))) for n, full, mm in zip(full_shape, full_spacing, spacing, strict=True)
-    )
-
-
 def _lowres(task: Task, full: Configuration, step_seconds: StepSeconds | None) -> Configuration | None:
-    """3d_lowres; None where the full resolution's patch covers enough, or the low one would not be much smaller."""
-    spacing = lowres_spacing(task.spacing, task.shape, full.patch_size)
-    while math.prod(spacing) / math.prod(task.spacing) >= LOWRES_WORTH:
-        low, _ = _configure(task, "3d_lowres", tuple(round(mm, DIGITS) for mm in spacing), step_seconds)
-        coarse = lowres_spacing(task.spacing, task.shape, low.patch_size, start=spacing)
-        if coarse == spacing:
-            return low
-        spacing = coarse  # its own patch is smaller than the full resolution's
+    """3d_lowres; None where the full resolution's patch covers enough, or the low one would not be much smaller.
+
+    Spacings grow by 3 % at a time until a patch that the budget pays for covers a quarter of the median image, as in
+    nnU-Net. Where that is, is found by halving the way to a spacing at which the smallest patch covers as much. The
+    way depends on the dataset alone, so a larger budget, which pays for no less at any spacing, ends at none coarser.
+    """
+    if coverage(full.patch_size, task.shape) >= LOWRES_COVERAGE:
+        return None
+
+    @cache
+    def after(steps: int) -> tuple[Candidates, int | None]:
+        """What may be planned there, and the first of it whose patch covers enough."""
+        spacing = coarsened(task.spacing, steps)
+        voxels = LOWRES_COVERAGE * math.prod(task.shape) * math.prod(task.spacing) / math.prod(spacing)
+        candidates = candidates_for(task, "3d_lowres", tuple(round(mm, DIGITS) for mm in spacing))
+        return candidates, next((n for n, rung in enumerate(candidates.rungs) if rung.patch_voxels >= voxels), None)
+
+    def covers(steps: int) -> bool:
+        candidates, enough = after(steps)
+        return enough is not None and candidates.pays_for(enough, step_seconds)
+
+    surely = 1
+    while after(surely)[1] != 0:
+        surely *= 2
+    steps = 1 + bisect_left(range(1, surely), True, key=covers)
+    if math.prod(coarsened(task.spacing, steps)) / math.prod(task.spacing) < LOWRES_WORTH:
+        return None
+    with _left_out("3d_lowres"):
+        return _configure(after(steps)[0], step_seconds)[0]
     return None
 
 
 def _configure(
-    task: Task,
-    name: ConfigurationName,
-    spacing: Vector,
-    step_seconds: StepSeconds | None,
-    previous: ConfigurationName | None = None,
-    at_most: Rung | None = None,
+    candidates: Candidates, step_seconds: StepSeconds | None, at_most: Rung | None = None
 ) -> tuple[Configuration, Rung]:
-    """One configuration at `spacing` (three axes, transposed; 2d leaves out the first), no larger than `at_most`.
-
-    previous: the configuration whose prediction is extra input, one channel for each label.
-    """
-    first = 1 if name == "2d" else 0
-    labels, cases = task.fingerprint.labels, task.fingerprint.cases
-    shape = shape_at(spacing, task.spacing, task.shape) if spacing != task.spacing else task.shape
+    """The best of the candidates, no larger than `at_most`."""
+    task, cases = candidates.task, candidates.task.fingerprint.cases
+    end = len(candidates.rungs) if at_most is None else candidates.rungs.index(at_most) + 1
+    bought = candidates.buy(candidates.rungs[:end], step_seconds)
+    chosen = bought.rung
     schemes = normalization_schemes(
         task.fingerprint.channels, task.fingerprint.foreground_intensity_properties_per_channel
     )
-    channels = len(task.fingerprint.channels) + (len(labels.foreground_names) if previous else 0)
-    strides = stages(spacing[first:], shape[first:])
-    token = tuple(math.prod(axis) for axis in zip(*strides, strict=True))
-    ladder = LADDERS[task.budget.device, len(token)]
-    dataset_voxels = math.prod(shape) * len(cases)
-
-    def settings(rung: Rung) -> NetworkSettings:
-        return NetworkSettings(
-            spacing=spacing[first:],
-            stem_channels=tuple(rung.size.stem * 2**level for level in range(len(strides) - 1)),
-            stem_strides=strides[:-1],
-            token_stride=strides[-1],
-            width=rung.size.width,
-            depth=rung.size.depth,
-            heads=rung.size.heads,
-            llm=_llm(task.llm, rung.block),
-        )
-
-    ours = rungs(ladder, patches(spacing[first:], shape[first:], token), BATCH_SHARE * dataset_voxels, task.blocks)
-    by_hand = task.by_hand if name != "3d_lowres" else in_whole_tokens(task.by_hand, token)
-    candidates = fixed(ours, by_hand, token)
-    affordable = candidates if at_most is None else candidates[: candidates.index(at_most) + 1]
-    network = Network(settings, channels, labels.num_outputs)
-    bought = buy(affordable, network, task.budget, least_iterations(dataset_voxels, ladder), step_seconds, name)
-    chosen = bought.rung
     configuration = Configuration(
-        name=name,
-        spacing=spacing,
-        median_image_size_in_voxels=shape,
+        name=candidates.name,
+        spacing=candidates.spacing,
+        median_image_size_in_voxels=candidates.shape,
         patch_size=chosen.patch_size,
         batch_size=chosen.batch_size,
         normalization_schemes=schemes,
         use_mask_for_norm=use_mask_for_norm(schemes, cases),
-        resample_separate_z=first == 0 and separate_axis(spacing) is not None,
-        network=settings(chosen),
-        iterations=by_hand.iterations or _iterations(task, bought, iterations(dataset_voxels, ladder)),
+        resample_separate_z=True,
+        network=candidates.settings(chosen),
+        iterations=candidates.by_hand.iterations or _iterations(task, bought, iterations(task.hard, candidates.ladder)),
         oversample_foreground_percent=OVERSAMPLE_FOREGROUND,
-        mirror_axes=mirror_axes(labels, task.order[first:], task.volumetric, ladder),
-        previous_stage=previous,
+        mirror_axes=mirror_axes(
+            task.fingerprint.labels, task.order[candidates.first :], task.volumetric, candidates.ladder
+        ),
+        previous_stage=candidates.previous,
     )
-    why = reasons(task, configuration, ladder, bought) | by_hand.reasons(len(token))
-    if by_hand != task.by_hand:
-        why["patch_size"] += ", enlarged to whole tokens"
-    return configuration.model_copy(update={"reasons": why}), chosen
+    return configuration.model_copy(update={"reasons": reasons(candidates, configuration, bought)}), chosen
 
 
 def _iterations(task: Task, bought: Bought, wanted: int) -> int:
@@ -242,9 +208,3 @@ def _iterations(task: Task, bought: Bought, wanted: int) -> int:
     if task.budget.seconds is None or bought.step_seconds is None:
         return wanted
     return iterations_in(task.budget.seconds, bought.step_seconds)
-
-
-def _llm(llm: LlmSettings, block: Block | None) -> LlmSettings:
-    if block is None:
-        return llm
-    return llm.model_copy(update={"source": block.source, "layer": block.layer, "hidden_size": block.hidden_size})

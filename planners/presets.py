@@ -33,7 +33,10 @@ class Size:
 SMALL = Size("small", 24, 192, 6, 6, "0.85 Dice after ten minutes on two CPU cores (Hippocampus, docs/experiments.md)")
 MEDIUM = Size("medium", 32, 384, 8, 6, "a ViT-S of two thirds of its depth: what 8 GB leave over beside the patch")
 LARGE = Size("large", 48, 768, 12, 12, "a ViT-B, as UNETR's trunk (Hatamizadeh et al. 2022)")
-SIZES = (SMALL, MEDIUM, LARGE)
+SMALL_DEEP = Size("small, deeper", 24, 192, 8, 6, "the small trunk in the depth of the next")
+MEDIUM_DEEP = Size("medium, deeper", 32, 384, 12, 6, "a ViT-S in its full depth")
+SIZES = (SMALL, SMALL_DEEP, MEDIUM, MEDIUM_DEEP, LARGE)  # each at least as large in all as the one before
+TRUNK_TOKENS = 12  # of the largest patch: below, attention has too little to compare for a larger trunk than the small
 
 # ------------------------------------------------------------------------------------------ patch and batch
 
@@ -58,7 +61,8 @@ class Ladder:
 
     batch_size: int  # at the start
     steps: tuple[Step, ...]
-    voxels_per_step: int | None  # a CPU is short of time before it is short of memory
+    more_time: tuple[Step, ...]  # after them, where a time is given that buys `iterations` there
+    voxels_per_step: int | None  # in `steps`: a CPU is short of time before it is short of memory
     iterations: int  # of an easy task without a time budget
     least_iterations: int  # of an easy task: time is not spent on larger networks while it buys fewer
     mirror: Literal["right_left", "all"]  # of volumes (planners.schedule)
@@ -69,12 +73,22 @@ PATCH_TOKENS_MIN = 4  # along an axis, where the image has as many
 BATCH_SHARE = 0.05  # of the dataset's voxels that one batch may hold (nnU-Net: max_dataset_covered)
 
 # steps below which more of them are worth more than a larger network, for an easy task
-CPU_LEAST = 600  # of batch 4: 0.840 Dice on Hippocampus, 0.875 after 2600 (docs/experiments.md, docs/planner.md)
-GPU_LEAST = 2500  # nnU-Net on Hippocampus: 0.884 Dice after ten epochs of 250 steps, 0.889 after a thousand
+CPU_LEAST = 600  # of batch 4: 0.840 Dice on Hippocampus (docs/experiments.md), 0.875 after 2600 (design's prototype)
+GPU_LEAST = 2500  # nnU-Net's on Hippocampus: 0.884 Dice after ten epochs of 250 steps, 0.889 after a thousand
 
 CPU_3D = Ladder(
     batch_size=2,
     steps=(Step(patch_voxels=64**3), Step(batch_size=4)),
+    more_time=(
+        Step(patch_voxels=96**3),
+        Step(size=SMALL_DEEP),
+        Step(size=MEDIUM),
+        Step(batch_size=4),
+        Step(patch_voxels=128**3),
+        Step(size=MEDIUM_DEEP),
+        Step(size=LARGE),
+        Step(batch_size=8),
+    ),
     voxels_per_step=540_000,
     iterations=2500,
     least_iterations=CPU_LEAST,
@@ -84,6 +98,15 @@ CPU_3D = Ladder(
 CPU_2D = Ladder(
     batch_size=4,
     steps=(Step(patch_voxels=320**2), Step(batch_size=16)),
+    more_time=(
+        Step(patch_voxels=512**2),
+        Step(size=SMALL_DEEP),
+        Step(size=MEDIUM),
+        Step(batch_size=16),
+        Step(patch_voxels=1024**2),
+        Step(size=MEDIUM_DEEP),
+        Step(size=LARGE),
+    ),
     voxels_per_step=540_000,
     iterations=2500,
     least_iterations=CPU_LEAST,
@@ -102,11 +125,12 @@ GPU_3D = Ladder(
         Step(batch_size=8),
         Step(patch_voxels=256**3),
     ),
+    more_time=(),
     voxels_per_step=None,
     iterations=25_000,
     least_iterations=GPU_LEAST,
     mirror="all",
-    reason="context first (the patch), then the trunk, then a less noisy gradient (the batch)",
+    reason="context (the patch), the trunk and a less noisy gradient (the batch) grow in turns, in this order",
 )
 GPU_2D = Ladder(
     batch_size=4,
@@ -120,11 +144,12 @@ GPU_2D = Ladder(
         Step(size=LARGE),
         Step(patch_voxels=2048**2),
     ),
+    more_time=(),
     voxels_per_step=None,
     iterations=25_000,
     least_iterations=GPU_LEAST,
     mirror="all",
-    reason="context first (the patch), then a batch as nnU-Net's, then the trunk",
+    reason="context (the patch), a batch as nnU-Net's and the trunk grow in turns, in this order",
 )
 LADDERS = {("cpu", 2): CPU_2D, ("cpu", 3): CPU_3D, ("gpu", 2): GPU_2D, ("gpu", 3): GPU_3D}
 
@@ -143,6 +168,8 @@ OVERSAMPLE_FOREGROUND = 0.33  # nnU-Net
 
 # ------------------------------------------------------------------------------------------ how long to train
 
-REFERENCE_BATCH = 2 * 128**3  # voxels: nnU-Net's usual batch
-EASY_STEPS = 100  # batches of that size that hold the whole training set once, up to which a task is easy
+REFERENCE_PATCH = 128**3  # voxels: nnU-Net's usual patch
+EASY_PATCHES = 5.0  # of that size that hold the median image, up to which a task is easy (the Decathlon's Heart has 4)
+HARD_PATCHES = 12.0  # from which it is hard (its Pancreas)
+RARE = 0.003  # share of the image that an object takes, below which it is rare: harder to find, as in a larger image
 LONGEST = 10.0  # a hard task is trained this many times longer than an easy one

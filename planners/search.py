@@ -13,17 +13,19 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from mvl_auto.planners.block import Block
 from mvl_auto.planners.presets import (
     ISOTROPY,
     PATCH_TOKENS_MIN,
+    SIZES,
     SMALL,
     STAGES_MIN,
     TOKEN_MAX,
     TOKEN_VOXELS,
     TOKENS_MIN,
+    TRUNK_TOKENS,
     Ladder,
     Size,
 )
@@ -34,12 +36,21 @@ LARGEST_PATCH = {2: 2048**2, 3: 256**3}  # voxels to start shrinking from (nnU-N
 
 @dataclass(frozen=True)
 class Rung:
-    """One candidate. block: the frozen one, None for a network without."""
+    """One candidate. block: the frozen one, None for a network without.
+
+    whole_schedule: whether it is worth its time only where that buys all the steps of a training without a budget of
+    time, not just the least.
+    """
 
     patch_size: Shape
     batch_size: int
     size: Size
     block: Block | None = None
+    whole_schedule: bool = field(default=False, compare=False)
+
+    @property
+    def patch_voxels(self) -> int:
+        return math.prod(self.patch_size)
 
 
 def stages(spacing_mm: Sequence[float], shape: Sequence[float]) -> tuple[Shape, ...]:
@@ -87,30 +98,44 @@ def patches(spacing_mm: Sequence[float], shape: Sequence[float], token_size: Sha
 
 
 def rungs(
-    ladder: Ladder, patch_chain: Sequence[Shape], batch_voxels: float, blocks: Sequence[Block] = ()
+    ladder: Ladder,
+    patch_chain: Sequence[Shape],
+    batch_voxels: float,
+    blocks: Sequence[Block] = (),
+    largest: Size | None = None,
+    timed: bool = False,
 ) -> list[Rung]:
     """The ladder for one configuration, lowest rung first.
 
     patch_chain: largest first. batch_voxels: that a batch may hold beyond the ladder's first batch size.
-    blocks: those that may be planned, lightest first.
+    blocks: those that may be planned, lightest first. largest: the largest trunk, None for any.
+    timed: whether there is a budget of time, for the steps that need one.
     """
     growing = list(reversed(patch_chain))
-    limit = min(batch_voxels, ladder.voxels_per_step or math.inf)
     climbed = [Rung(growing[0], ladder.batch_size, SMALL, blocks[0] if blocks else None)]
-    for step in ladder.steps:
-        now = climbed[-1]
-        if step.size is not None:
+    ways = [(step, False) for step in ladder.steps] + [(step, True) for step in ladder.more_time if timed]
+    for step, whole_schedule in ways:
+        now = replace(climbed[-1], whole_schedule=whole_schedule)
+        most = math.inf if whole_schedule else ladder.voxels_per_step or math.inf
+        if step.size is not None and (largest is None or SIZES.index(step.size) <= SIZES.index(largest)):
             climbed.append(replace(now, size=step.size))
         elif step.wider_blocks:
             climbed += [replace(now, block=block) for block in blocks[1:]]
         elif step.batch_size is not None:
+            limit = min(batch_voxels, most)
             sizes = range(now.batch_size + 1, step.batch_size + 1)
             climbed += [replace(now, batch_size=n) for n in sizes if n * math.prod(now.patch_size) <= limit]
         elif step.patch_voxels is not None:
-            most = min(step.patch_voxels, (ladder.voxels_per_step or math.inf) / now.batch_size)
-            larger = [patch for patch in growing if math.prod(now.patch_size) < math.prod(patch) <= most]
+            limit = min(step.patch_voxels, most / now.batch_size)
+            larger = [patch for patch in growing if math.prod(now.patch_size) < math.prod(patch) <= limit]
             climbed += [replace(now, patch_size=patch) for patch in larger]
     return climbed
+
+
+def largest_trunk(patch_chain: Sequence[Shape], token_size: Shape) -> Size | None:
+    """The small trunk where even the largest patch has a handful of tokens; None, any, elsewhere."""
+    tokens = math.prod(patch_chain[0]) // math.prod(token_size)
+    return SMALL if tokens < TRUNK_TOKENS else None
 
 
 def highest(

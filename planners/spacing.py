@@ -29,11 +29,21 @@ def target_spacing(spacings_mm: Sequence[Sequence[float]], shapes: Sequence[Sequ
     """
     spacings = np.asarray(spacings_mm, float)
     target = np.median(spacings, axis=0)
-    axis = coarse_axis(target, np.median(np.asarray(shapes, float), axis=0))
+    axis = coarse_axis_of_cases(spacings_mm, shapes)
     if axis is not None:
         finer = np.percentile(spacings[:, axis], COARSE_AXIS_PERCENTILE)
         target[axis] = max(finer, np.delete(target, axis).max())
     return _rounded(target)
+
+
+def coarse_axis_of_cases(spacings_mm: Sequence[Sequence[float]], shapes: Sequence[Sequence[int]]) -> int | None:
+    """The coarse axis of the median case, before its target spacing is chosen."""
+    return coarse_axis(median_spacing(spacings_mm), np.median(np.asarray(shapes, float), axis=0))
+
+
+def median_spacing(spacings_mm: Sequence[Sequence[float]]) -> Array:
+    """Median over the cases, per axis."""
+    return np.asarray(np.median(np.asarray(spacings_mm, float), axis=0), float)
 
 
 def coarse_axis(spacing_mm: Sequence[float] | Array, shape: Sequence[float] | Array) -> int | None:
@@ -43,14 +53,6 @@ def coarse_axis(spacing_mm: Sequence[float] | Array, shape: Sequence[float] | Ar
     coarser = spacing[axis] > ANISOTROPY_FACTOR * np.delete(spacing, axis).max()
     fewer = voxels[axis] * ANISOTROPY_FACTOR < np.delete(voxels, axis).min()
     return axis if coarser and fewer else None
-
-
-def separate_axis(spacing_mm: Sequence[float]) -> int | None:
-    """The axis to resample apart from the others: the only coarsest one, beyond factor 3 of the finest; or None."""
-    spacing = np.asarray(spacing_mm, float)
-    coarsest = np.flatnonzero(spacing == spacing.max())
-    apart = len(coarsest) == 1 and spacing.max() / spacing.min() > ANISOTROPY_FACTOR
-    return int(coarsest[0]) if apart else None
 
 
 def transpose_forward(spacing_mm: Sequence[float], shape: Sequence[float]) -> tuple[int, ...]:
@@ -83,6 +85,21 @@ def coarser(spacing_mm: Sequence[float]) -> tuple[float, ...]:
     spacing = np.asarray(spacing_mm, float)
     fine = spacing.max() / spacing > LOWRES_EVEN
     return tuple(float(mm) for mm in np.where(fine if fine.any() else True, spacing * LOWRES_STEP, spacing))
+
+
+def coarsened(spacing_mm: Sequence[float], steps: int) -> tuple[float, ...]:
+    """The spacing after so many steps down in resolution."""
+    spacing = tuple(float(mm) for mm in spacing_mm)
+    for _ in range(steps):
+        spacing = coarser(spacing)
+    return spacing
+
+
+def shape_at(spacing: Sequence[float], full_spacing: Sequence[float], full_shape: Sequence[float]) -> tuple[float, ...]:
+    """Median size at another spacing than the full one, in voxels."""
+    return tuple(
+        float(max(1, round(n * full / mm))) for n, full, mm in zip(full_shape, full_spacing, spacing, strict=True)
+    )
 
 
 def _rounded(spacing: Array) -> tuple[float, ...]:

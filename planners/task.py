@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from mvl_auto.planners.block import Block
 from mvl_auto.planners.budget import Budget
 from mvl_auto.planners.by_hand import ByHand
+from mvl_auto.planners.schedule import Difficulty
 from mvl_auto.plans import Fingerprint, LlmSettings, Shape, Vector
 
 
@@ -15,7 +16,8 @@ class Task:
     """A dataset to plan for. spacing (mm) and shape (voxels, median at that spacing): in the order of the cached axes.
 
     order: the axes of the canonical Z Y X array in the order of the cached one. blocks: the frozen ones that a plan
-    may have, lightest first. blocks_known: whether their sizes are, or assumed.
+    may have, lightest first. blocks_known: whether their sizes are, or assumed. hard: how hard the task is, at
+    whichever resolution.
     """
 
     fingerprint: Fingerprint
@@ -25,6 +27,7 @@ class Task:
     blocks_known: bool
     by_hand: ByHand
     order: Shape
+    hard: Difficulty
     spacing: Vector
     shape: Vector
 

@@ -209,11 +209,15 @@ def _by(lengths: Sequence[float]) -> str:
 
 
 def reasons(plan: Plan) -> str:
-    """Field by field, why: a table per configuration."""
-    return "\n".join(
-        f"\nwhy {name}:\n{table(['field', 'reason'], list(configuration.reasons.items()))}"
-        for name, configuration in plan.configurations.items()
-    )
+    """Field by field, its value and why: a table per configuration."""
+    from mvl_auto.planners.reasons import values
+
+    tables = []
+    for name, configuration in plan.configurations.items():
+        value_of = values(plan, configuration)
+        rows = [(field, value_of[field], why) for field, why in configuration.reasons.items()]
+        tables.append(f"\nwhy {name}:\n{table(['field', 'value', 'reason'], rows)}")
+    return "\n".join(tables)
 
 
 def next_command(dataset: str, plan: Plan, folds: int, args: argparse.Namespace) -> str:

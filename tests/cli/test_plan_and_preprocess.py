@@ -100,7 +100,7 @@ def test_numbers_by_hand_stand_in_the_plan_and_are_named(dataset, capsys):
     row = next(line for line in told.splitlines() if line.startswith("3d_fullres *"))
     assert "8x8x8" in row
     assert row.split()[-6:-1] == ["3", "2", "x", "48", "9"]  # batch, depth x width, steps; then the block
-    assert told.count("chosen by hand") == 7  # patch, batch, network, iterations; the patch is none of 2d's
+    assert told.count("chosen by hand") == 9  # patch, batch, width, depth, iterations; the patch is none of 2d's
     again = next(line for line in told.splitlines() if line.startswith("next: ")).removeprefix("next: ")
     by_hand = "--patch-size 8 8 8 --batch-size 3 --depth 2 --width 48 --iterations 9"
     assert again == f"mvl_plan_and_preprocess -d 7 --preset cpu --llm {BLOCK} {by_hand}"

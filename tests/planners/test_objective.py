@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from mvl_auto.planners import Budget, plan
 from mvl_auto.planners.estimate import estimate_work
-from mvl_auto.planners.presets import SIZES
 from mvl_auto.plans import Configuration, Plan
 
 GB = 10**9
@@ -22,9 +21,9 @@ DATASETS = {
     task.task: fingerprint_of(tuple(int(n) for n in task.size), task.spacing, task.cases, task.channels)
     for task in DECATHLON
 } | {"flat": fingerprint_of((1, 700, 900), cases=500, channels=("R", "G", "B"))}
-COMPARED = ("2d", "3d_fullres", "3d_cascade_fullres")  # the low resolution's voxels depend on the full one's patch
+ALWAYS = ("2d", "3d_fullres")  # a low resolution, and with it the cascade, is there while the full one does not fit
 MEMORY = st.integers(2 * GB, 80 * GB)
-SECONDS = st.floats(60, 1e6)
+SECONDS = st.floats(60, 3e6)  # a minute to a month
 
 
 pytestmark = pytest.mark.usefixtures("estimated")
@@ -41,15 +40,29 @@ def planned(name: str, memory: int, device: str, seconds: float | None = None) -
 
 def greatness(configuration: Configuration) -> tuple[int, ...]:
     network = configuration.network
-    size = next(n for n, size in enumerate(SIZES) if size.width == network.width)
-    return (*configuration.patch_size, configuration.batch_size, size, network.depth, network.llm.hidden_size)
+    block = network.llm.hidden_size or 0
+    stem = network.stem_channels
+    trunk = (network.width, network.depth, network.heads, len(stem) and stem[0])
+    return (*configuration.patch_size, configuration.batch_size, *trunk, block)
 
 
 def assert_nothing_shrinks(smaller: Plan, larger: Plan) -> None:
-    for name in COMPARED:
-        if name in smaller.configurations and name in larger.configurations:
-            before, after = (greatness(each.configuration(name)) for each in (smaller, larger))
+    assert {name for name in ALWAYS if name in smaller.configurations} <= larger.configurations.keys()
+    for name in smaller.configurations.keys() & larger.configurations.keys():
+        one, other = smaller.configuration(name), larger.configuration(name)
+        assert all(a >= b for a, b in zip(one.spacing, other.spacing, strict=True)), (name, "becomes coarser")
+        if one.spacing == other.spacing:
+            before, after = greatness(one), greatness(other)
             assert all(a <= b for a, b in zip(before, after, strict=True)), (name, before, after)
+        else:
+            assert name == "3d_lowres"
+
+
+def test_a_configuration_that_is_lost_counts_as_less():
+    whole = planned("Spleen", 8 * GB, "gpu")
+    without = {name: each for name, each in whole.configurations.items() if name != "3d_fullres"}
+    with pytest.raises(AssertionError):
+        assert_nothing_shrinks(whole, whole.model_copy(update={"configurations": without}))
 
 
 @settings(max_examples=60)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mvl_auto.planners.block import SMOLLM2, like_smollm2
 from mvl_auto.planners.presets import LADDERS, SIZES, SMALL, TOKEN_MAX, TOKENS_MIN
-from mvl_auto.planners.search import Rung, highest, patches, rungs, stages
+from mvl_auto.planners.search import Rung, highest, largest_trunk, patches, rungs, stages
 
 MM = st.floats(0.2, 10)
 VOXELS = st.integers(1, 700)
@@ -67,6 +67,11 @@ def test_a_large_image_is_cut_to_a_cube_in_mm():
     assert largest == tuple(math.ceil(edge / mm / 8) * 8 for mm in (1.0, 0.5, 0.5))
 
 
+def test_the_axis_that_is_largest_in_relation_to_the_image_is_shortened_first():
+    chain = patches((1.0, 1.0, 1.0), (100, 50, 50), (8, 8, 8))
+    assert chain[:4] == [(104, 56, 56), (104, 48, 56), (104, 48, 48), (96, 48, 48)]  # 1.12, 1.12, 1.04 of the image
+
+
 @given(IMAGES)
 def test_patches_shrink_one_token_at_a_time_down_to_four(image):
     spacing, shape = image
@@ -84,13 +89,16 @@ def test_patches_shrink_one_token_at_a_time_down_to_four(image):
 # ------------------------------------------------------------------------------------------ ladder
 
 
-@given(IMAGES, st.sampled_from(["cpu", "gpu"]), st.floats(1, 1e10))
-def test_every_rung_is_at_least_as_large_as_the_one_below(image, device, batch_voxels):
+@given(IMAGES, st.sampled_from(["cpu", "gpu"]), st.floats(1, 1e10), st.booleans())
+def test_every_rung_is_at_least_as_large_as_the_one_below(image, device, batch_voxels, timed):
     spacing, shape = image
     chain = patches(spacing, shape, token_of(stages(spacing, shape)))
     ladder = LADDERS[device, len(shape)]
-    climbed = rungs(ladder, chain, batch_voxels, BLOCKS)
+    climbed = rungs(ladder, chain, batch_voxels, BLOCKS, timed=timed)
     for below, above in pairwise(climbed):
+        assert below.whole_schedule <= above.whole_schedule
+        sizes = [(size.stem, size.width, size.depth, size.heads) for size in (below.size, above.size)]
+        assert all(a <= b for a, b in zip(*sizes, strict=True))
         assert below != above
         assert all(a <= b for a, b in zip(below.patch_size, above.patch_size, strict=True))
         assert below.batch_size <= above.batch_size
@@ -99,8 +107,53 @@ def test_every_rung_is_at_least_as_large_as_the_one_below(image, device, batch_v
     assert climbed[0].block == SMOLLM2
     assert climbed[-1].block == (BLOCKS[-1] if device == "gpu" else SMOLLM2)  # a CPU's time is for the trunk
     if ladder.voxels_per_step:
-        first = math.prod(chain[-1]) * ladder.batch_size
-        assert all(math.prod(r.patch_size) * r.batch_size <= max(first, ladder.voxels_per_step) for r in climbed)
+        most = max(math.prod(chain[-1]) * ladder.batch_size, ladder.voxels_per_step)
+        assert all(r.patch_voxels * r.batch_size <= most for r in climbed if not r.whole_schedule)
+    assert timed or not any(rung.whole_schedule for rung in climbed)
+
+
+GROWTH = {
+    ("gpu", 3): "patch to 128^3, width 384, batch 4, block, patch to 192^3, width 768, batch 8, patch to 256^3",
+    ("gpu", 2): "patch to 512^2, batch 12, width 384, block, patch to 1024^2, batch 24, width 768, patch to 2048^2",
+    (
+        "cpu",
+        3,
+    ): "patch to 64^3, patch to 96^3, depth 8, width 384, batch 4, patch to 128^3, depth 12, width 768, batch 8",
+    ("cpu", 2): "patch to 320^2, batch 5, patch to 512^2, depth 8, width 384, batch 16, patch to 1024^2, depth 12, "
+    "width 768",
+}
+
+
+@pytest.mark.parametrize(("device", "dimensions"), GROWTH)
+def test_the_ladder_grows_in_the_order_that_the_documents_tell(device, dimensions):
+    """For an image that is larger than any patch: what grows, one after the other, and where each growth ends."""
+    spacing, shape, token = (1.0,) * dimensions, (4000,) * dimensions, ((16, 16) if dimensions == 2 else (8, 8, 8))
+    climbed = rungs(LADDERS[device, dimensions], patches(spacing, shape, token), 1e12, BLOCKS, timed=True)
+    told: list[str] = []
+    for below, above in pairwise(climbed):
+        if above.patch_size != below.patch_size:
+            now = f"patch to {round(above.patch_voxels ** (1 / dimensions))}^{dimensions}"
+        elif above.batch_size != below.batch_size:
+            now = f"batch {above.batch_size}"
+        elif above.size.width != below.size.width:
+            now = f"width {above.size.width}"
+        elif above.size != below.size:
+            now = f"depth {above.size.depth}"
+        else:
+            now = "block"
+        if told and told[-1].split()[0] == now.split()[0] and now.split()[0] in ("patch", "batch", "block"):
+            same = not (now.startswith("patch") and (above.whole_schedule != below.whole_schedule))
+            told = told[:-1] if same else told
+        told.append(now)
+    assert ", ".join(told) == GROWTH[device, dimensions]
+
+
+def test_an_image_of_a_handful_of_tokens_keeps_the_small_trunk():
+    assert largest_trunk([(16, 16, 16)], (8, 8, 8)) == SMALL  # 8 tokens
+    assert largest_trunk([(64, 48)], (16, 16)) is None  # 12: a slice of Hippocampus
+    tiny = rungs(LADDERS["gpu", 3], [(8, 8, 8)], 1e9, BLOCKS, largest=SMALL)
+    assert {rung.size for rung in tiny} == {SMALL}
+    assert tiny[-1].batch_size == 8
 
 
 def test_small_datasets_keep_small_batches():

@@ -12,8 +12,11 @@ from networks import tiny
 
 from mvl_auto.errors import MvlError
 from mvl_auto.planners import Budget, ByHand, budget_here, plan, preset_budget, step_seconds_on
-from mvl_auto.planners.presets import CPU_LEAST, GIB, GPU_LEAST
+from mvl_auto.planners.candidates import candidates_for
+from mvl_auto.planners.planner import understand
+from mvl_auto.planners.presets import CPU_3D, CPU_LEAST, GIB, GPU_LEAST
 from mvl_auto.planners.schedule import iterations_in
+from mvl_auto.planners.spacing import coarsened
 from mvl_auto.plans import LlmSettings, Plan
 
 HIPPOCAMPUS = fingerprint_of((36, 50, 35), cases=260)
@@ -67,6 +70,53 @@ def test_time_for_hardly_a_step_is_planned_with_the_smallest_network_and_says_so
     assert f"too few, at least {CPU_LEAST} steps" in chosen.reasons["iterations"]
 
 
+@given(st.floats(1e3, 1e7), st.floats(10, 1e6))
+def test_no_larger_network_is_planned_than_leaves_the_least_steps_and_none_smaller(speed, seconds):
+    """For whole hippocampi only the batch grows, so what should be chosen can be said without searching."""
+    whole = fingerprint_of((40, 56, 40), cases=260)
+    patch = ByHand(patch_size=(40, 56, 40))
+    chosen = planned(whole, seconds, Device(speed), by_hand=patch).configuration()
+    paid = [n for n in (2, 3, 4) if n * WHOLE / speed * CPU_LEAST <= seconds]
+    assert chosen.batch_size == max([*paid, 2]) or (
+        chosen.batch_size > 4 and chosen.batch_size * WHOLE / speed * CPU_3D.iterations <= seconds
+    )
+
+
+def test_a_cpu_with_days_of_time_gets_a_larger_network_and_with_minutes_does_not():
+    """Beyond the plan without a time, only while the time buys all the steps of that plan, 2500."""
+
+    def seconds(settings, patch_size, batch_size, channels, outputs, block):
+        return math.prod(patch_size) * batch_size * settings.width * settings.depth / 4e8
+
+    default = plan(HIPPOCAMPUS, Budget(8 * GIB)).configuration()
+    brief, long = (planned(HIPPOCAMPUS, time, seconds).configuration() for time in (1000.0, 30 * 86_400.0))
+    assert (brief.patch_size, brief.batch_size, brief.network) == (default.patch_size, 4, default.network)
+    assert (long.network.width, long.network.depth, long.batch_size) == (768, 12, 8)
+    between = planned(HIPPOCAMPUS, 4000.0, seconds).configuration()
+    assert (between.network.width, between.network.depth) == (192, 8)
+    assert between.iterations >= CPU_3D.iterations
+    hard = planned(LIVER, 30 * 86_400.0, seconds).configuration("3d_fullres")
+    assert math.prod(hard.patch_size) > 80**3
+    assert hard.network.width >= 384
+
+
+@pytest.mark.parametrize(("seconds", "speed"), [(None, 1.0), (600.0, 1e6), (7200.0, 1e6), (86_400.0, 3e5)])
+def test_the_low_resolution_is_the_first_at_which_a_patch_covers_a_quarter(seconds, speed):
+    """As nnU-Net seeks it: one step of 3 % after the other, each time with the patch that is paid for there."""
+    task = understand(LIVER, Budget(10_000 * GIB, "cpu", seconds))
+    device = None if seconds is None else Device(speed)
+    for steps in range(1, 200):
+        spacing = coarsened(task.spacing, steps)
+        there = candidates_for(task, "3d_lowres", tuple(round(mm, 6) for mm in spacing))
+        patch = there.buy(there.rungs, device).rung.patch_size
+        if math.prod(patch) * math.prod(spacing) / (482 * 512 * 512 * math.prod(task.spacing)) >= 0.25:
+            break
+    found = planned(LIVER, seconds, device).configuration("3d_lowres")
+    assert found.spacing == there.spacing
+    assert found.patch_size == patch
+    assert math.prod(patch) / math.prod(found.median_image_size_in_voxels) < 0.3
+
+
 def test_the_plan_keeps_its_time_and_one_without_has_none():
     assert planned(HIPPOCAMPUS, 600.0, Device(1e6)).time_budget == 600
     assert plan(HIPPOCAMPUS, Budget(8 * GIB)).time_budget is None
@@ -84,6 +134,13 @@ def test_few_steps_are_timed():
     assert (
         len(device.asked) < 60
     )  # of several hundred rungs, in four configurations and a search for the low resolution
+
+
+def test_no_step_is_timed_that_takes_far_too_long():
+    device = Device(30_000.0)
+    planned(LIVER, 36_000.0, device, kind="gpu")
+    longest = 36_000.0 / (10 * GPU_LEAST)  # the task is ten times as hard as an easy one
+    assert max(device.asked) < max(4 * longest, 1.01 * min(device.asked))
 
 
 def test_time_without_a_device_to_ask_is_a_bug():
