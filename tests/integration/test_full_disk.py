@@ -20,9 +20,8 @@ from commands import TINY_BLOCK, mvl, refuse, succeed
 PLAN = ("plan_and_preprocess", "--memory", "1GB", "--device", "cpu", "--llm", TINY_BLOCK, "-d")
 CASES = 8
 SHAPE = (24, 60, 60)  # of noise, which compresses little: 300 kB a case in the cache
-FILES_OF_A_CASE = 4
 
-# the command as installed, in a process that has the folder of the cache to itself for as many files as it is told
+# the command as installed, in a process that has the folder of the cache to itself for as many cases as it is told
 FULL_ON_THE_WAY = """
     import errno, os, sys, tempfile
     from mvl_auto.cli.plan_and_preprocess import main
@@ -39,7 +38,7 @@ FULL_ON_THE_WAY = """
 
     tempfile.mkdtemp = make_or_fail
     code = main(sys.argv[3:])
-    print(len(written), "files begun")
+    print(len(written), "cases begun")
     sys.exit(code)
 """
 
@@ -63,15 +62,14 @@ def one_line(done: subprocess.CompletedProcess[str], program: str) -> str:
 def test_it_stops_at_the_first_file_and_the_next_call_does_what_is_missing(root, finished, reason):
     dataset = make_dataset(root / "raw", "nnunet", cases=5, shape=(10, 12, 11))
     words = [*map(str, PLAN[1:]), "7", "--workers", "1", "--root", str(root)]
-    most = FILES_OF_A_CASE * finished + 2
-    command = [sys.executable, "-c", textwrap.dedent(FULL_ON_THE_WAY), str(most), reason, *words]
+    command = [sys.executable, "-c", textwrap.dedent(FULL_ON_THE_WAY), str(finished), reason, *words]
     done = subprocess.run(command, capture_output=True, text=True, cwd=root)
     cache = root / "preprocessed" / dataset.name / "3d_fullres"
     line = one_line(done, "mvl_plan_and_preprocess")
     assert f"{cache / f'tiny_{finished:03d}'}." in line
     assert os.strerror(getattr(errno, reason)) in line
     assert ("are free there" in line) == (reason == "ENOSPC")
-    assert done.stdout.splitlines()[-1] == f"{most + 1} files begun", "no other file was tried"
+    assert done.stdout.splitlines()[-1] == f"{finished + 1} cases begun", "no other was tried"
     before = stamps(cache)
     assert sorted(before) == [f"tiny_{n:03d}" for n in range(finished)]
     assert not list(cache.glob(".writing-*"))
