@@ -19,9 +19,10 @@ from mvl_auto.plans import NetworkSettings, Shape
 if TYPE_CHECKING:
     import torch
 
+LONG = 0.8  # seconds of a step to which its warming up (a tenth of a second) makes little difference
 WARM_UP = 1  # steps: memory is taken, kernels are chosen
 TIMED = 3  # steps at most, of which the median counts
-ENOUGH = 1.0  # seconds of them: longer steps differ less from each other, and planning shall not take half a minute
+ENOUGH = 0.4  # seconds of them: longer steps differ less from each other, and planning shall not take half a minute
 
 
 def step_seconds_on(device: str) -> StepSeconds:
@@ -105,6 +106,6 @@ def _median_step(
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         taken.append(time.perf_counter() - begun)
-        if sum(taken[WARM_UP:]) >= ENOUGH:
+        if taken[0] >= LONG or sum(taken[WARM_UP:]) >= ENOUGH:
             break
-    return median(taken[WARM_UP:])
+    return median(taken[WARM_UP:] or taken)
