@@ -22,10 +22,13 @@ from multiprocessing import get_all_start_methods, get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from mvl_auto.errors import MvlError
 from mvl_auto.progress import ONLY_IN_FILE
+
+if TYPE_CHECKING:
+    from multiprocessing.context import ForkServerContext, SpawnContext
 
 J = TypeVar("J")
 R = TypeVar("R")
@@ -133,6 +136,7 @@ class _Worker(Generic[J, R]):
 
 
 def _start(function: Callable[[J], R]) -> _Worker[J, R]:
+    context: ForkServerContext | SpawnContext
     if "forkserver" in get_all_start_methods():
         context = get_context("forkserver")
         context.set_forkserver_preload(list(IMPORTED))
