@@ -33,7 +33,7 @@ def plan_and_preprocess(dataset: Path, root: Path, configuration: str = "3d_full
 
 
 def cached_arrays(folder: Path) -> dict[str, str]:
-    return {file: digest for file, digest in hashes(folder).items() if file.endswith(".b2nd")}
+    return {file: digest for file, digest in hashes(folder).items() if file.endswith((".b2nd", ".seg", ".locations"))}
 
 
 @dataclass(frozen=True)
