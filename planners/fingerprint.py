@@ -139,13 +139,18 @@ def survey(
 def changed_cases(fingerprint: Fingerprint, dataset: Dataset) -> tuple[str, ...]:
     """Names of the cases that are new, gone, changed, or of another group than when the fingerprint was taken.
 
-    Reads every file, but decodes none. Raises MvlError for a file that cannot be read.
+    Reads every file, but decodes none. One that cannot be read has changed: examining it tells why.
     """
     before = {case.name: (case.files_hash, case.group) for case in fingerprint.cases}
     now = {case.name: case for case in dataset.cases}
     changed = before.keys() ^ now.keys()
     for name in before.keys() & now.keys():
-        if before[name] != (hash_files(now[name]), dataset.groups.get(name, name)):
+        try:
+            found = (hash_files(now[name]), dataset.groups.get(name, name))
+        except MvlError:
+            changed.add(name)
+            continue
+        if before[name] != found:
             changed.add(name)
     return tuple(sorted(changed))
 
