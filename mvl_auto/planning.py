@@ -118,8 +118,7 @@ def hold_strictly(fingerprint: Fingerprint, raw: Path, folder: Path) -> None:
     write_document(folder / "fingerprint.json", fingerprint)
     first, others = fingerprint.anomalies[0], len(fingerprint.anomalies) - 1
     more = f" ({others} more, all in {folder / 'fingerprint.json'})" if others else ""
-    place = raw if first.file == str(raw) else raw / first.file
-    error = TooOdd(f"{first.what.rstrip('.')}{more}", file=place, remedy=f"{first.remedy} {HELD_STRICTLY}")
+    error = TooOdd(f"{first.what.rstrip('.')}{more}", file=raw / first.file, remedy=f"{first.remedy} {HELD_STRICTLY}")
     error.anomalies = fingerprint.anomalies
     raise error
 

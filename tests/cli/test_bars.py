@@ -110,5 +110,7 @@ def test_a_terminal_gets_a_bar_with_its_note():
 
 
 def test_a_bar_for_no_work_does_not_fail():
-    with terminal_bars(io.StringIO())("nothing", 0):
+    screen = io.StringIO()
+    with terminal_bars(screen)("nothing", 0):
         pass
+    assert "nothing" in screen.getvalue()

@@ -539,6 +539,7 @@ def test_a_copy_has_a_place_of_its_own(folder, tmp_path, place):
 def test_an_empty_folder_is_a_place(folder, tmp_path):
     (tmp_path / "empty").mkdir()
     repair_dataset(folder, tmp_path / "empty")
+    assert (tmp_path / "empty" / "repairs.json").is_file()
     usable(tmp_path / "empty")
 
 
