@@ -6,15 +6,19 @@ common as `inference` must not land bare in anyone's site-packages.
 
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
 VERSION = next(
     line.split('"')[1] for line in (HERE / "mvl_auto/version.py").read_text().splitlines() if line.startswith("__")
 )
 STAGES = ["planners", "preprocessing", "inference", "evaluation"]
-PARTS = ["cli", "demo", "llm", "network", "training"]
 COMMANDS = ["plan_and_preprocess", "train", "predict", "evaluate", "demo", "block", "explain", "doctor"]
+FOLDERS = {"mvl_auto": "mvl_auto"} | {f"mvl_auto.{stage}": stage for stage in STAGES}
+PACKAGES = [
+    *FOLDERS,
+    *(f"{name}.{inner}" for name, folder in FOLDERS.items() for inner in find_packages(str(HERE / folder))),
+]
 LORA = ["peft>=0.15"]
 DASK = ["distributed>=2024.5"]
 
@@ -35,8 +39,8 @@ setup(
         "Typing :: Typed",
     ],
     python_requires=">=3.11",
-    packages=["mvl_auto", *(f"mvl_auto.{part}" for part in PARTS + STAGES)],
-    package_dir={"mvl_auto": "mvl_auto"} | {f"mvl_auto.{stage}": stage for stage in STAGES},
+    packages=PACKAGES,
+    package_dir=FOLDERS,
     package_data={"mvl_auto": ["py.typed"]},
     entry_points={"console_scripts": [f"mvl_{name} = mvl_auto.cli.{name}:main" for name in COMMANDS]},
     install_requires=[

@@ -22,7 +22,7 @@ from collections import defaultdict
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[1]
-sys.path.insert(0, str(REPOSITORY / "tests"))
+sys.path.insert(0, str(REPOSITORY / "tests/support"))
 
 WAYS = {
     "transformers": "transformers, bfloat16",
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def compare(folder: Path, rounds: int) -> None:
-    from llm.hub_server import serving
+    from hub_server import serving
 
     results: dict[str, list[dict[str, float]]] = defaultdict(list)
     with serving(folder / "model") as hub:
@@ -79,8 +79,7 @@ def measure(way: str, folder: Path) -> dict[str, float]:
     import transformers.models.llama.modeling_llama as llama
 
     import mvl_auto.llm.block
-    import mvl_auto.llm.hub
-    import mvl_auto.llm.safetensors_layer  # noqa: F401
+    import mvl_auto.llm.formats.safetensors_layer  # noqa: F401
     from mvl_auto.llm import load_block
 
     sources = {
@@ -130,7 +129,7 @@ def reset_peak() -> None:
 def make_models(folder: Path, hidden: int, layers: int) -> None:
     import torch
     from gguf import GGMLQuantizationType
-    from llm.gguf_models import write_gguf
+    from gguf_models import write_gguf
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(

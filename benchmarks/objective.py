@@ -79,8 +79,8 @@ def changed(plan: Plan, change: dict[str, Any]) -> Plan:
 
 
 def step_seconds(plan: Plan, names: list[str]) -> dict[str, float]:
-    from mvl_auto.planners.block import SMOLLM2
-    from mvl_auto.planners.timing import time_steps
+    from mvl_auto.planners.cost.block import SMOLLM2
+    from mvl_auto.planners.cost.timing import time_steps
 
     taken: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(ROUNDS):

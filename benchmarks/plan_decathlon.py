@@ -2,7 +2,7 @@
 
     python benchmarks/plan_decathlon.py
 
-Fingerprints have the published spacings, sizes and numbers of cases (tests/fingerprints.py). Networks for the GPU are
+Fingerprints have the published spacings, sizes and numbers of cases (tests/support). Networks for the GPU are
 measured: some seconds a task.
 """
 
@@ -16,7 +16,7 @@ from mvl_auto.planners import Budget, plan, preset_budget
 from mvl_auto.plans import Configuration, Plan
 
 REPOSITORY = Path(__file__).parents[1]
-sys.path.insert(0, str(REPOSITORY / "tests"))
+sys.path.insert(0, str(REPOSITORY / "tests/support"))
 
 TRUNKS = {192: "S", 384: "M", 768: "L"}  # by width
 CPU = Budget(8 << 30, "cpu")  # any from 2 GiB on gives the same

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).parents[1]
-sys.path.insert(0, str(REPOSITORY / "tests"))
+sys.path.insert(0, str(REPOSITORY / "tests/support"))
 
 HEADER = "| network | measured MB | real MB | measured / real | estimate / real | s |\n|---|---|---|---|---|---|"
 DEEP = {"stem_channels": (48, 96, 192), "width": 768, "depth": 12, "heads": 12}
@@ -49,8 +49,8 @@ def compare(steps: dict[str, Any]) -> None:
     from peak import real_peak
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    from mvl_auto.planners.estimate import estimate_memory
-    from mvl_auto.planners.memory import training_memory
+    from mvl_auto.planners.cost.estimate import estimate_memory
+    from mvl_auto.planners.cost.memory import training_memory
 
     warm_up = next(iter(steps.values()))
     training_memory(*warm_up)  # imports
@@ -82,7 +82,7 @@ def measure_the_largest() -> None:
     from memory_grid import LARGE, flat, volume
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    from mvl_auto.planners.memory import training_memory
+    from mvl_auto.planners.cost.memory import training_memory
     from mvl_auto.plans import LlmSettings
 
     for block in BANK:
@@ -100,7 +100,7 @@ def plan_everything() -> None:
     from fingerprints import DECATHLON, fingerprint_of
 
     from mvl_auto.planners import plan, preset_budget
-    from mvl_auto.planners.cost import forget_measurements
+    from mvl_auto.planners.selection import forget_measurements
 
     taken = {}
     for preset in PLANNED:
@@ -121,7 +121,7 @@ def plan_in_time() -> None:
     from fingerprints import DECATHLON, fingerprint_of
 
     from mvl_auto.planners import plan, preset_budget
-    from mvl_auto.planners.timing import step_seconds_on
+    from mvl_auto.planners.cost.timing import step_seconds_on
 
     task = next(task for task in DECATHLON if task.task == "Liver")
     fingerprint = fingerprint_of(tuple(int(n) for n in task.size), task.spacing, task.cases, task.channels)

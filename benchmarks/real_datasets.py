@@ -2,7 +2,7 @@
 
     python benchmarks/real_datasets.py [--data ../shared/data] [--time 90s] [Nuclei Cord ...]
 
-Nuclei is taken as it is; of the others, pieces of one scan are the cases (tests/real_datasets.py), so their scores say
+Nuclei is taken as it is; of the others, pieces of one scan are the cases (tests/support), so their scores say
 that the way is open and that the network learns, not how good it would be on new patients. Each is planned, trained on
 fold 0 with the default block, and its validation cases predicted again by mvl_predict and scored by mvl_evaluate.
 """
@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[1]
-sys.path.insert(0, str(REPOSITORY / "tests"))
+sys.path.insert(0, str(REPOSITORY / "tests/support"))
 NUCLEI = "Nuclei"
 
 

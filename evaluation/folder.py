@@ -16,13 +16,13 @@ from typing import TypeVar
 
 import numpy as np
 
+from mvl_auto.datasets import read_scheme, to_classes
 from mvl_auto.errors import MvlError
 from mvl_auto.evaluation.case import LabelScore, SurfaceSettings, score_case
 from mvl_auto.evaluation.summary import Summary, summarise
 from mvl_auto.evaluation.surfaces import DEFAULT_TOLERANCE_MM
 from mvl_auto.files import read_json
 from mvl_auto.images import FILE_ENDINGS, check_same_geometry, file_ending, read_label, stem
-from mvl_auto.labels import read_scheme, to_classes
 from mvl_auto.plans import LabelScheme
 from mvl_auto.progress import Progress, silent
 

@@ -25,23 +25,21 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mvl_auto.cases import find_cases
-from mvl_auto.dataset import load_case
+from mvl_auto.datasets import find_cases, load_case
 from mvl_auto.errors import MvlError
 from mvl_auto.files import ensure_writable_folder, write_json, writing
 from mvl_auto.images import Volume, write_probabilities
-from mvl_auto.inference.models import TrainedRun
 from mvl_auto.inference.predict import network_input, predict_case
 from mvl_auto.inference.restore import native_slabs, paste
 from mvl_auto.inference.sliding_window import cheapest_axis, stream_logits
 from mvl_auto.network import MedVisionLlama
-from mvl_auto.network.checkpoint import load_trained
 from mvl_auto.network.device import choose_device
 from mvl_auto.network.layers import pad_to_multiple, to_grid
 from mvl_auto.network.trunk import VitBlock
 from mvl_auto.plans import Configuration, Plan, Shape
 from mvl_auto.preprocessing import preprocess_case
 from mvl_auto.progress import Progress, silent
+from mvl_auto.runs import TrainedRun, load_trained
 
 MAPS = ("before", "after", "change", "rollout")
 

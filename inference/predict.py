@@ -16,13 +16,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from mvl_auto.arrays import Classes, Floats
+from mvl_auto.datasets import one_hot
 from mvl_auto.errors import MvlError
 from mvl_auto.images import Volume
-from mvl_auto.inference.cascade import with_previous
 from mvl_auto.inference.restore import native_slabs, paste
 from mvl_auto.inference.sliding_window import STEP, cheapest_axis, stream_logits
 from mvl_auto.plans import Configuration, LabelScheme, Plan, Trail
-from mvl_auto.preprocessing.case import PreparedCase, preprocess_case
+from mvl_auto.preprocessing.case import PreparedCase, preprocess_case, preprocess_label
 
 REGION_THRESHOLD = 0.5
 VOXELS_AT_ONCE = 1 << 20  # small windows go through the network together until they are as many voxels
@@ -169,3 +170,11 @@ def _nothing_found(labels: LabelScheme, size: Sequence[int]) -> NDArray[np.float
     if not labels.has_regions:
         probabilities[0] = 1
     return probabilities
+
+
+def with_previous(image: Floats, previous: Classes, trail: Trail, labels: LabelScheme) -> Floats:
+    """The second stage's input (C + K, Z, Y, X): the preprocessed image, and a channel per label or region.
+
+    previous: what the first stage found, classes (Z, Y, X) of the canonical image. trail: how the image was prepared.
+    """
+    return np.concatenate([image, one_hot(preprocess_label(previous, trail), labels)])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from mvl_auto.dataset import Case, hash_files
+from mvl_auto.datasets import Case, hash_files
 from mvl_auto.errors import MvlError
 from mvl_auto.images import read_label
 from mvl_auto.plans import Document, Frozen, read_document, write_document

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mvl_auto.geometry import Array
+from mvl_auto.arrays import Array
 from mvl_auto.plans import Trail
 from mvl_auto.preprocessing.interpolation import nearest, places
 

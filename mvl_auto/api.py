@@ -14,10 +14,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from mvl_auto import planning
-from mvl_auto.dask_jobs import check_address
 from mvl_auto.errors import MvlError
 from mvl_auto.files import clear_unfinished, ensure_writable_folder, locked
+from mvl_auto.jobs.dask import check_address
 from mvl_auto.logs import log_file
 from mvl_auto.paths import (
     blocks_folder,
@@ -31,6 +30,7 @@ from mvl_auto.plans import Plan, Splits, read_document, write_document
 from mvl_auto.progress import Progress, silent
 
 if TYPE_CHECKING:
+    from mvl_auto.datasets import Dataset
     from mvl_auto.evaluation import Summary
     from mvl_auto.inference import Report as PredictionReport
     from mvl_auto.planners import ByHand, Diagnosis, Repairs
@@ -67,12 +67,15 @@ def plan_and_preprocess(
     speed of `device` is then measured. llm, llm_layer: the frozen block, in the block bank's syntax. by_hand: numbers
     that are not to be planned (mvl_auto.planners.ByHand). scheduler: the address of a Dask cluster that works on the
     cases, in place of `workers` processes. strict: whatever is odd in the dataset is an error
-    (mvl_auto.planning.TooOdd has all of it). keep_going: plan without the cases that cannot be used.
+    (mvl_auto.planners.stage.TooOdd has all of it). keep_going: plan without the cases that cannot be used.
     Raises MvlError for what the user can mend; PartlyFailed at the end when cases were left out or could not be
     prepared: the plan is its `result`.
     """
     from mvl_auto import planners
-    from mvl_auto.dataset import read_dataset
+    from mvl_auto.datasets import read_dataset
+    from mvl_auto.llm.known import known_blocks, llm_settings
+    from mvl_auto.planners import stage
+    from mvl_auto.planners.budget import choose_budget
 
     root = find_root(root)
     if scheduler is not None:
@@ -80,27 +83,27 @@ def plan_and_preprocess(
     unread: list[MvlError] = []
     raw = read_dataset(find_raw_dataset(dataset, root), unread if keep_going else None)
     folder = preprocessed_folder(root, raw.id)
-    block = planning.llm_settings(llm, llm_layer)
-    blocks = planning.known_blocks(block, blocks_folder(root))
-    budget = planning.choose_budget(memory, preset, seconds, device)
+    block = llm_settings(llm, llm_layer)
+    blocks = known_blocks(block, blocks_folder(root))
+    budget = choose_budget(memory, preset, seconds, device)
     by_hand = by_hand or planners.ByHand()
     by_hand.check(budget)
     speed = planners.step_seconds_on("cpu" if budget.device == "cpu" else device)
     with locked(folder, "preprocessing"), log_file(folder / "log.txt"):
         clear_unfinished(folder)
-        fingerprint = planning.take_fingerprint(raw, folder, workers, scheduler, keep_going, unread, progress)
+        fingerprint = stage.take_fingerprint(raw, folder, workers, scheduler, keep_going, unread, progress)
         if strict:
-            planning.hold_strictly(fingerprint, raw.folder, folder)
+            stage.hold_strictly(fingerprint, raw.folder, folder)
         plan = planners.plan(fingerprint, budget, block, by_hand, blocks, speed)
-        chosen = planning.with_first_stages(plan, configurations or [plan.recommended])
-        planning.write_plan(raw, fingerprint, plan, folder)
+        chosen = plan.with_previous_stages(configurations or [plan.recommended])
+        stage.write_plan(raw, fingerprint, plan, folder)
         failures = []
         if not plan_only:
             usable = {case.name for case in fingerprint.cases}
             raw = replace(raw, cases=tuple(case for case in raw.cases if case.name in usable))
-            failures = planning.prepare(raw, plan, chosen, folder, workers, scheduler, progress)
-        failures = planning.tell_left_out(fingerprint, raw.folder) + failures
-        planning.report(failures, plan, "planned with" if plan_only else "prepared")
+            failures = _prepare(raw, plan, chosen, folder, workers, scheduler, progress)
+        failures = stage.tell_left_out(fingerprint, raw.folder) + failures
+        stage.report(failures, plan, "planned with" if plan_only else "prepared")
     return plan
 
 
@@ -128,11 +131,12 @@ def train(
     Raises MvlError for what the user can mend.
     """
     from mvl_auto import training
+    from mvl_auto.planners.stage import DELETE
 
     root = find_root(root)
     folder = find_preprocessed_dataset(dataset, root)
-    plan = read_document(folder / "plans.json", Plan, planning.DELETE)
-    splits = read_document(folder / "splits.json", Splits, planning.DELETE)
+    plan = read_document(folder / "plans.json", Plan, DELETE)
+    splits = read_document(folder / "splits.json", Splits, DELETE)
     return [
         training.train(
             folder,
@@ -192,12 +196,13 @@ def predict(
     Raises MvlError for what the user can mend; a single image that fails is in the report.
     """
     from mvl_auto import inference
+    from mvl_auto.runs import find_trained
 
     root = find_root(root)
     return inference.predict_folder(
         Path(input),
         Path(output),
-        inference.find_trained(root, dataset, configuration, run, folds),
+        find_trained(root, dataset, configuration, run, folds),
         blocks_folder(root),
         device=device,
         mirror=mirror,
@@ -225,8 +230,8 @@ def explain(
     dataset, configuration, run, fold: which trained network (default: the only one, its first fold).
     Raises MvlError for what the user can mend.
     """
-    from mvl_auto.inference import find_trained
     from mvl_auto.inference.explain import explain_folder
+    from mvl_auto.runs import find_trained
 
     root = find_root(root)
     trained = find_trained(root, dataset, configuration, run, None if fold is None else [fold])
@@ -288,7 +293,7 @@ def doctor(
     diagnosis. Raises MvlError when dataset.json cannot be read, or something cannot be written.
     """
     from mvl_auto import planners
-    from mvl_auto.planners.repair import check_place
+    from mvl_auto.planners.doctor.repair import check_place
 
     folder = find_raw_dataset(dataset, find_root(root))
     if fix is not None:
@@ -299,3 +304,24 @@ def doctor(
     if fix is None:
         return diagnosis, None
     return diagnosis, planners.repair_dataset(folder, Path(fix), workers=workers, progress=progress)
+
+
+def _prepare(
+    raw: Dataset,
+    plan: Plan,
+    names: Sequence[str],
+    folder: Path,
+    workers: int | None,
+    scheduler: str | None,
+    progress: Progress,
+) -> list[str]:
+    """Returns why cases could not be prepared, in a line each, which are in the log too."""
+    from mvl_auto import preprocessing
+
+    report = preprocessing.preprocess_dataset(
+        raw, plan, names, folder, workers=workers, scheduler=scheduler, progress=progress
+    )
+    log.info("%s: %d cases prepared, %d kept from before", ", ".join(names), len(report.done), len(report.reused))
+    for case, reason in report.failed.items():
+        log.error("%s: %s", case, reason)
+    return list(report.failed.values())

@@ -37,13 +37,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mvl_auto.arrays import Box, Classes, Floats
 from mvl_auto.errors import MvlError
 from mvl_auto.files import as_json, cannot_write, writing_all
 from mvl_auto.plans import CachedCase, PreviousCase, read_document
 
-Box = tuple[tuple[int, int], ...]
-Floats = NDArray[np.float32]
-Classes = NDArray[np.int16]
 Voxels = NDArray[np.int32]
 
 IMAGE, LABEL, LOCATIONS, CARD = ".b2nd", ".seg", ".locations", ".json"

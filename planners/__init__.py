@@ -3,20 +3,21 @@
 And what is wrong with it (examine_dataset), and a copy of it where that is mended (repair_dataset).
 """
 
-from mvl_auto.planners.block import Block
 from mvl_auto.planners.budget import PRESETS, Budget, budget_here, preset_budget
-from mvl_auto.planners.by_hand import ByHand
-from mvl_auto.planners.doctor import Diagnosis, Finding, examine_dataset
-from mvl_auto.planners.fingerprint import changed_cases, fingerprint_dataset, left_out
+from mvl_auto.planners.cost.timing import step_seconds_on
+from mvl_auto.planners.doctor.diagnosis import Diagnosis, Finding, examine_dataset
+from mvl_auto.planners.doctor.piece import Repair
+from mvl_auto.planners.doctor.repair import Repairs, repair_dataset
+from mvl_auto.planners.fingerprint.anomalies import left_out
+from mvl_auto.planners.fingerprint.dataset import changed_cases, fingerprint_dataset
+from mvl_auto.planners.overrides import ByHand
 from mvl_auto.planners.planner import plan
-from mvl_auto.planners.repair import Repairs, repair_dataset
-from mvl_auto.planners.repair_case import Repair
 from mvl_auto.planners.splits import split
-from mvl_auto.planners.timing import step_seconds_on
+from mvl_auto.plans import BlockSizes
 
 __all__ = [
     "PRESETS",
-    "Block",
+    "BlockSizes",
     "Budget",
     "ByHand",
     "Diagnosis",

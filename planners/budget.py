@@ -67,6 +67,14 @@ def budget_here(memory: int | None = None, device: str | None = None, seconds: f
     return Budget(_round_down(found) if memory is None else memory, kind, seconds)
 
 
+def choose_budget(memory: int | None, preset: str | None, seconds: float | None, device: str) -> Budget:
+    if preset is None:
+        return budget_here(memory, None if device == "auto" else device, seconds)
+    if memory is not None:
+        raise MvlError(f"preset {preset} and {memory} bytes of memory are two budgets", remedy="Give one of them.")
+    return preset_budget(preset, seconds)
+
+
 def host_memory() -> int:
     """Bytes of memory that this process may use: the machine's, or less in a container."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -82,7 +90,7 @@ def may_have_gpu() -> bool:
 
 
 def _gpu_memory(device: str | None) -> int | None:
-    from mvl_auto.planners.memory import gpu_memory
+    from mvl_auto.planners.cost.memory import gpu_memory
 
     return gpu_memory(device)
 

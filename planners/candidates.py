@@ -6,15 +6,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mvl_auto.planners.block import Block
-from mvl_auto.planners.by_hand import ByHand, beginning, fixed, in_whole_tokens
-from mvl_auto.planners.cost import Bought, Network, StepSeconds, buy, pays_for
+from mvl_auto.planners.overrides import ByHand, beginning, fixed, in_whole_tokens
 from mvl_auto.planners.presets import BATCH_SHARE, LADDERS, Ladder
 from mvl_auto.planners.schedule import least_iterations
 from mvl_auto.planners.search import Rung, largest_trunk, patches, rungs, stages
+from mvl_auto.planners.selection import Bought, Network, StepSeconds, buy, pays_for
 from mvl_auto.planners.spacing import shape_at
 from mvl_auto.planners.task import Task
-from mvl_auto.plans import ConfigurationName, LlmSettings, NetworkSettings, Shape, Vector
+from mvl_auto.plans import BlockSizes, ConfigurationName, LlmSettings, NetworkSettings, Shape, Vector
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ def candidates_for(
     )
 
 
-def _llm(llm: LlmSettings, block: Block | None) -> LlmSettings:
+def _llm(llm: LlmSettings, block: BlockSizes | None) -> LlmSettings:
     if block is None:
         return llm
     return llm.model_copy(update={"source": block.source, "layer": block.layer, "hidden_size": block.hidden_size})

@@ -14,33 +14,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cache
 
-from mvl_auto.planners.block import Block, eligible
 from mvl_auto.planners.budget import Budget
-from mvl_auto.planners.by_hand import ByHand
 from mvl_auto.planners.candidates import Candidates, candidates_for
-from mvl_auto.planners.cost import Bought, StepSeconds, TooLittleMemory
+from mvl_auto.planners.cost.block import eligible
 from mvl_auto.planners.normalisation import normalization_schemes, use_mask_for_norm
+from mvl_auto.planners.overrides import ByHand
 from mvl_auto.planners.presets import CPU_COVERAGE, LOWRES_COVERAGE, LOWRES_WORTH, OVERSAMPLE_FOREGROUND
 from mvl_auto.planners.reasons import reasons, why_recommended
 from mvl_auto.planners.schedule import difficulty, iterations, iterations_in, mirror_axes, object_share
 from mvl_auto.planners.search import Rung
-from mvl_auto.planners.spacing import (
-    DIGITS,
-    coarsened,
-    median_resampled_shape,
-    target_spacing,
-    transpose_forward,
-)
+from mvl_auto.planners.selection import Bought, StepSeconds, TooLittleMemory
+from mvl_auto.planners.spacing import DIGITS, coarsened, median_resampled_shape, target_spacing, transpose_forward
 from mvl_auto.planners.task import Task
-from mvl_auto.plans import (
-    Configuration,
-    ConfigurationName,
-    Fingerprint,
-    LlmSettings,
-    Plan,
-    Shape,
-    Vector,
-)
+from mvl_auto.plans import BlockSizes, Configuration, ConfigurationName, Fingerprint, LlmSettings, Plan, Shape, Vector
 
 DEFAULT_LLM = LlmSettings()
 NOTHING_BY_HAND = ByHand()
@@ -53,7 +39,7 @@ def plan(
     budget: Budget,
     llm: LlmSettings = DEFAULT_LLM,
     by_hand: ByHand = NOTHING_BY_HAND,
-    blocks: Sequence[Block] = (),
+    blocks: Sequence[BlockSizes] = (),
     step_seconds: StepSeconds | None = None,
 ) -> Plan:
     """All configurations that make sense for a dataset, as large as the budget pays for.
@@ -112,7 +98,7 @@ def understand(
     budget: Budget,
     llm: LlmSettings = DEFAULT_LLM,
     by_hand: ByHand = NOTHING_BY_HAND,
-    blocks: Sequence[Block] = (),
+    blocks: Sequence[BlockSizes] = (),
 ) -> Task:
     """Target spacing, median size, order of axes, eligible blocks: what all configurations share."""
     shapes = [case.size_after_crop for case in fingerprint.cases]

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from mvl_auto.planners.block import SMOLLM2, Block
 from mvl_auto.planners.candidates import Candidates
-from mvl_auto.planners.cost import Bought
+from mvl_auto.planners.cost.block import SMOLLM2
 from mvl_auto.planners.normalisation import relative_size_after_crop
 from mvl_auto.planners.presets import (
     BATCH_SHARE,
@@ -21,9 +20,10 @@ from mvl_auto.planners.presets import (
 )
 from mvl_auto.planners.schedule import tells_sides_apart
 from mvl_auto.planners.search import Rung
+from mvl_auto.planners.selection import Bought
 from mvl_auto.planners.spacing import ANISOTROPY_FACTOR, COARSE_AXIS_PERCENTILE, coarse_axis_of_cases, median_spacing
 from mvl_auto.planners.task import Task
-from mvl_auto.plans import Configuration, ConfigurationName, Plan
+from mvl_auto.plans import BlockSizes, Configuration, ConfigurationName, Plan
 
 DAY, HOUR, MINUTE = 86_400, 3600, 60  # seconds
 
@@ -250,7 +250,7 @@ def _memory(candidates: Candidates, bought: Bought) -> str:
     return f"{bought.memory / 1e9:.2f} GB ({how}) {budget}; {_why_no_more(candidates, bought)}{few}"
 
 
-def _llm(task: Task, block: Block | None) -> str:
+def _llm(task: Task, block: BlockSizes | None) -> str:
     if block is None:
         return "no LLM block was asked for"
     if task.llm.source != SMOLLM2.source:

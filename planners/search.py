@@ -15,7 +15,6 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from mvl_auto.planners.block import Block
 from mvl_auto.planners.presets import (
     ISOTROPY,
     PATCH_TOKENS_MIN,
@@ -29,7 +28,7 @@ from mvl_auto.planners.presets import (
     Ladder,
     Size,
 )
-from mvl_auto.plans import Shape
+from mvl_auto.plans import BlockSizes, Shape
 
 LARGEST_PATCH = {2: 2048**2, 3: 256**3}  # voxels to start shrinking from (nnU-Net)
 
@@ -45,7 +44,7 @@ class Rung:
     patch_size: Shape
     batch_size: int
     size: Size
-    block: Block | None = None
+    block: BlockSizes | None = None
     whole_schedule: bool = field(default=False, compare=False)
 
     @property
@@ -101,7 +100,7 @@ def rungs(
     ladder: Ladder,
     patch_chain: Sequence[Shape],
     batch_voxels: float,
-    blocks: Sequence[Block] = (),
+    blocks: Sequence[BlockSizes] = (),
     largest: Size | None = None,
     timed: bool = False,
 ) -> list[Rung]:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mvl_auto.planners.block import Block
 from mvl_auto.planners.budget import Budget
-from mvl_auto.planners.by_hand import ByHand
+from mvl_auto.planners.overrides import ByHand
 from mvl_auto.planners.schedule import Difficulty
-from mvl_auto.plans import Fingerprint, LlmSettings, Shape, Vector
+from mvl_auto.plans import BlockSizes, Fingerprint, LlmSettings, Shape, Vector
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,7 @@ class Task:
     fingerprint: Fingerprint
     budget: Budget
     llm: LlmSettings
-    blocks: tuple[Block, ...]
+    blocks: tuple[BlockSizes, ...]
     blocks_known: bool
     by_hand: ByHand
     order: Shape

@@ -12,19 +12,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mvl_auto.arrays import Classes, Floats
 from mvl_auto.errors import MvlError
+from mvl_auto.images.crop import filled_mask, nonzero_box, slices
 from mvl_auto.plans import Configuration, Plan, Trail
-from mvl_auto.preprocessing.crop import filled_mask, nonzero_box, slices
 from mvl_auto.preprocessing.normalise import normalise
 from mvl_auto.preprocessing.resample import resample_channel, resample_labels
 
 SEPARATE_FACTOR = 3  # nnU-Net's ANISO_THRESHOLD
 SPACING_DIGITS = 6  # mm, as in the fingerprint: a turned image has other last bits in its spacing
-
-Floats = NDArray[np.float32]
-Classes = NDArray[np.int16]
 
 
 @dataclass(frozen=True)

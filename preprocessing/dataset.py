@@ -17,21 +17,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mvl_auto.arrays import Classes
 from mvl_auto.cache import is_cached, share_case, write_case
-from mvl_auto.cases import files_of
-from mvl_auto.dataset import Case, Dataset, hash_files, load_case
+from mvl_auto.datasets import Case, Dataset, files_of, hash_files, load_case
 from mvl_auto.errors import MvlError
 from mvl_auto.files import CannotWrite, clear_unfinished, locked
 from mvl_auto.images import Volume
+from mvl_auto.jobs import JobFailed, log_trace, run_jobs, worthwhile_workers
 from mvl_auto.plans import CachedCase, Plan
 from mvl_auto.preprocessing.case import preprocess_case
 from mvl_auto.progress import Progress, silent
-from mvl_auto.workers import JobFailed, log_trace, run_jobs, worthwhile_workers
 
 LOCATIONS_PER_CLASS = 4096  # more centres than a training draws from one case; 100 classes are 5 MB
 LOCATIONS_SEED = 1234
 
-Classes = NDArray[np.int16]
 Voxels = NDArray[np.int32]
 
 log = logging.getLogger(__name__)

@@ -17,9 +17,9 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+from mvl_auto.arrays import Floats, Integers
+
 Doubles = NDArray[np.float64]
-Integers = NDArray[np.int64]
 
 ROWS_PER_BAND = 64  # wide enough for BLAS, narrow enough to leave out zeros
 MEMORY_OF_SPLINE = 16  # voxels: 0.27 ** 16 = 7e-10, below the last bit of float32

@@ -9,14 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mvl_auto.arrays import Classes, Floats
+from mvl_auto.images.crop import slices
 from mvl_auto.plans import LabelScheme, Trail
-from mvl_auto.preprocessing.crop import slices
 from mvl_auto.preprocessing.resample import resample_probabilities
-
-Floats = NDArray[np.float32]
-Classes = NDArray[np.int16]
 
 SLAB_BYTES = 128 << 20  # of resampled scores at a time
 

@@ -13,16 +13,13 @@ The same as nnU-Net v2's (default_normalization_schemes.py).
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mvl_auto.arrays import Floats, Mask
 from mvl_auto.errors import MvlError
 from mvl_auto.plans import ChannelStatistics, Normalization
 
 LEAST_STD = 1e-8  # an image of one value becomes zeros, not NaN
 WHITE = 255.0
-
-Floats = NDArray[np.float32]
-Mask = NDArray[np.bool_]
 
 
 def normalise(channel: Floats, scheme: Normalization, statistics: ChannelStatistics, mask: Mask | None) -> Floats:

@@ -11,15 +11,12 @@ from collections.abc import Sequence
 from functools import reduce
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mvl_auto.arrays import Box, Classes, Floats
 from mvl_auto.plans import IGNORE
 from mvl_auto.preprocessing.interpolation import CUBIC, LINEAR, apply, bands, nearest, places, resample_axis
 
-Floats = NDArray[np.float32]
-Classes = NDArray[np.int16]
 Shape = Sequence[int]
-Box = tuple[tuple[int, int], ...]
 
 
 def resample_image(image: Floats, shape: Shape, separate_axis: int | None = None) -> Floats:

@@ -13,12 +13,12 @@ from trained import make_configuration, make_plan
 
 import mvl_auto
 import mvl_auto.plans
-from mvl_auto import api, planners, planning
+from mvl_auto import api, planners
 from mvl_auto.errors import MvlError
 from mvl_auto.files import locked
 from mvl_auto.llm import ensure_block
-from mvl_auto.network.checkpoint import load_block_of
 from mvl_auto.plans import LlmSettings, write_document
+from mvl_auto.runs.trained import load_block_of
 
 BLOCK = "random:hidden=32,heads=4,kv_heads=2,ffn=64,seed=0"
 
@@ -143,11 +143,11 @@ def test_words_that_mean_nothing_here_are_refused_before_a_plan_is_written(root,
 def test_with_a_cascade_its_first_stage_is_prepared():
     low = make_configuration(name="3d_lowres")
     plan = make_plan(make_configuration(), low, make_configuration(name="3d_cascade_fullres", previous_stage=low.name))
-    assert planning.with_first_stages(plan, ["3d_cascade_fullres"]) == ["3d_lowres", "3d_cascade_fullres"]
-    assert planning.with_first_stages(plan, ["3d_cascade_fullres", "3d_fullres", "3d_lowres"]) == [
+    assert plan.with_previous_stages(["3d_cascade_fullres"]) == ["3d_lowres", "3d_cascade_fullres"]
+    assert plan.with_previous_stages(["3d_cascade_fullres", "3d_fullres", "3d_lowres"]) == [
         "3d_lowres", "3d_cascade_fullres", "3d_fullres",
     ]  # fmt: skip
-    assert planning.with_first_stages(plan, ["3d_fullres"]) == ["3d_fullres"]
+    assert plan.with_previous_stages(["3d_fullres"]) == ["3d_fullres"]
 
 
 def test_a_preset_plans_for_a_gpu_that_is_not_here(root, dataset):

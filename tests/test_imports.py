@@ -13,7 +13,8 @@ REPOSITORY = Path(__file__).parents[1]
 STAGES = {"planners", "preprocessing", "training", "inference", "evaluation"}
 IN_TOP_FOLDERS = STAGES - {"training"}
 MODELS = {"network", "llm"}
-SURFACE = {"api", "planning", "cli", "demo"}  # on top of the stages
+RUNS = {"runs"}  # what a run is on disk: it builds networks to load their weights into
+SURFACE = {"api", "cli", "demo"}  # on top of the stages
 
 
 def source_files() -> dict[str, Path]:
@@ -29,31 +30,34 @@ def source_files() -> dict[str, Path]:
 
 FILES = source_files()
 ROOMS = {module.split(".")[0] for module in FILES}
-SHARED = ROOMS - STAGES - MODELS - SURFACE  # errors, files, paths, plans, ...: every other file of mvl_auto, and itself
+SHARED = (
+    ROOMS - STAGES - MODELS - RUNS - SURFACE
+)  # errors, files, paths, plans, ...: every other file of mvl_auto, and itself
 
 MAY_IMPORT = (
     dict.fromkeys(SHARED, SHARED)
     | dict.fromkeys(MODELS, SHARED | MODELS)
     | {
+        "runs": SHARED | MODELS,
         "planners": SHARED | {"network"},  # to measure what it plans
         "preprocessing": SHARED,
-        "training": SHARED | MODELS | {"inference", "evaluation"},  # to validate
-        "inference": SHARED | MODELS | {"preprocessing"},  # the same code prepares a training case and a new image
+        "training": SHARED | MODELS | RUNS | {"preprocessing", "inference", "evaluation"},  # to prepare and to validate
+        "inference": SHARED | MODELS | RUNS | {"preprocessing"},  # the same code prepares a training case and an image
         "evaluation": SHARED,
-        "api": SHARED | MODELS | STAGES | {"planning"},
-        "planning": SHARED | MODELS | STAGES,
-        "cli": SHARED | MODELS | STAGES | SURFACE,
-        "demo": SHARED | MODELS | STAGES | {"api"},
+        "api": SHARED | MODELS | RUNS | STAGES,
+        "cli": SHARED | MODELS | RUNS | STAGES | SURFACE,
+        "demo": SHARED | MODELS | RUNS | STAGES | {"api"},
         "": SHARED | {"api"},
     }
 )
 MAY_IMPORT_TORCH = MODELS | {
     "training",
     "inference",
-    "planners.memory",
-    "planners.short_ways",
-    "planners.stand_in",
-    "planners.timing",
+    "runs",
+    "planners.cost.memory",
+    "planners.cost.short_ways",
+    "planners.cost.stand_in",
+    "planners.cost.timing",
 }
 TORCH_FAMILY = {"torch", "transformers", "peft"}
 
@@ -86,8 +90,8 @@ def rooms_imported(file: Path) -> set[str]:
 
 
 def test_every_folder_of_the_house_is_looked_at():
-    assert STAGES | MODELS | SURFACE <= ROOMS
-    shared = {"errors", "files", "paths", "dataset", "images", "plans", "cache", "progress", "version", "logs"}
+    assert STAGES | MODELS | RUNS | SURFACE <= ROOMS
+    shared = {"errors", "files", "paths", "datasets", "images", "jobs", "plans", "cache", "progress", "version", "logs"}
     assert shared | {""} <= SHARED
 
 

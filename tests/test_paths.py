@@ -7,13 +7,7 @@ from pathlib import Path
 import pytest
 
 from mvl_auto.errors import MvlError
-from mvl_auto.paths import (
-    dataset_id,
-    find_preprocessed_dataset,
-    find_raw_dataset,
-    find_results,
-    find_root,
-)
+from mvl_auto.paths import dataset_id, find_preprocessed_dataset, find_raw_dataset, find_results, find_root
 
 
 def raw(folder: Path, name: str) -> Path:

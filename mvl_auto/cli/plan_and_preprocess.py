@@ -101,7 +101,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from mvl_auto import api
     from mvl_auto.planners import ByHand
-    from mvl_auto.planning import TooOdd
+    from mvl_auto.planners.stage import TooOdd
 
     by_hand = ByHand(
         patch_size=None if args.patch_size is None else tuple(args.patch_size),

@@ -3,8 +3,8 @@
 load_block(source, layer, folder) -> FrozenBlock
 load_same_block(source, layer, sha256, folder) -> FrozenBlock    the very one that a network was trained with
 ensure_block(source, layer, folder) -> BlockCard                 in the bank, not in memory
-known_sizes(source, layer, folder) -> Sizes | None               without reading it
-pretrained_sizes(layer, folder) -> list[Sizes]                   of the blocks that `auto` may take from the bank
+known_sizes(source, layer, folder) -> BlockSizes | None               without reading it
+pretrained_sizes(layer, folder) -> list[BlockSizes]                   of the blocks that `auto` may take from the bank
 permuted(block, seed) -> FrozenBlock                             the control
 """
 
@@ -13,8 +13,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mvl_auto.llm.bank import list_blocks
-from mvl_auto.llm.card import BlockCard, Geometry
-from mvl_auto.llm.known import Sizes, known_sizes, pretrained_sizes
+from mvl_auto.llm.card import BlockCard, BlockGeometry
+from mvl_auto.llm.known import known_sizes, pretrained_sizes
 from mvl_auto.llm.load import ensure_block, load_block, load_same_block
 
 if TYPE_CHECKING:
@@ -22,9 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BlockCard",
+    "BlockGeometry",
     "FrozenBlock",
-    "Geometry",
-    "Sizes",
     "ensure_block",
     "known_sizes",
     "list_blocks",

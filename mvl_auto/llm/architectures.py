@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from pydantic import ValidationError
 
 from mvl_auto.errors import MvlError
-from mvl_auto.llm.card import Architecture, Geometry, Layer, resolve_layer
+from mvl_auto.llm.card import Architecture, BlockGeometry, Layer, resolve_layer
 
 if TYPE_CHECKING:
     from torch import nn
@@ -73,7 +73,7 @@ class Parts:
     rotary_arguments: dict[str, str] = field(default_factory=dict)
 
 
-def build_parts(geometry: Geometry) -> Parts:
+def build_parts(geometry: BlockGeometry) -> Parts:
     """The parts of a block in transformers' own classes; weights on the meta device, rotary on the CPU."""
     import torch
 
@@ -90,11 +90,11 @@ def build_parts(geometry: Geometry) -> Parts:
     return Parts(layer, norm, rotary, arguments)
 
 
-def layer_type(geometry: Geometry) -> str:
+def layer_type(geometry: BlockGeometry) -> str:
     return FULL if geometry.sliding_window is None else SLIDING
 
 
-def transformers_config(geometry: Geometry) -> PreTrainedConfig:
+def transformers_config(geometry: BlockGeometry) -> PreTrainedConfig:
     """transformers' configuration of a model whose only layer has this geometry."""
     rope = {key: list(value) if isinstance(value, tuple) else value for key, value in geometry.rope_parameters.items()}
     words: dict[str, Any] = {name: getattr(geometry, name) for name in SHARED_FIELDS}
@@ -109,7 +109,7 @@ def transformers_config(geometry: Geometry) -> PreTrainedConfig:
     return _config_class(geometry.architecture)(**words)
 
 
-def read_config(config_json: Any, layer: Layer, file: str) -> tuple[Geometry, int, int]:
+def read_config(config_json: Any, layer: Layer, file: str) -> tuple[BlockGeometry, int, int]:
     """(geometry of the layer, its number from 0, number of layers) from a model's config.json.
 
     file: what to call it in messages. Raises MvlError for an architecture that is not supported, for
@@ -157,13 +157,13 @@ def check_architecture(name: Any, file: str) -> Architecture:
     )
 
 
-def _geometry(architecture: Architecture, config: Any, layer: int) -> Geometry:
+def _geometry(architecture: Architecture, config: Any, layer: int) -> BlockGeometry:
     kind = _layer_type(architecture, config, layer)
     rope = config.rope_parameters[kind] if architecture == "gemma3_text" else config.rope_parameters
     own = {ours: getattr(config, theirs) for ours, theirs in OWN_FIELDS[architecture].items()}
     if architecture == "gemma3_text" and (config.use_bidirectional_attention or config.attn_logit_softcapping):
         raise ValueError("bidirectional or soft-capped Gemma layers are not supported")
-    return Geometry(
+    return BlockGeometry(
         architecture=architecture,
         **{name: getattr(config, name) for name in SHARED_FIELDS},
         **({"head_dim": config.hidden_size // config.num_attention_heads} | own),

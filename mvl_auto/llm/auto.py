@@ -12,8 +12,8 @@ from mvl_auto.errors import MvlError
 from mvl_auto.llm.bank import list_blocks
 from mvl_auto.llm.card import BlockCard, Layer, resolve_layer
 from mvl_auto.llm.catalogue import AUTO
-from mvl_auto.llm.load import ensure_source
-from mvl_auto.llm.sources import parse_source
+from mvl_auto.llm.fetch import ensure_source
+from mvl_auto.llm.sources.syntax import parse_source
 
 LOG = logging.getLogger(__name__)
 WAYS_OUT = (

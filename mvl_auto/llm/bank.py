@@ -20,7 +20,7 @@ from mvl_auto.errors import MvlError
 from mvl_auto.files import cannot_write, sha256_of_file
 from mvl_auto.llm.card import BlockCard
 from mvl_auto.llm.extracted import Extracted
-from mvl_auto.llm.sources import Source
+from mvl_auto.llm.sources.syntax import Source
 from mvl_auto.plans import read_document, write_document
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from mvl_auto.llm.architectures import build_parts
-from mvl_auto.llm.card import BlockCard, Geometry
+from mvl_auto.llm.card import BlockCard, BlockGeometry
 
 
 class FrozenBlock(nn.Module):
@@ -90,7 +90,7 @@ class FrozenBlock(nn.Module):
         return ((back >= 0) & (back < window))[None, None]
 
 
-def weight_shapes(geometry: Geometry) -> dict[str, tuple[int, ...]]:
+def weight_shapes(geometry: BlockGeometry) -> dict[str, tuple[int, ...]]:
     """Name and shape of every weight of a block, without making one."""
     parts = build_parts(geometry)
     modules = (("layer", parts.layer), ("norm", parts.norm))

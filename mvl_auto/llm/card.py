@@ -25,7 +25,7 @@ ROPE_TYPES = ("default", "linear", "dynamic", "yarn", "longrope", "llama3")
 LARGEST_WIDTH = 1 << 20  # no known model comes near it; a header that says more is damaged
 
 
-class Geometry(Frozen):
+class BlockGeometry(Frozen):
     """One decoder layer of a Llama-like model, in the words of transformers' configurations."""
 
     architecture: Architecture = Field(description="transformers' model_type")
@@ -44,7 +44,7 @@ class Geometry(Frozen):
     query_pre_attn_scalar: int | None = Field(None, description="gemma: scores are divided by its root, not head_dim's")
 
     @model_validator(mode="after")
-    def _consistent(self) -> Geometry:
+    def _consistent(self) -> BlockGeometry:
         if self.num_attention_heads % self.num_key_value_heads:
             raise ValueError("num_attention_heads must be a multiple of num_key_value_heads")
         if self.head_dim % 2:
@@ -61,7 +61,7 @@ class BlockCard(Document):
     source: str = Field(description="block bank syntax, as asked for")
     layer: int = Field(ge=0, description="which decoder layer, counted from 0")
     num_layers: int = Field(ge=1, description="decoder layers of the model")
-    geometry: Geometry
+    geometry: BlockGeometry
     parameters: int = Field(ge=1, description="weights of the layer and the final norm")
     dtype: str = Field(description="of the projections as stored: float32, bfloat16, float16")
     quantisation: str | None = Field(None, description="GGUF type that the projections were dequantised from")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mvl_auto.errors import MvlError
-from mvl_auto.llm.card import Geometry
+from mvl_auto.llm.card import BlockGeometry
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,7 +19,7 @@ UNKNOWN_LICENCE = "unknown"
 class Extracted:
     """weights: by FrozenBlock's names. bytes_read, bytes_layer: as in BlockCard."""
 
-    geometry: Geometry
+    geometry: BlockGeometry
     layer: int
     num_layers: int
     weights: Mapping[str, Tensor]
@@ -30,7 +30,7 @@ class Extracted:
     revision: str | None = None
 
 
-def expected_shapes(geometry: Geometry, file: str) -> dict[str, tuple[int, ...]]:
+def expected_shapes(geometry: BlockGeometry, file: str) -> dict[str, tuple[int, ...]]:
     """Name and shape of every weight of a layer. Raises MvlError where transformers can't make a layer of it."""
     from huggingface_hub.errors import StrictDataclassError
 

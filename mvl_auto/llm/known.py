@@ -5,53 +5,56 @@ For those who plan with it: nothing is fetched, and torch is not needed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from mvl_auto.llm.auto import fits
 from mvl_auto.llm.bank import list_blocks
 from mvl_auto.llm.card import BlockCard, Layer
 from mvl_auto.llm.catalogue import BYTES_PER_WEIGHT, CATALOGUE
-from mvl_auto.llm.load import stored_block
-from mvl_auto.llm.sources import HubSource, RandomSource, Source, parse_source
+from mvl_auto.llm.fetch import stored_block
+from mvl_auto.llm.sources.syntax import HubSource, RandomSource, Source, parse_source
+from mvl_auto.plans import BlockSizes, LlmSettings
 
 BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 RANDOM_BYTES = 4
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """A decoder layer. source, layer: the words by which it is loaded. weight_bytes: of one weight as it is stored."""
-
-    source: str
-    layer: Layer
-    hidden_size: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    ffn: int
-    weight_bytes: int
+def known_blocks(llm: LlmSettings, folder: Path) -> list[BlockSizes]:
+    """What is known of the block without reading it; of `auto`, the pretrained blocks of the bank."""
+    if not llm.present:
+        return []
+    if llm.source == "auto":
+        return pretrained_sizes(llm.layer, folder)
+    known = known_sizes(llm.source, llm.layer, folder)
+    return [] if known is None else [known]
 
 
-def pretrained_sizes(layer: Layer, folder: Path) -> list[Sizes]:
+def llm_settings(llm: str, layer: Layer) -> LlmSettings:
+    """The settings that the words of `--llm` and `--llm-layer` mean. Raises MvlError for a source that is none."""
+    return LlmSettings(source=llm if llm in ("auto", "none") else str(parse_source(llm)), layer=layer)
+
+
+def pretrained_sizes(layer: Layer, folder: Path) -> list[BlockSizes]:
     """The pretrained blocks of the bank that are this layer of their models."""
     return [_of_card(card) for card in list_blocks(folder) if fits(card, layer)]
 
 
-def known_sizes(source: str, layer: Layer, folder: Path) -> Sizes | None:
+def known_sizes(source: str, layer: Layer, folder: Path) -> BlockSizes | None:
     """The block that `source` and `layer` name; None where it would have to be read first."""
     parsed = parse_source(source)
     if isinstance(parsed, RandomSource):
         head_dim = parsed.hidden // parsed.heads
-        return Sizes(source, layer, parsed.hidden, parsed.heads, parsed.kv_heads, head_dim, parsed.ffn, RANDOM_BYTES)
+        return BlockSizes(
+            source, layer, parsed.hidden, parsed.heads, parsed.kv_heads, head_dim, parsed.ffn, RANDOM_BYTES
+        )
     if card := stored_block(parsed, layer, folder):
         return _of_card(card)
     return _of_catalogue(parsed, layer)
 
 
-def _of_card(card: BlockCard) -> Sizes:
+def _of_card(card: BlockCard) -> BlockSizes:
     geometry = card.geometry
-    return Sizes(
+    return BlockSizes(
         source=card.source,
         layer=card.layer,
         hidden_size=geometry.hidden_size,
@@ -63,12 +66,12 @@ def _of_card(card: BlockCard) -> Sizes:
     )
 
 
-def _of_catalogue(source: Source, layer: Layer) -> Sizes | None:
+def _of_catalogue(source: Source, layer: Layer) -> BlockSizes | None:
     if not isinstance(source, HubSource):
         return None
     for entry in CATALOGUE:
         if entry.source == f"hf:{source.repo}":
-            return Sizes(
+            return BlockSizes(
                 source=str(source),
                 layer=layer,
                 hidden_size=entry.hidden_size,

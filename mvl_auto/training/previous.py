@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mvl_auto.arrays import Mask
 from mvl_auto.cache import PreviousReader, open_previous
-from mvl_auto.labels import one_hot
+from mvl_auto.datasets import one_hot
 from mvl_auto.plans import LabelScheme, Shape
 
 MORPHOLOGY_PROBABILITY = 0.4
@@ -27,8 +28,6 @@ RADIUS = (1.0, 8.0)  # voxels, of the ball
 PATCH_OF_RADIUS = 128  # voxels a side of a patch for which that is meant; smaller patches get smaller balls
 REMOVAL_PROBABILITY = 0.2
 LARGEST_REMOVED = 0.15  # of the patch: larger components stay
-
-Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

@@ -13,17 +13,19 @@ from typing import TYPE_CHECKING
 import torch
 
 from mvl_auto.cache import is_cached, open_case
-from mvl_auto.dataset import inspect_dataset
+from mvl_auto.datasets import inspect_dataset
 from mvl_auto.errors import MvlError
 from mvl_auto.files import clear_unfinished, ensure_writable_folder, locked, write_text
-from mvl_auto.inference import FirstStage, find_first_stage, prepare_first_stage
 from mvl_auto.logs import log_file
-from mvl_auto.network import checkpoint as ckpt
 from mvl_auto.network.device import choose_device
 from mvl_auto.network.layers import keep_in_float32
 from mvl_auto.plans import Configuration, DatasetRecord, Plan, Splits, read_document, write_document
 from mvl_auto.progress import Progress, silent
+from mvl_auto.runs import checkpoint as ckpt
+from mvl_auto.runs import load_trained, network_of
+from mvl_auto.runs.trained import load_block_of
 from mvl_auto.training.batches import Batches, batches_ahead, default_workers
+from mvl_auto.training.first_stage import FirstStage, find_first_stage, prepare_first_stage
 from mvl_auto.training.loop import Run, one_step, optimise, precision_of, save_run
 from mvl_auto.training.loss import membership
 from mvl_auto.training.previous import PreviousChannels
@@ -86,7 +88,7 @@ def train(
     with locked(folder, "training"), log_file(folder / "log.txt"):
         clear_unfinished(folder)
         keep_plan(run_folder, plan)
-        block = ckpt.load_block_of(chosen, None, blocks_folder)
+        block = load_block_of(chosen, None, blocks_folder)
         state = ckpt.State(
             dataset=plan.dataset,
             configuration=chosen.name,
@@ -103,12 +105,12 @@ def train(
             elapsed=0.0,
             finished=False,
         )
-        network = ckpt.network_of(plan, chosen, block, seed).to(on)
+        network = network_of(plan, chosen, block, seed).to(on)
         cache = preprocessed / chosen.name
         everyone = tuple(dict.fromkeys((*training_cases, *validation_cases)))
         channels = None if first is None else channels_of(first, cache, everyone, chosen, progress)
         state = train_network(network, state, chosen, plan, cache, channels, folder, budget, on, workers, progress)
-        trained = ckpt.load_trained(folder, blocks_folder)
+        trained = load_trained(folder, blocks_folder)
         summary = None
         if validation_cases:
             raw, _ = inspect_dataset(

@@ -10,20 +10,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mvl_auto.cases import Case
-from mvl_auto.dataset import Dataset, load_case
+from mvl_auto.datasets import Case, Dataset, load_case, to_classes, to_values
 from mvl_auto.errors import MvlError
 from mvl_auto.files import write_json
 from mvl_auto.images import read_label, write_label
-from mvl_auto.labels import to_classes, to_values
 from mvl_auto.progress import Progress
 
 if TYPE_CHECKING:
     import torch
 
     from mvl_auto.evaluation import Summary
-    from mvl_auto.inference import FirstStage
-    from mvl_auto.network.checkpoint import Trained
+    from mvl_auto.runs import Trained
+    from mvl_auto.training.first_stage import FirstStage
 
 VALIDATION, SUMMARY = "validation", "summary.json"
 

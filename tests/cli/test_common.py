@@ -15,9 +15,9 @@ import pytest
 
 from mvl_auto.cli import common
 from mvl_auto.errors import MvlError, PartlyFailed
+from mvl_auto.jobs import log_trace, run_jobs
 from mvl_auto.logs import LOGGER, log_file
 from mvl_auto.version import __version__
-from mvl_auto.workers import log_trace, run_jobs
 
 COMMANDS = [
     point.name.removeprefix("mvl_") for point in entry_points(group="console_scripts") if point.name.startswith("mvl_")

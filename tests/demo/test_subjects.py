@@ -9,7 +9,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from mvl_auto.dataset import read_dataset
+from mvl_auto.datasets import read_dataset
 from mvl_auto.demo import subjects
 from mvl_auto.demo.subjects import DemoData, Recipe, draw_recipe, load_template, make_demo_dataset, make_subject
 from mvl_auto.images import check_same_geometry, read_image, read_label

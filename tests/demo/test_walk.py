@@ -123,8 +123,8 @@ def test_a_block_that_was_asked_for_is_not_searched_for(tmp_path):
 
 
 def test_the_random_block_is_one_that_the_bank_can_make():
-    from mvl_auto.llm.random_block import random_geometry
-    from mvl_auto.llm.sources import RandomSource, parse_source
+    from mvl_auto.llm.sources.random import random_geometry
+    from mvl_auto.llm.sources.syntax import RandomSource, parse_source
 
     source = parse_source(RANDOM_BLOCK)
     assert isinstance(source, RandomSource)

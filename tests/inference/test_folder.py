@@ -19,7 +19,8 @@ from mvl_auto.cli.predict import main
 from mvl_auto.errors import MvlError
 from mvl_auto.files import locked
 from mvl_auto.images import read_image
-from mvl_auto.inference import find_trained, predict_case, predict_folder
+from mvl_auto.inference import predict_case, predict_folder
+from mvl_auto.runs import find_trained
 
 VALUES = (0, 7, 255)
 

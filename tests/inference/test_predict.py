@@ -9,8 +9,8 @@ from torch import nn
 from trained import make_configuration, make_labels, make_plan
 
 from mvl_auto.errors import MvlError
-from mvl_auto.geometry import FileGrid, canonical_geometry
 from mvl_auto.images import Volume
+from mvl_auto.images.geometry import FileGrid, canonical_geometry
 from mvl_auto.inference import predict
 from mvl_auto.inference.predict import (
     batch_size,

@@ -11,17 +11,18 @@ from builders import make_dataset
 from commands import TINY_BLOCK
 from walking import dice, voxels, write_unseen
 
-from mvl_auto import api, planning
+from mvl_auto import api
 from mvl_auto.cli.explain import main as mvl_explain
 from mvl_auto.cli.predict import main as mvl_predict
 from mvl_auto.cli.train import main as mvl_train
-from mvl_auto.dataset import read_dataset
+from mvl_auto.datasets import read_dataset
 from mvl_auto.images import read_image
-from mvl_auto.inference import find_trained, predict_case
+from mvl_auto.inference import predict_case
 from mvl_auto.planners import Budget, plan
-from mvl_auto.planners.by_hand import ByHand
+from mvl_auto.planners.overrides import ByHand
 from mvl_auto.plans import Fingerprint, LlmSettings, read_document, write_document
 from mvl_auto.preprocessing import preprocess_dataset
+from mvl_auto.runs import find_trained
 
 STEPS = 90
 NUMBERS = ByHand(patch_size=(16, 16, 16), batch_size=2, width=48, depth=1)
@@ -38,7 +39,7 @@ def root(tmp_path_factory) -> Path:
     fingerprint = read_document(folder / "fingerprint.json", Fingerprint)
     planned = plan(fingerprint, Budget(10**9), LlmSettings(source=TINY_BLOCK, hidden_size=32), NUMBERS)
     write_document(folder / "plans.json", planned)
-    names = planning.with_first_stages(planned, ["3d_cascade_fullres"])
+    names = planned.with_previous_stages(["3d_cascade_fullres"])
     assert names == ["3d_lowres", "3d_cascade_fullres"]
     assert not preprocess_dataset(read_dataset(raw), planned, names, folder, workers=1).failed
     write_unseen(root / "imgs" / "new.nrrd", root / "references" / "new.nrrd", 900, "RAI", 9.0)

@@ -78,7 +78,7 @@ def test_the_frozen_block_is_the_same_bytes_after_training(walk: Walk, tmp_path)
     import torch
 
     from mvl_auto.llm import load_block
-    from mvl_auto.network.checkpoint import load_trained
+    from mvl_auto.runs import load_trained
 
     assert hashes(walk.root / "blocks") == walk.block_before
     pristine = load_block(TINY_BLOCK, "last", tmp_path)

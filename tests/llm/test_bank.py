@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 import safetensors.torch
 import torch
-from llm.models import make_model, save_model
+from llm_models import make_model, save_model
 
 from mvl_auto.errors import MvlError
 from mvl_auto.files import locked
@@ -29,7 +29,7 @@ from mvl_auto.llm import (
 )
 from mvl_auto.llm.card import BlockCard
 from mvl_auto.llm.catalogue import AUTO, CATALOGUE, WHEELS
-from mvl_auto.llm.sources import parse_source
+from mvl_auto.llm.sources.syntax import parse_source
 
 RANDOM = "random:hidden=32,heads=4,kv_heads=2,ffn=48,seed=0"
 

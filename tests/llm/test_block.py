@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from llm.models import TOKENS, make_model, reference, save_model
+from llm_models import TOKENS, make_model, reference, save_model
 
 from mvl_auto.llm import FrozenBlock, load_block, permuted
 

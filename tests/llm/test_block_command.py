@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from llm.models import make_model, save_model
+from llm_models import make_model, save_model
 
 from mvl_auto.cli.block import main
 from mvl_auto.llm import list_blocks

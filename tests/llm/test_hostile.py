@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gguf_models import write_gguf
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from llm.gguf_models import write_gguf
-from llm.models import make_model, save_model
+from llm_models import make_model, save_model
 
 from mvl_auto.errors import MvlError
-from mvl_auto.llm.gguf_layer import read_gguf_layer
+from mvl_auto.llm.formats.gguf_layer import read_gguf_layer
+from mvl_auto.llm.formats.random_access import MappedFile
+from mvl_auto.llm.formats.safetensors_header import read_header
 from mvl_auto.llm.load import load_block
-from mvl_auto.llm.local import extract_from_disk
-from mvl_auto.llm.random_access import MappedFile
-from mvl_auto.llm.safetensors_header import read_header
+from mvl_auto.llm.sources.local import extract_from_disk
 
 TWO_TO_60 = 1 << 60
 Q_PROJ = "model.layers.0.self_attn.q_proj.weight"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from llm.models import NUM_LAYERS, VARIANTS, reference, save_model
+from llm_models import NUM_LAYERS, VARIANTS, reference, save_model
 
 from mvl_auto.llm import load_block
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mvl_auto.planners import cost
-from mvl_auto.planners.estimate import estimate_memory
+from mvl_auto.planners import selection as cost
+from mvl_auto.planners.cost.estimate import estimate_memory
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mvl_auto.planners import Budget, plan
-from mvl_auto.planners.estimate import estimate_work
+from mvl_auto.planners.cost.estimate import estimate_work
 from mvl_auto.plans import Configuration, Plan
 
 GB = 10**9

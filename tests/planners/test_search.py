@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mvl_auto.planners.block import SMOLLM2, like_smollm2
+from mvl_auto.planners.cost.block import SMOLLM2, like_smollm2
 from mvl_auto.planners.presets import LADDERS, SIZES, SMALL, TOKEN_MAX, TOKENS_MIN
 from mvl_auto.planners.search import Rung, highest, largest_trunk, patches, rungs, stages
 

@@ -17,7 +17,7 @@ from builders import make_case, make_dataset, write_array
 from trained import make_configuration, make_plan
 
 from mvl_auto.cache import is_cached, open_case
-from mvl_auto.dataset import hash_files, load_case, read_dataset
+from mvl_auto.datasets import hash_files, load_case, read_dataset
 from mvl_auto.errors import MvlError
 from mvl_auto.plans import IGNORE, write_document
 from mvl_auto.preprocessing import preprocess_case, preprocess_dataset
@@ -199,7 +199,7 @@ SCRIPT = """
     import os, signal, sys
     from contextlib import contextmanager
     from pathlib import Path
-    from mvl_auto.dataset import read_dataset
+    from mvl_auto.datasets.dataset import read_dataset
     from mvl_auto.plans import Plan, read_document
     from mvl_auto.preprocessing import preprocess_dataset
 

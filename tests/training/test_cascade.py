@@ -16,13 +16,14 @@ from trained import write_trained
 
 from mvl_auto import plan_and_preprocess
 from mvl_auto.cache import open_case, open_previous, write_previous
-from mvl_auto.dataset import load_case, read_dataset
+from mvl_auto.datasets import load_case, read_dataset
 from mvl_auto.errors import MvlError
 from mvl_auto.files import sha256_of_file
 from mvl_auto.inference import predict_case
-from mvl_auto.network.checkpoint import load_trained, read_state
 from mvl_auto.plans import Configuration, Plan, Splits, read_document, write_document
 from mvl_auto.preprocessing import preprocess_dataset
+from mvl_auto.runs import load_trained
+from mvl_auto.runs.checkpoint import read_state
 from mvl_auto.training import TrainingResult, train
 from mvl_auto.training.batches import Batches, batches_ahead
 from mvl_auto.training.previous import PreviousChannels

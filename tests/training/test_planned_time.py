@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shutil
 
-from mvl_auto.network.checkpoint import read_state
 from mvl_auto.plans import write_document
+from mvl_auto.runs.checkpoint import read_state
 from mvl_auto.training import train
 from mvl_auto.training.schedule import Budget, planned
 

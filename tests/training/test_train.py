@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 
 from mvl_auto.errors import MvlError
 from mvl_auto.files import sha256_of_file
-from mvl_auto.network.checkpoint import load_trained, read_state
+from mvl_auto.runs import load_trained
+from mvl_auto.runs.checkpoint import read_state
 from mvl_auto.training import train
 from mvl_auto.training.loop import check_finite
 

@@ -1,0 +1,22 @@
+"""Datasets on disk: their description, their layouts, their cases and labels."""
+
+from mvl_auto.datasets.cases import Case, files_behind, files_of, find_cases
+from mvl_auto.datasets.dataset import Dataset, inspect_dataset, read_dataset
+from mvl_auto.datasets.labels import one_hot, read_scheme, to_classes, to_values
+from mvl_auto.datasets.load import hash_files, load_case
+
+__all__ = [
+    "Case",
+    "Dataset",
+    "files_behind",
+    "files_of",
+    "find_cases",
+    "hash_files",
+    "inspect_dataset",
+    "load_case",
+    "one_hot",
+    "read_dataset",
+    "read_scheme",
+    "to_classes",
+    "to_values",
+]

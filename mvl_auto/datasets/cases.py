@@ -1,0 +1,162 @@
+"""Which files of a folder make up which case.
+
+Channels are files of one name with `_0000`, `_0001`, ... behind it (nnU-Net's convention), or all in
+one file. A subfolder with DICOM slices is an image. Everything else in the folder is left alone.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Iterable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from mvl_auto.errors import MvlError, noting
+from mvl_auto.files import entries, is_there
+from mvl_auto.images import file_ending, known_formats, stem
+
+CHANNEL_NAME = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One image, in one file or one file per channel, and its label if there is one."""
+
+    name: str
+    images: tuple[Path, ...]
+    label: Path | None = None
+
+
+def find_cases(
+    folder: Path, num_channels: int, what: str = "images", problems: list[MvlError] | None = None
+) -> tuple[Case, ...]:
+    """The cases of a folder, by name; also of one image file or one folder of DICOM slices.
+
+    With several channels, `case_0000`, `case_0001`, ... are one case; with one channel, `_0000` is
+    taken off where every name has it. what: the word for messages. problems: takes up what is wrong with single
+    cases, which are then left out; without it the first of them is raised.
+    Raises MvlError when there is nothing to read, a channel is missing, or two files claim one name.
+    """
+    folder = Path(folder)
+    there = is_there(folder)
+    if folder.is_file() and file_ending(folder):
+        return _case_of_file(folder, num_channels)
+    if not folder.is_dir():
+        what_is_wrong = "is not a known image format" if there else "does not exist"
+        raise MvlError(what_is_wrong, file=folder, remedy=f"Give a folder of {what}: {known_formats()}.")
+    visible = [entry for entry in entries(folder) if not entry.name.startswith(".")]
+    images = [entry for entry in visible if (entry.is_file() and file_ending(entry)) or _is_dicom_folder(entry)]
+    if not images and _is_dicom_folder(folder):
+        return (Case(folder.absolute().name, (folder,)),)
+    if not images:
+        found = f"only {_some(visible)}" if visible else "nothing"
+        raise MvlError(f"holds no {what}, {found}", file=folder, remedy=f"Put {what} there: {known_formats()}.")
+    return _grouped(images, num_channels, folder, problems)
+
+
+def files_of(case: Case) -> list[Path]:
+    """Every file of a case: slices of DICOM folders, the data of a `.mhd`, the spacing beside a TIFF, the label.
+
+    A folder or header that cannot be read stands for itself.
+    """
+    files: list[Path] = []
+    for path in (*case.images, case.label):
+        if path is not None:
+            try:
+                files += files_behind(path)
+            except MvlError:  # told by whoever reads the case
+                files.append(path)
+    return files
+
+
+def series_below(folder: Path, name: str) -> Path | None:
+    """The folder of DICOM slices in the folder of a case, where they should have been; None if there is none."""
+    for channel in (folder / f"{name}_0000", folder / name):
+        deeper = [entry for entry in entries(channel) if entry.is_dir()] if os.path.isdir(channel) else []
+        if deep := next((entry for entry in deeper if _is_dicom_folder(entry)), None):
+            return deep
+    return None
+
+
+def channel_files(folder: Path, name: str, ending: str) -> tuple[Path, ...]:
+    """The files name_0000, name_0001, ... in the order of their channels; none if there are none."""
+    return tuple(sorted(folder.glob(f"{glob.escape(name)}_[0-9][0-9][0-9][0-9]{ending}")))
+
+
+def join_channels(path: Path) -> str:
+    """The case that a channel file may belong to: `case` for case_0000.nii.gz and for case.nii.gz."""
+    match = CHANNEL_NAME.match(stem(path))
+    return match["case"] if match else stem(path)
+
+
+def _case_of_file(path: Path, num_channels: int) -> tuple[Case, ...]:
+    match = CHANNEL_NAME.match(stem(path))
+    if match is None or (num_channels == 1 and match["channel"] != "0000"):
+        return (Case(stem(path), (path,)),)
+    siblings = channel_files(path.parent, match["case"], file_ending(path)) if num_channels > 1 else (path,)
+    return _grouped(list(siblings), num_channels, path.parent)
+
+
+def _grouped(
+    images: list[Path], num_channels: int, folder: Path, problems: list[MvlError] | None = None
+) -> tuple[Case, ...]:
+    stems = {stem(path) for path in images}
+    all_numbered = all(name.endswith("_0000") for name in stems)
+    groups: dict[str, list[Path]] = {}
+    for path in images:
+        name = join_channels(path)
+        is_channel = f"{name}_0000" in stems and (num_channels > 1 or all_numbered)
+        groups.setdefault(name if is_channel else stem(path), []).append(path)
+    cases = []
+    for name, files in sorted(groups.items()):
+        with nullcontext() if problems is None else noting(problems):
+            _check_group(name, files, num_channels, folder)
+            cases.append(Case(name, tuple(files)))
+    return tuple(cases)
+
+
+def _check_group(name: str, files: list[Path], num_channels: int, folder: Path) -> None:
+    """A case is one file with all channels, or exactly one file per channel."""
+    if len({stem(path) for path in files}) < len(files):
+        names = " and ".join(path.name for path in files)
+        raise MvlError(f"{names} claim the same case '{name}'", file=folder, remedy="Remove one of them.")
+    if len(files) == 1:
+        return
+    there = [stem(path)[-4:] for path in files]
+    if there != [f"{channel:04d}" for channel in range(num_channels)]:
+        raise MvlError(
+            f"has the channels {', '.join(there)}, expected {num_channels}: 0000 to {num_channels - 1:04d}",
+            file=folder / name,
+            remedy="Add or remove channel files.",
+        )
+
+
+def _is_dicom_folder(entry: Path) -> bool:
+    if not entry.is_dir():
+        return False
+    from mvl_auto.images.dicom import is_dicom_folder
+
+    return is_dicom_folder(entry)
+
+
+def files_behind(path: Path) -> list[Path]:
+    """A file and all that belongs to it, or the files in a folder. Raises MvlError when it cannot be looked into."""
+    if path.is_dir():
+        return [entry for entry in entries(path) if entry.is_file()]
+    if path.suffix.lower() in (".mhd", ".mha", ".nrrd") and path.is_file():
+        from mvl_auto.images.itk import data_files
+
+        return [path, *dict.fromkeys(file for file in data_files(path) if os.path.isfile(file))]
+    if path.suffix.lower() in (".tif", ".tiff"):
+        from mvl_auto.images.raster import sidecars
+
+        return [path, *dict.fromkeys(entry for entry in sidecars(path) if entry.is_file())]
+    return [path]
+
+
+def _some(files: Iterable[os.PathLike[str]], count: int = 3) -> str:
+    names = [os.path.basename(file) for file in files]
+    return ", ".join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")

@@ -1,0 +1,149 @@
+"""A dataset on disk: dataset.json and its files, in any of three layouts, as one `Dataset`.
+
+    MSD          Task04_Hippocampus/      imagesTr/case.nii.gz       labelsTr/case.nii.gz, "training": [...]
+    nnU-Net v1   Task004_Hippocampus/     imagesTr/case_0000.nii.gz  labelsTr/case.nii.gz, "training": [...]
+    nnU-Net v2   Dataset004_Hippocampus/  imagesTr/case_0000.nii.gz  labelsTr/case.nii.gz, "channel_names"
+
+They are read as they are and never changed; one dataset in any layout gives the same `Dataset`. A
+channel is a file of its own, or all channels are in one file (4D NIfTI, RGB picture). An image may
+be a folder of DICOM slices.
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mvl_auto.datasets.cases import Case
+from mvl_auto.datasets.labels import read_scheme
+from mvl_auto.datasets.layouts import DESCRIBE, complete_cases, count_unlisted, find_training_cases, lists_cases
+from mvl_auto.errors import MvlError, all_noted, noting
+from mvl_auto.files import is_there, read_json, reading
+from mvl_auto.images import file_ending
+from mvl_auto.paths import dataset_id
+from mvl_auto.plans import Channel, LabelScheme
+
+DICOM_PREDICTION_ENDING = ".nii.gz"  # DICOM images have no ending; their segmentations are written as this
+GROUPS_FILE = "groups.csv"
+OF_THE_WHOLE = ("dataset.json", GROUPS_FILE)  # what is wrong with them is wrong with no single case
+LISTED = 5  # names in a message
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What the stages know of a raw dataset: no voxels are read for it."""
+
+    id: str  # Dataset004_Hippocampus
+    folder: Path
+    channels: tuple[Channel, ...]
+    labels: LabelScheme
+    file_ending: str  # of the images, with the dot
+    cases: tuple[Case, ...]  # by name
+    groups: dict[str, str]  # case -> patient, for the cases that groups.csv lists
+    unlisted: int = 0  # whole cases in the folders that dataset.json, listing others, leaves out
+
+
+def read_dataset(folder: Path, problems: list[MvlError] | None = None) -> Dataset:
+    """Read dataset.json and find the files of every training case.
+
+    problems: takes up what is wrong with single cases, which are then left out, as long as any is left.
+    Raises MvlError when dataset.json is missing, is no JSON or lacks something; when a listed file is
+    missing; when an image has no label or a label no image; when cases differ in the number of
+    channel files; when groups.csv names unknown cases.
+    """
+    dataset, found = inspect_dataset(folder)
+    of_cases = [problem for problem in found if problem.file not in {dataset.folder / name for name in OF_THE_WHOLE}]
+    raised = list(found)
+    if problems is not None and dataset.cases:
+        problems += of_cases
+        raised = [problem for problem in found if problem not in of_cases]
+    if raised:
+        raise all_noted(raised)
+    if dataset.unlisted:
+        description = dataset.folder / "dataset.json"
+        log.warning("%s: %d cases are not listed under training and not used", description, dataset.unlisted)
+    return dataset
+
+
+def inspect_dataset(folder: Path) -> tuple[Dataset, tuple[MvlError, ...]]:
+    """As `read_dataset`, but with the cases that are whole and all that is wrong with the others; cases may be none.
+
+    Raises MvlError when dataset.json is missing, is no JSON or lacks something.
+    """
+    folder = Path(folder).absolute()
+    description = folder / "dataset.json"
+    content = read_json(description, remedy=DESCRIBE)
+    if not isinstance(content, dict):
+        raise MvlError("is a list, not an object with channels and labels", file=description, remedy=DESCRIBE)
+    channels = _channels(content, description)
+    labels = read_scheme(content, description)
+    problems: list[MvlError] = []
+    found = sorted(find_training_cases(folder, content, len(channels), problems), key=lambda case: case.name)
+    unlisted = count_unlisted(folder, found, problems) if lists_cases(content) else 0
+    cases = complete_cases(found, len(channels), folder, problems)
+    groups: dict[str, str] = {}
+    with noting(problems):
+        groups = _read_groups(folder / GROUPS_FILE, {case.name for case in found})
+    dataset = Dataset(
+        id=dataset_id(folder),
+        folder=folder,
+        channels=channels,
+        labels=labels,
+        file_ending=(file_ending(cases[0].images[0]) if cases else "") or DICOM_PREDICTION_ENDING,
+        cases=cases,
+        groups=groups,
+        unlisted=unlisted,
+    )
+    return dataset, tuple(problems)
+
+
+def _channels(content: dict[str, Any], description: Path) -> tuple[Channel, ...]:
+    """`channel_names` of nnU-Net v2, or `modality` of MSD and v1: {"0": "MRI"}."""
+    names = content.get("channel_names", content.get("modality"))
+    if not isinstance(names, dict) or sorted(names) != sorted(map(str, range(len(names)))) or not names:
+        raise MvlError(
+            "names no channels",
+            file=description,
+            remedy='Add "channel_names": {"0": "CT"}, numbered from 0. See docs/dataset.md.',
+        )
+    return tuple(Channel(name=str(names[str(n)])) for n in range(len(names)))
+
+
+def _read_groups(path: Path, names: set[str]) -> dict[str, str]:
+    """groups.csv: columns case, group (the patient). Cases that it does not list are groups of their own."""
+    if not is_there(path):
+        return {}
+    remedy = "Write a header line 'case,group' and one line a case."
+    try:
+        with reading(path), open(path, newline="", encoding="utf-8-sig") as stream:
+            rows = list(csv.DictReader(stream, skipinitialspace=True))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise MvlError(f"is not a CSV file ({error})", file=path, remedy=remedy) from error
+    if any(not row.get("case") or not row.get("group") for row in rows):
+        raise MvlError("has a line without case or group", file=path, remedy=remedy)
+    groups: dict[str, str] = {}
+    for row in rows:
+        case, group = row["case"].strip(), row["group"].strip()
+        if groups.setdefault(case, group) != group:
+            what = f"gives the case '{case}' to two patients, '{groups[case]}' and '{group}'"
+            raise MvlError(what, file=path, remedy="Remove one of the lines.")
+    unknown = sorted(groups.keys() - names)
+    if unknown:
+        more = f" and {len(unknown) - LISTED} more" if len(unknown) > LISTED else ""
+        raise MvlError(
+            f"names cases that the dataset does not have: {', '.join(unknown[:LISTED])}{more}",
+            file=path,
+            remedy="Remove these lines or correct the names.",
+        )
+    # a case that is not listed is a patient of its own, by its own name
+    if namesakes := sorted((names - groups.keys()) & set(groups.values())):
+        raise MvlError(
+            f"has a patient '{namesakes[0]}', and there is a case of this name that it does not list",
+            file=path,
+            remedy="List the case too, with its patient.",
+        )
+    return groups

@@ -1,0 +1,243 @@
+"""PNG, BMP and TIFF (single images and stacks): pictures without a place in the patient.
+
+Rows are Y, columns X, the pages of a TIFF Z. A transparency channel is dropped. A voxel is 1 mm
+unless a TIFF says more: in a JSON file of its name (`{"spacing": [z, y, x]}` in mm, nnU-Net's
+convention), or in ImageJ's own metadata. The resolution of a PNG or BMP is meant for printers.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import math
+import re
+import struct
+import sys
+import warnings
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mvl_auto.arrays import Array
+from mvl_auto.errors import MvlError
+from mvl_auto.files import Hashes, is_there, read_bytes, read_json, write_json
+from mvl_auto.images.geometry import FileGrid, column_lengths
+
+TIFF_ENDINGS = (".tif", ".tiff")
+STACK_AXES = "ZIQT"  # tifffile's names for an axis of pages
+MILLIMETRES = {"nm": 1e-6, "um": 1e-3, "\u00b5m": 1e-3, "\\u00B5m": 1e-3, "micron": 1e-3, "mm": 1.0, "cm": 10.0}
+EXPORT_AGAIN = "Copy or export it again."
+MOST_PACKED = 2731  # bytes that LZW can make of one (4096 of a code of 12 bits); deflate makes 1032
+HARMLESS = 1 << 26  # bytes of voxels that need no proof
+LONGEST = 100  # letters of a library's reason in a message
+UNPACKED = 1  # the Compression tag of a TIFF
+DAMAGED = (  # what Pillow, tifffile, SimpleITK and the standard library raise for bytes that make no sense
+    OSError,
+    EOFError,
+    SyntaxError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    RuntimeError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+)
+
+
+def read_raster(path: Path, as_label: bool = False, hashes: Hashes | None = None) -> tuple[Array, FileGrid]:
+    """Read a picture. Returns (C, i, j, k) as stored, and its grid.
+
+    as_label: read the indices of a palette instead of its colours. hashes: takes up the file's sha256.
+    Raises MvlError when the file is missing or damaged, or has axes that are neither space nor channel.
+    """
+    if path.suffix.lower() in TIFF_ENDINGS:
+        array_czyx, spacing = _read_tiff(path, hashes)
+    else:
+        array_czyx, spacing = _read_picture(path, as_label, hashes), (1.0, 1.0, 1.0)
+    k, j, i = array_czyx.shape[1:]
+    grid = FileGrid(
+        shape=(i, j, k),
+        affine=np.diag([*spacing[::-1], 1.0]),
+        dimensions=2 if k == 1 else 3,
+        dtype=array_czyx.dtype,
+        has_frame=False,
+    )
+    return array_czyx.transpose(0, 3, 2, 1), grid
+
+
+def write_raster(path: Path, array: Array, grid: FileGrid) -> None:
+    """Write (i, j, k) as grey values. Raises MvlError when the format cannot hold them."""
+    array_zyx = array.transpose(2, 1, 0)
+    if path.suffix.lower() in TIFF_ENDINGS:
+        _write_tiff(path, array_zyx, grid)
+        return
+    from PIL import Image
+
+    allowed = (np.uint8,) if path.suffix.lower() == ".bmp" else (np.uint8, np.uint16)
+    if len(array_zyx) != 1 or array_zyx.dtype not in allowed:
+        raise MvlError(
+            f"cannot hold {len(array_zyx)} slices of {array_zyx.dtype}",
+            file=path,
+            remedy="Use .tif or .nii.gz instead.",
+        )
+    Image.fromarray(np.ascontiguousarray(array_zyx[0])).save(path)
+
+
+def sidecars(path: Path) -> list[Path]:
+    """Where a TIFF's spacing may be written: `name.json`, and `case.json` for `case_0000.tif`."""
+    return [path.with_suffix(".json"), path.with_name(re.sub(r"_\d{4}$", "", path.stem) + ".json")]
+
+
+def _read_picture(path: Path, as_label: bool, hashes: Hashes | None) -> Array:
+    """(C, 1, Y, X) of a PNG or BMP."""
+    from PIL import Image
+
+    data = read_bytes(path, hashes)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # checked here, and against the file
+            image = Image.open(io.BytesIO(data))
+        with image:
+            _check_size(image.width * image.height * _least_bits(image) // 8, data, path)
+            if _is_deep_colour_png(data):
+                array = _read_with_itk(path)
+            else:
+                array = np.asarray(image.convert("RGB") if image.mode == "P" and not as_label else image)
+    except (*DAMAGED, Image.DecompressionBombError) as error:
+        raise _damaged(path, error) from error
+    if array.dtype == bool:
+        array = array.astype(np.uint8)
+    if array.ndim == 2:
+        return array[None, None]
+    colours = array.shape[2] - 1 if array.shape[2] in (2, 4) else array.shape[2]
+    return np.moveaxis(array[..., :colours], -1, 0)[:, None]
+
+
+def _is_deep_colour_png(data: bytes) -> bool:
+    """Whether a PNG has 16 bits per colour, which Pillow would cut to 8."""
+    head = data[:26]
+    return len(head) == 26 and head.startswith(b"\x89PNG") and head[24] == 16 and head[25] in (2, 4, 6)
+
+
+def _least_bits(image: Any) -> int:
+    """Per pixel of a picture that Pillow has opened: grey values and palettes may have one."""
+    bands = len(image.getbands())
+    return 1 if bands == 1 else 8 * bands
+
+
+def _check_size(size: int, data: bytes, path: Path, most_packed: int = MOST_PACKED) -> None:
+    """Raise MvlError for a picture of `size` bytes that a file cannot hold, before anything is set aside for it."""
+    if size > HARMLESS and size > most_packed * len(data):
+        what = f"is damaged or cut short: {len(data)} bytes cannot hold the {size} of its voxels"
+        raise MvlError(what, file=path, remedy=EXPORT_AGAIN)
+
+
+def _damaged(path: Path, error: BaseException) -> MvlError:
+    return MvlError(f"cannot be read ({_first_line(error)})", file=path, remedy=EXPORT_AGAIN)
+
+
+def _read_with_itk(path: Path) -> Array:
+    import SimpleITK as sitk
+
+    try:
+        return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+    except RuntimeError as error:  # of many lines, and the first says nothing
+        raise MvlError("cannot be read", file=path, remedy=EXPORT_AGAIN) from error
+
+
+def _read_tiff(path: Path, hashes: Hashes | None) -> tuple[Array, tuple[float, float, float]]:
+    """(C, Z, Y, X) and mm along Z, Y, X."""
+    import tifffile
+
+    log = logging.getLogger("tifffile")
+    if not log.handlers:  # what it says of a damaged file reaches the screen otherwise, many lines of it
+        log.addHandler(logging.NullHandler())
+    data = read_bytes(path, hashes)
+    try:
+        with tifffile.TiffFile(io.BytesIO(data)) as tiff:
+            series = tiff.series[0]
+            spacing, extra = _imagej_spacing(tiff), len(series.keyframe.extrasamples)
+            size = math.prod(map(int, series.shape)) * series.dtype.itemsize
+            _check_size(size, data, path, 1 if series.keyframe.compression == UNPACKED else MOST_PACKED)
+            array_czyx = _in_order(_unpacked(series, path), series.axes, path)
+    except DAMAGED as error:
+        raise _damaged(path, error) from error
+    if extra and len(array_czyx) in (2, 4):
+        array_czyx = array_czyx[:-1]
+    return array_czyx, _sidecar_spacing(path) or spacing
+
+
+def _unpacked(series: Any, path: Path) -> Array:
+    """The voxels of a series; tifffile without the imagecodecs package cannot unpack LZW, SimpleITK's libtiff can."""
+    try:
+        return series.asarray()
+    except ValueError as error:
+        if "imagecodecs" not in str(error):
+            raise
+        return _read_with_itk(path).reshape(series.shape)
+
+
+def _in_order(array: Array, axes: str, path: Path) -> Array:
+    """Bring tifffile's axes (`ZYX`, `IYXS`, `ZCYX`, ...) into (C, Z, Y, X)."""
+    keep = [n for n, axis in enumerate(axes) if array.shape[n] > 1 or axis in "YX"]
+    array = array.reshape([array.shape[n] for n in keep])
+    names = "".join("C" if axes[n] == "S" else "Z" if axes[n] in STACK_AXES else axes[n] for n in keep)
+    if len(set(names)) != len(names) or not set(names) <= set("CZYX") or array.dtype.kind not in "biuf":
+        raise MvlError(
+            f"has axes {axes} of {array.dtype}; a stack of pages and one axis of channels can be used",
+            file=path,
+            remedy="Split it into images.",
+        )
+    for missing in set("CZ") - set(names):
+        array, names = array[None], missing + names
+    array = array.transpose([names.index(axis) for axis in "CZYX"])
+    return array.astype(np.uint8) if array.dtype == bool else array
+
+
+def _imagej_spacing(tiff: Any) -> tuple[float, float, float]:
+    metadata = tiff.imagej_metadata or {}
+    scale = MILLIMETRES.get(str(metadata.get("unit", "")), 0.0)
+    tags = tiff.pages[0].tags
+    if not scale or "XResolution" not in tags or "YResolution" not in tags:
+        return 1.0, 1.0, 1.0
+    (x_pixels, x_units), (y_pixels, y_units) = tags["XResolution"].value, tags["YResolution"].value
+    if not (x_pixels and y_pixels):
+        return 1.0, 1.0, 1.0
+    return float(metadata.get("spacing", 1.0)) * scale, y_units / y_pixels * scale, x_units / x_pixels * scale
+
+
+def _sidecar_spacing(path: Path) -> tuple[float, float, float] | None:
+    sidecar = next((entry for entry in sidecars(path) if is_there(entry)), None)
+    if sidecar is None:
+        return None
+    content = read_json(sidecar)
+    spacing = content.get("spacing") if isinstance(content, dict) else None
+    remedy = 'Write {"spacing": [z, y, x]}, in mm.'
+    if not isinstance(spacing, list) or len(spacing) not in (2, 3):
+        raise MvlError("has no spacing of three numbers", file=sidecar, remedy=remedy)
+    if not all(isinstance(value, int | float) and abs(value) < sys.float_info.max for value in spacing):
+        raise MvlError("has a spacing that is no number", file=sidecar, remedy=remedy)
+    z, y, x = [1.0, *spacing][-3:]
+    return float(z), float(y), float(x)
+
+
+def _write_tiff(path: Path, array_zyx: Array, grid: FileGrid) -> None:
+    import tifffile
+
+    pages = array_zyx if len(array_zyx) > 1 else array_zyx[0]
+    axes = "ZYX" if len(array_zyx) > 1 else "YX"
+    tifffile.imwrite(path, pages, photometric="minisblack", compression="zlib", metadata={"axes": axes})
+    x, y, z = column_lengths(grid.affine).tolist()
+    if (z, y, x) != (1.0, 1.0, 1.0):
+        write_json(path.with_suffix(".json"), {"spacing": [z, y, x]})
+
+
+def _first_line(error: BaseException) -> str:
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return line if len(line) <= LONGEST else f"{line[:LONGEST]}..."  # tifffile's hold whole tables of bytes

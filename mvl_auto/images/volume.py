@@ -1,0 +1,260 @@
+"""Images in, segmentations out: every format becomes one array in one orientation, and goes back.
+
+    read_image(files)  -> Volume     float32 (C, Z, Y, X), canonical orientation, and its geometry
+    read_label(file)   -> integers (Z, Y, X) as the file has them, and their geometry
+    write_label(...)                 the other way, on the very grid of the image it belongs to
+
+NIfTI, NRRD, MetaImage, PNG, BMP, TIFF, and folders of DICOM slices. What canonical means is told in
+geometry.py; the formats are in nifti.py, itk.py and raster.py.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mvl_auto.arrays import Array
+from mvl_auto.errors import MvlError
+from mvl_auto.files import Hashes, is_there, writing
+from mvl_auto.images.geometry import (
+    FileGrid,
+    Geometry,
+    canonical_geometry,
+    check_same_geometry,
+    from_canonical,
+    to_canonical,
+)
+
+__all__ = [
+    "FILE_ENDINGS",
+    "Geometry",
+    "Volume",
+    "check_finite",
+    "check_same_geometry",
+    "file_ending",
+    "known_formats",
+    "read_file",
+    "read_image",
+    "read_label",
+    "smallest_type",
+    "stem",
+    "write_file",
+    "write_label",
+    "write_probabilities",
+]
+
+NIFTI_ENDINGS = (".nii.gz", ".nii")
+ITK_ENDINGS = (".nrrd", ".mha", ".mhd")
+RASTER_ENDINGS = (".png", ".bmp", ".tif", ".tiff")
+FILE_ENDINGS = NIFTI_ENDINGS + ITK_ENDINGS + RASTER_ENDINGS
+BEYOND_INTEGERS = 2.0**63  # labels stored as floating point that no integer of 64 bits holds
+ROUNDING = 1e-3  # labels stored as floating point may be this far from a whole number
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """An image in canonical orientation."""
+
+    array: NDArray[np.float32]  # (C, Z, Y, X)
+    geometry: Geometry
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Voxel size in mm along Z, Y, X."""
+        return self.geometry.spacing
+
+    @property
+    def num_channels(self) -> int:
+        return len(self.array)
+
+
+def file_ending(path: str | os.PathLike[str]) -> str:
+    """`.nii.gz` for case.nii.gz; empty for anything that is no image file, such as a folder of DICOM slices."""
+    name = os.path.basename(path).lower()
+    return next((ending for ending in FILE_ENDINGS if name.endswith(ending)), "")
+
+
+def stem(path: str | os.PathLike[str]) -> str:
+    """The file's name without its image ending; a folder's name."""
+    name = os.path.basename(path)
+    return name[: len(name) - len(file_ending(path))]
+
+
+def read_image(paths: Sequence[Path], hashes: Hashes | None = None) -> Volume:
+    """Read an image: one file per channel, one file with all channels, or a folder of DICOM slices.
+
+    hashes: takes up the sha256 of the files that are read here; what SimpleITK reads by itself is not among them.
+    Raises MvlError naming the file when one cannot be read, or when the channels' grids differ.
+    """
+    arrays, geometries = zip(*(_read(Path(path), hashes=hashes) for path in paths), strict=True)
+    for path, geometry in zip(paths[1:], geometries[1:], strict=True):
+        check_same_geometry(geometries[0], geometry, paths[0], path, what="other channel")
+    with np.errstate(over="ignore"):  # beyond float32: becomes infinity, which check_finite reports
+        single = [np.array(array, dtype=np.float32, order="C") for array in arrays]
+    return Volume(single[0] if len(single) == 1 else np.concatenate(single), geometries[0])
+
+
+def read_label(path: Path, hashes: Hashes | None = None) -> tuple[Array, Geometry]:
+    """Read a label map. Returns integers (Z, Y, X), the file's own values, and the geometry.
+
+    hashes: as in `read_image`.
+    Raises MvlError when it cannot be read, has several differing channels, or values that are not whole numbers.
+    """
+    array, geometry = _read(Path(path), as_label=True, hashes=hashes)
+    if len(array) > 1 and not (array == array[:1]).all():
+        raise MvlError(f"has {len(array)} channels; a label map has one", file=path, remedy="Save one label map.")
+    return np.array(_whole_numbers(array[0], path), order="C"), geometry
+
+
+def write_label(path: Path, values: Array, geometry: Geometry, label_values: Sequence[int] = ()) -> None:
+    """Write a label map on the grid of the file that `geometry` came from.
+
+    values: integers (Z, Y, X), canonical orientation. label_values: all that a label map of this
+    dataset may hold, so that every case gets the same type: the image's own where it is an integer
+    type that can hold them, else the smallest unsigned one that can.
+    Raises MvlError when the file cannot be written or the format cannot hold the values.
+    """
+    if values.shape != geometry.shape:
+        raise ValueError(f"values have shape {values.shape}, their geometry {geometry.shape}")
+    dtype = _label_type(values, label_values, geometry.file.dtype)
+    write_file(Path(path), from_canonical(values, geometry).astype(dtype), geometry.file)
+
+
+def write_probabilities(path: Path, array: NDArray[np.float32], geometry: Geometry) -> None:
+    """Write (K, Z, Y, X) as one file of K channels on the grid that `geometry` came from (not PNG, BMP, TIFF).
+
+    Raises MvlError when the file cannot be written.
+    """
+    if file_ending(path) in RASTER_ENDINGS:
+        raise MvlError("cannot hold probabilities", file=path, remedy="Use .nii.gz instead.")
+    channels_last = np.moveaxis(from_canonical(array, geometry), 0, -1)
+    write_file(Path(path), np.ascontiguousarray(channels_last, dtype=np.float32), geometry.file)
+
+
+def read_file(path: Path, as_label: bool = False, hashes: Hashes | None = None) -> tuple[Array, FileGrid]:
+    """The channels (C, i, j, k) of one file as it has them, in the file's type and order of axes, and its grid.
+
+    as_label: read the indices of a palette instead of its colours. hashes: as in `read_image`.
+    Raises MvlError when the file cannot be read.
+    """
+    ending = file_ending(path)
+    there = is_there(path)
+    if path.is_dir():
+        from mvl_auto.images.dicom import read_dicom
+
+        array, grid = read_dicom(path)
+    elif not there:
+        raise MvlError("is missing", file=path)
+    elif ending in NIFTI_ENDINGS:
+        from mvl_auto.images.nifti import read_nifti
+
+        array, grid = read_nifti(path, hashes)
+    elif ending in ITK_ENDINGS:
+        from mvl_auto.images.itk import read_itk
+
+        array, grid = read_itk(path)
+    elif ending in RASTER_ENDINGS:
+        from mvl_auto.images.raster import read_raster
+
+        array, grid = read_raster(path, as_label, hashes)
+    else:
+        raise MvlError("is not a known image format", file=path, remedy=f"Convert it to one of {known_formats()}.")
+    return array, grid
+
+
+def write_file(path: Path, array: Array, grid: FileGrid) -> None:
+    """Write (i, j, k) or (i, j, k, K) beside `path` with all that belongs to it, then move it there.
+
+    The type is the array's. Raises MvlError when the file cannot be written or the format cannot hold the values.
+    """
+    write = _writer(path)
+    with writing(path) as beside:
+        write(beside, array, grid)
+        for companion in beside.parent.iterdir():
+            if companion != beside:
+                os.replace(companion, path.with_name(companion.name))
+
+
+def check_finite(volume: Volume, paths: Sequence[Path]) -> None:
+    """Raise MvlError, saying how many and in which file, when an image holds NaN or infinity."""
+    finite = np.isfinite(volume.array)
+    if finite.all():
+        return
+    channel = int(np.argmin(finite.all(axis=(1, 2, 3))))
+    bad = int((~finite[channel]).sum())
+    nan = int(np.isnan(volume.array[channel]).sum())
+    kinds = " and ".join(f"{count} {kind}" for count, kind in ((nan, "NaN"), (bad - nan, "infinite")) if count)
+    raise MvlError(
+        f"has {kinds} among its {finite[channel].size} voxels",
+        file=paths[channel] if len(paths) == volume.num_channels else paths[0],
+        remedy="Replace them by a number, for example that of the background, or remove the case.",
+    )
+
+
+def known_formats() -> str:
+    """The list of what can be read, for messages."""
+    return ", ".join(FILE_ENDINGS) + " or a folder of DICOM slices"
+
+
+def smallest_type(lowest: int, highest: int) -> np.dtype[np.generic]:
+    """The smallest integer type that holds both: unsigned unless `lowest` is negative."""
+    return np.min_scalar_type(highest if lowest >= 0 else min(lowest, -highest - 1))
+
+
+def _read(path: Path, as_label: bool = False, hashes: Hashes | None = None) -> tuple[Array, Geometry]:
+    """The channels (C, Z, Y, X) of one file in canonical orientation, a view, in the file's type."""
+    array, grid = read_file(path, as_label, hashes)
+    geometry = canonical_geometry(grid, path)
+    return to_canonical(array, geometry), geometry
+
+
+def _writer(path: Path) -> Callable[[Path, Array, FileGrid], None]:
+    ending = file_ending(path)
+    if ending in NIFTI_ENDINGS:
+        from mvl_auto.images.nifti import write_nifti
+
+        return write_nifti
+    if ending in ITK_ENDINGS:
+        from mvl_auto.images.itk import write_itk
+
+        return write_itk
+    if ending in RASTER_ENDINGS:
+        from mvl_auto.images.raster import write_raster
+
+        return write_raster
+    raise MvlError("is not a format that can be written", file=path, remedy=f"Use one of {', '.join(FILE_ENDINGS)}.")
+
+
+def _whole_numbers(array: Array, path: Path) -> Array:
+    if array.dtype.kind in "iu":
+        return array.astype(array.dtype.newbyteorder("="), copy=False)
+    if not np.isfinite(array).all():
+        raise MvlError("has NaN or infinity for a label", file=path, remedy="Replace it by a label value.")
+    if (np.abs(array) >= BEYOND_INTEGERS).any():
+        most = float(np.abs(array).max())
+        raise MvlError(f"has values up to {most:.6g}, which are no labels", file=path, remedy="Save a label map.")
+    whole = np.rint(array)
+    off = np.abs(array - whole) > ROUNDING
+    if off.any():
+        example = float(array[off].flat[0])
+        raise MvlError(
+            f"has {int(off.sum())} label values that are no whole numbers (such as {example:.6g}): a soft label",
+            file=path,
+            remedy="Threshold it first.",
+        )
+    return whole.astype(np.int64 if np.abs(whole).max(initial=0) > np.iinfo(np.int32).max else np.int32)
+
+
+def _label_type(values: Array, label_values: Sequence[int], own: np.dtype[np.generic] | None) -> np.dtype[np.generic]:
+    lowest = min([int(values.min(initial=0)), *label_values])
+    highest = max([int(values.max(initial=0)), *label_values])
+    if own is not None and own.kind in "iu":
+        limits = np.iinfo(own)  # type: ignore[type-var]
+        if limits.min <= lowest and highest <= limits.max:
+            return own
+    return smallest_type(lowest, highest)

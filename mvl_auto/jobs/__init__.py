@@ -1,0 +1,6 @@
+"""Work on many cases at once: worker processes, or a Dask cluster."""
+
+from mvl_auto.jobs.outcome import JobFailed, WorkerDied, log_trace
+from mvl_auto.jobs.run import available_cores, run_jobs, worthwhile_workers
+
+__all__ = ["JobFailed", "WorkerDied", "available_cores", "log_trace", "run_jobs", "worthwhile_workers"]

@@ -1,0 +1,155 @@
+"""Work on many cases in processes of their own, one case at a time each.
+
+Unlike concurrent.futures' pool, this one knows which case a worker had in its hands when it died: that case is tried
+once more in a fresh process, and the others never notice. Workers are forked by a server that has done nothing but
+import what cases need (where there is none, spawned), so they start in milliseconds and nothing of the parent's threads
+and locks comes along. They have one thread each for linear algebra, ignore Ctrl-C (their parent ends them) and end
+when their parent does, however that was.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from multiprocessing import get_all_start_methods, get_context, parent_process
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from mvl_auto.errors import MvlError
+from mvl_auto.jobs.outcome import JobFailed, WorkerDied, outcome_of
+
+if TYPE_CHECKING:
+    from multiprocessing.context import ForkServerContext, SpawnContext
+
+J = TypeVar("J")
+R = TypeVar("R")
+
+ATTEMPTS = 2  # a worker that dies twice over the same job does so because of it
+IMPORTED = ("numpy", "scipy.ndimage", "nibabel", "blosc2", "threadpoolctl", "mvl_auto.datasets", "mvl_auto.cache")
+LONGEST_GOODBYE = 5.0  # s for a worker to end by itself
+
+
+def run_in_processes(
+    function: Callable[[J], R], jobs: Iterable[J], workers: int
+) -> Generator[tuple[J, R | MvlError | JobFailed], None, None]:
+    """Yield each job with its outcome, as they come. Closing the iterator ends the workers at once."""
+    pending = deque((job, 1) for job in jobs)
+    idle: list[_Worker[J, R]] = []
+    busy: dict[Any, _Worker[J, R]] = {}
+    try:
+        while pending or busy:
+            while pending and len(busy) < workers:
+                worker = idle.pop() if idle else _start(function)
+                worker.begin(*pending.popleft())
+                busy[worker.pipe] = worker
+            for pipe in wait(list(busy)):
+                worker = busy.pop(pipe)
+                outcome = worker.outcome()
+                if not isinstance(outcome, WorkerDied):
+                    idle.append(worker)
+                elif worker.attempt < ATTEMPTS:
+                    pending.append((worker.job, worker.attempt + 1))
+                    continue
+                yield worker.job, outcome
+    finally:
+        _stop(idle, busy.values())
+
+
+@dataclass(eq=False)
+class _Worker(Generic[J, R]):
+    """A process and what it has in its hands."""
+
+    process: BaseProcess
+    pipe: Connection
+    job: J = field(init=False)
+    attempt: int = field(init=False)
+
+    def begin(self, job: J, attempt: int) -> None:
+        self.job, self.attempt = job, attempt
+        with suppress(OSError):  # it died idle: outcome() finds out
+            self.pipe.send(job)
+
+    def outcome(self) -> R | MvlError | JobFailed:
+        try:
+            return self.pipe.recv()
+        except (EOFError, OSError):
+            self.process.join()
+            self.pipe.close()
+            return WorkerDied(f"its worker process died ({_cause(self.process.exitcode)})")
+
+
+def _start(function: Callable[[J], R]) -> _Worker[J, R]:
+    context: ForkServerContext | SpawnContext
+    if "forkserver" in get_all_start_methods():
+        context = get_context("forkserver")
+        context.set_forkserver_preload(list(IMPORTED))
+    else:
+        context = get_context("spawn")
+    ours, its = context.Pipe()
+    process = context.Process(target=_work, args=(function, its), daemon=True)
+    with _interrupts_ignored():
+        process.start()
+    its.close()
+    return _Worker(process, ours)
+
+
+def _stop(idle: Iterable[_Worker[J, R]], busy: Iterable[_Worker[J, R]]) -> None:
+    workers = [*idle, *busy]
+    for worker in busy:
+        worker.process.terminate()
+    for worker in workers:
+        worker.pipe.close()
+    for worker in workers:
+        worker.process.join(LONGEST_GOODBYE)
+        if worker.process.is_alive():
+            worker.process.kill()
+            worker.process.join()
+
+
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """A process that is started here ignores Ctrl-C from its first moment on."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _cause(exitcode: int | None) -> str:
+    if exitcode is None or exitcode >= 0:
+        return f"exit code {exitcode}"
+    name = signal.Signals(-exitcode).name
+    return f"{name}: most likely the system ran out of memory; try fewer workers" if -exitcode == 9 else name
+
+
+# --------------------------------------------------------------------------------- in the worker
+
+
+def _work(function: Callable[[J], R], pipe: Connection) -> None:
+    import numpy  # noqa: F401  the limit is for libraries that are loaded
+    from threadpoolctl import threadpool_limits
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a server that others started, too
+    os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    with threadpool_limits(1), suppress(EOFError, BrokenPipeError):
+        while True:
+            pipe.send(outcome_of(function, pipe.recv()))
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os.kill(os.getpid(), signal.SIGTERM)

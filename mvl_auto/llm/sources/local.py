@@ -1,0 +1,57 @@
+"""A layer of a model on disk: a folder as Hugging Face lays it out, or a GGUF file."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from mvl_auto.errors import MvlError
+from mvl_auto.llm.card import Layer
+from mvl_auto.llm.extracted import Extracted
+from mvl_auto.llm.formats.random_access import MappedFile
+from mvl_auto.llm.formats.repository import PICKLES, Folder
+
+PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+
+
+def extract_from_disk(path: Path, layer: Layer) -> Extracted:
+    """Read one layer. Raises MvlError for what is missing, damaged or not supported, pickles among it."""
+    if not path.exists():
+        raise MvlError(
+            "is missing", file=path, remedy="Give a folder with config.json and safetensors, or a GGUF file."
+        )
+    if path.is_dir():
+        return _from_folder(path, layer)
+    if path.suffix.lower() in PICKLED:
+        raise MvlError("is a pickle", file=path, remedy=f"Note that {PICKLES}.")
+    if path.suffix.lower() == ".safetensors":
+        raise MvlError(
+            "says nothing of its model alone",
+            file=path,
+            remedy=f"Give its folder, with config.json: file:{path.parent}",
+        )
+    from mvl_auto.llm.formats.gguf_layer import read_gguf_layer
+
+    return replace(read_gguf_layer(MappedFile(path), layer), revision=file_revision(path))
+
+
+def _from_folder(path: Path, layer: Layer) -> Extracted:
+    from mvl_auto.llm.formats.safetensors_layer import read_safetensors_layer
+
+    if not any(path.glob("*.safetensors")):
+        ggufs = sorted(path.glob("*.gguf"))
+        if ggufs:
+            raise MvlError("holds GGUF files", file=path, remedy=f"Give one of them: file:{ggufs[0]}")
+        if any(file.suffix in PICKLED for file in path.iterdir()):
+            raise MvlError("holds pickled weights only", file=path, remedy=f"Note that {PICKLES}.")
+    return replace(read_safetensors_layer(Folder(path), layer), revision=file_revision(path))
+
+
+def file_revision(path: Path) -> str | None:
+    """Size and time of a model's files: another value when one was replaced. None when it is gone."""
+    files = sorted([*path.glob("*.safetensors"), path / "config.json"]) if path.is_dir() else [path]
+    try:
+        stats = [file.stat() for file in files]
+    except OSError:
+        return None
+    return f"{sum(stat.st_size for stat in stats)} bytes, {max(stat.st_mtime_ns for stat in stats)} ns"

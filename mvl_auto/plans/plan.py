@@ -1,0 +1,170 @@
+"""plans.json, splits.json and dataset.json: what shall be done with a dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from mvl_auto.errors import MvlError
+from mvl_auto.files import sha256_of_json
+from mvl_auto.plans.block import LlmSettings
+from mvl_auto.plans.document import Document, Frozen, Shape, Vector
+from mvl_auto.plans.fingerprint import ChannelStatistics
+from mvl_auto.plans.labels import Channel, LabelScheme
+
+ConfigurationName = Literal["2d", "3d_fullres", "3d_lowres", "3d_cascade_fullres"]
+Normalization = Literal["z_score", "ct", "rescale_to_0_1", "rgb_to_0_1", "none"]
+BY_STATISTICS: frozenset[Normalization] = frozenset({"ct"})  # normalised by the dataset's statistics, not by the case's
+
+
+class NetworkSettings(Frozen):
+    """Everything that decides the network's weights; docs/network.md has an equation for each part."""
+
+    spacing: Vector = Field(description="mm of the images that it sees, per axis: positions are embedded in mm")
+    stem_channels: Shape = Field(description="channels of each level of the stem, finest first")
+    stem_strides: tuple[Shape, ...] = Field(description="stride into each level of the stem, per axis")
+    token_stride: Shape = Field(description="stride from the last stem level to the tokens, per axis")
+    width: int = Field(description="channels of a token")
+    depth: int = Field(ge=0, description="ViT blocks; the LLM block is not counted")
+    heads: int
+    mlp_ratio: float = 4.0
+    trunk: Literal["transformer", "convolution"] = "transformer"
+    attention: Literal["gate", "sum", "global", "local"] = Field(
+        "gate", description="hybrid attention: how the global and the local branch are mixed"
+    )
+    local_branch: Literal["convolution", "attention"] = "convolution"
+    decoder: Literal["fusion", "linear"] = "fusion"
+    deep_supervision: bool = True
+    gradient_checkpointing: bool = False
+    llm: LlmSettings = LlmSettings()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> NetworkSettings:
+        if len(self.stem_channels) != len(self.stem_strides):
+            raise ValueError("stem_channels and stem_strides must have one entry per level")
+        if any(len(axes) != len(self.token_stride) for axes in (*self.stem_strides, self.spacing)):
+            raise ValueError("spacing and all strides must have the same number of axes")
+        if self.width % self.heads:
+            raise ValueError("width must be a multiple of heads")
+        return self
+
+    @property
+    def dimensions(self) -> int:
+        return len(self.token_stride)
+
+    @property
+    def token_size(self) -> Shape:
+        """Voxels that one token covers, per axis: the product of all strides."""
+        size = list(self.token_stride)
+        for stride in self.stem_strides:
+            size = [a * b for a, b in zip(size, stride, strict=True)]
+        return tuple(size)
+
+
+class Configuration(Frozen):
+    """How one resolution of a dataset is preprocessed, trained and predicted.
+
+    The axes of patch_size and of the network are those of the cached arrays: Z Y X, or Y X in 2d.
+    """
+
+    name: ConfigurationName
+    spacing: Vector = Field(description="mm, Z Y X after transpose_forward; the Z of 2d is unused")
+    median_image_size_in_voxels: Vector = Field(description="at `spacing`, Z Y X after transpose_forward")
+    patch_size: Shape = Field(description="voxels of a training crop")
+    batch_size: int = Field(ge=1)
+    normalization_schemes: tuple[Normalization, ...] = Field(description="one per channel")
+    use_mask_for_norm: tuple[bool, ...] = Field(description="one per channel: statistics from non-zero voxels only")
+    resample_separate_z: bool = Field(
+        description="resample a case's coarse axis apart from the other two, with order 0; false: never"
+    )
+    network: NetworkSettings
+    iterations: int = Field(ge=1, description="training steps of a run without a budget; in a plan for a time, about")
+    oversample_foreground_percent: float = Field(0.33, description="share of a batch that is sure to hold foreground")
+    mirror_axes: Shape = Field(description="axes of patch_size mirrored in training and averaged over in prediction")
+    previous_stage: ConfigurationName | None = Field(None, description="cascade: whose prediction is extra input")
+    reasons: dict[str, str] = Field({}, description="field -> the rule and the figures that chose it")
+
+    @property
+    def dimensions(self) -> int:
+        return len(self.patch_size)
+
+
+class Plan(Document):
+    """What shall be done with a dataset. Self-contained: training and prediction need nothing else."""
+
+    dataset: str = Field(description="Dataset004_Hippocampus")
+    fingerprint_hash: str
+    channels: tuple[Channel, ...]
+    labels: LabelScheme
+    file_ending: str = Field(description="of the training images, with the dot: the default for predictions")
+    transpose_forward: Shape = Field(description="axes of the canonical Z Y X array in the order of the cached one")
+    foreground_intensity_properties_per_channel: tuple[ChannelStatistics, ...]
+    memory_budget: int = Field(description="bytes that training may take")
+    time_budget: float | None = Field(None, gt=0, description="seconds that the training of a fold takes, if planned")
+    configurations: dict[ConfigurationName, Configuration]
+    recommended: ConfigurationName
+
+    @property
+    def hash(self) -> str:
+        """sha256 of what was decided; the words that explain it do not count."""
+        words: Any = {"mvl_auto_version": True, "configurations": {"__all__": {"reasons"}}}
+        if self.time_budget is None:
+            words["time_budget"] = True  # plans of before there was one keep their hash
+        return sha256_of_json(self.model_dump(mode="json", exclude=words))
+
+    def configuration(self, name: str | None = None) -> Configuration:
+        """The configuration called `name`, or the recommended one. Raises MvlError for an unknown name."""
+        for configuration in self.configurations.values():
+            if configuration.name == (name or self.recommended):
+                return configuration
+        there = ", ".join(self.configurations)
+        raise MvlError(f"{self.dataset} has no configuration '{name}' (there are: {there})")
+
+    def with_previous_stages(self, names: Sequence[str]) -> list[str]:
+        """The configurations of these names, each behind the one whose predictions it needs, and each once.
+
+        Raises MvlError for a name that the plan does not have.
+        """
+        chosen = [self.configuration(name) for name in names]
+        return list(dict.fromkeys(name for each in chosen for name in (each.previous_stage, each.name) if name))
+
+    def input_channels(self, configuration: Configuration) -> int:
+        """Channels that the network sees: the image's, and in a cascade's second stage one per foreground name."""
+        previous = len(self.labels.foreground_names) if configuration.previous_stage else 0
+        return len(self.channels) + previous
+
+    def preprocessing_hash(self, name: str) -> str:
+        """sha256 of what decides the cached arrays of a configuration, and of nothing else."""
+        mine = {"channels", "labels", "transpose_forward"}
+        its = {"spacing", "normalization_schemes", "use_mask_for_norm", "resample_separate_z"}
+        configuration = self.configuration(name)
+        statistics = [
+            of_channel.model_dump(mode="json") if scheme in BY_STATISTICS else None
+            for scheme, of_channel in zip(
+                configuration.normalization_schemes, self.foreground_intensity_properties_per_channel, strict=True
+            )
+        ]
+        return sha256_of_json(
+            [
+                self.model_dump(mode="json", include=mine),
+                configuration.model_dump(mode="json", include=its),
+                statistics,
+            ]
+        )
+
+
+class DatasetRecord(Document):
+    """Where the raw dataset of a preprocessed one lies: validation reads the images as they are."""
+
+    dataset: str = Field(description="Dataset004_Hippocampus")
+    folder: str = Field(description="absolute path of the raw dataset")
+
+
+class Splits(Document):
+    """The folds: patients are never on both sides."""
+
+    fingerprint_hash: str
+    seed: int
+    folds: tuple[tuple[str, ...], ...] = Field(description="names of the validation cases of each fold")

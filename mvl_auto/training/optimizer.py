@@ -1,0 +1,67 @@
+"""The optimizer, and the average of the weights that predicts."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from mvl_auto.runs import trainable
+
+PEAK_LEARNING_RATE = 1.5e-3
+WEIGHT_DECAY = 0.05
+BETAS = (0.9, 0.98)
+CLIP_NORM = 1.0
+EMA_DECAY = 0.995
+MOMENTS, STEP = ("exp_avg", "exp_avg_sq"), "step"  # AdamW's names for its state
+
+
+def make_optimizer(network: nn.Module) -> torch.optim.AdamW:
+    """AdamW over what trains; weight decay on matrices and kernels only, not on gates, scales, biases, norms."""
+    weights = list(trainable(network).values())
+    groups = [
+        {"params": [p for p in weights if p.ndim >= 2], "weight_decay": WEIGHT_DECAY},
+        {"params": [p for p in weights if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    fused = all(p.device.type in ("cpu", "cuda") for p in weights)
+    return torch.optim.AdamW(groups, lr=PEAK_LEARNING_RATE, betas=BETAS, fused=fused)
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer, network: nn.Module) -> dict[str, Tensor]:
+    """AdamW's moments and step counters under the names of the weights: `<weight>.exp_avg` and so on."""
+    return {
+        f"{name}.{kind}": optimizer.state[parameter][kind]
+        for name, parameter in trainable(network).items()
+        for kind in (*MOMENTS, STEP)
+        if parameter in optimizer.state
+    }
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, network: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """The inverse of optimizer_tensors; the moments get the memory layout of their weights."""
+    for name, parameter in trainable(network).items():
+        if f"{name}.{STEP}" in tensors:
+            moments = {kind: torch.empty_like(parameter).copy_(tensors[f"{name}.{kind}"]) for kind in MOMENTS}
+            step = tensors[f"{name}.{STEP}"].to(parameter.device if optimizer.defaults["fused"] else "cpu")
+            optimizer.state[parameter] = {STEP: step, **moments}
+
+
+class Average:
+    """Exponential moving average of the trainable weights (Polyak and Juditsky 1992), warmed up."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.names, self.sources = zip(*trainable(network).items(), strict=True)
+        self.values = [p.detach().clone() for p in self.sources]
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """After optimizer step `step` (from 1)."""
+        decay = min(EMA_DECAY, (1 + step) / (10 + step))
+        torch._foreach_lerp_(self.values, [p.detach() for p in self.sources], 1 - decay)
+
+    def tensors(self) -> dict[str, Tensor]:
+        return dict(zip(self.names, self.values, strict=True))
+
+    @torch.no_grad()
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        for name, value in zip(self.names, self.values, strict=True):
+            value.copy_(tensors[name])

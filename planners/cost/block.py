@@ -1,0 +1,57 @@
+"""Frozen blocks as the planner sees them: how wide and how heavy each is, and which of them a plan may have.
+
+The planner knows no block bank (mvl_auto.llm): whoever calls it says what there is, in plain numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+from mvl_auto.plans import BlockSizes, LlmSettings
+
+SMOLLM2 = BlockSizes("auto", "last", 576, 9, 3, 64, 1536)  # SmolLM2-135M: the smallest block, and one that needs no hub
+
+
+def like_smollm2(source: str, layer: int | Literal["last"], hidden_size: int) -> BlockSizes:
+    """A block of which only the width is known, in SmolLM2-135M's proportions."""
+    head_dim = SMOLLM2.head_dim if hidden_size % SMOLLM2.head_dim == 0 else hidden_size
+    heads = hidden_size // head_dim
+    kv_heads = max(1, heads * SMOLLM2.kv_heads // SMOLLM2.heads)
+    ffn = round(hidden_size * SMOLLM2.ffn / SMOLLM2.hidden_size)
+    return BlockSizes(source, layer, hidden_size, heads, kv_heads if heads % kv_heads == 0 else heads, head_dim, ffn)
+
+
+def block_of(llm: LlmSettings) -> BlockSizes | None:
+    """What settings alone tell of their block; None where they want none. Raises ValueError without a width."""
+    if not llm.present:
+        return None
+    if llm.hidden_size is None:
+        raise ValueError("the block's hidden_size must be known to say what a network with it costs")
+    return like_smollm2(llm.source, llm.layer, llm.hidden_size)
+
+
+def eligible(llm: LlmSettings, known: Sequence[BlockSizes]) -> tuple[BlockSizes, ...]:
+    """The blocks that a plan may have, each wider and in all heavier than the one before; () where none is wanted.
+
+    known: for `auto` the pretrained blocks of the bank, of the layer that llm names; for any other source what is
+    known of that one, if anything. With `auto` the first is SmolLM2-135M, then the wider ones of the bank follow.
+    """
+    if not llm.present:
+        return ()
+    if llm.source != SMOLLM2.source:
+        assumed = like_smollm2(llm.source, llm.layer, llm.hidden_size or SMOLLM2.hidden_size)
+        return (replace(known[0], source=llm.source, layer=llm.layer) if known else assumed,)
+    first = replace(SMOLLM2, layer=llm.layer)
+    chain: list[BlockSizes] = []
+    for block in sorted(known, key=lambda each: (-each.hidden_size, each.heaviness, each.source)):
+        heavier = chain[-1].heaviness if chain else None
+        wider = first.hidden_size < block.hidden_size and (not chain or block.hidden_size < chain[-1].hidden_size)
+        if wider and _at_most(first.heaviness, block.heaviness) and _at_most(block.heaviness, heavier):
+            chain.append(block)
+    return (first, *reversed(chain))
+
+
+def _at_most(lighter: tuple[int, ...], heavier: tuple[int, ...] | None) -> bool:
+    return heavier is None or all(a <= b for a, b in zip(lighter, heavier, strict=True))

@@ -1,0 +1,160 @@
+"""What stands in for parts of a training step that the planner may not have: the same tensors, other numbers.
+
+The frozen block comes from the bank and the loss from the training; what they cost depends on their shapes alone.
+
+Shape letters: b batch, n tokens, d hidden size, h heads; in the loss k outputs, n voxels.
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from mvl_auto.planners.cost.block import block_of
+from mvl_auto.plans import BFLOAT16, IGNORE, BlockSizes, NetworkSettings
+
+
+def stand_in(settings: NetworkSettings, block: BlockSizes | None = None) -> StandInBlock | None:
+    """The frozen block of a network, with its adapters; None where it has none.
+
+    block: what is known of it beyond the settings.
+
+    Raises ValueError when not even its width is.
+    """
+    known = block or block_of(settings.llm)
+    return None if known is None or not settings.llm.present else StandInBlock(known, settings.llm.lora_rank)
+
+
+def around(settings: NetworkSettings) -> NetworkSettings:
+    """The settings of the network around a stand-in, which brings its adapters, and has no weights to shuffle."""
+    control = "block" if settings.llm.control == "permuted" else settings.llm.control
+    return settings.model_copy(update={"llm": settings.llm.model_copy(update={"control": control, "lora_rank": 0})})
+
+
+class StandInBlock(nn.Module):
+    """A frozen Llama layer and final norm (mvl_auto.llm.block): weights as they are stored, cast on use.
+
+    lora_rank: of the adapters on its projections, which train; 0 for none.
+    """
+
+    def __init__(self, block: BlockSizes, lora_rank: int = 0) -> None:
+        super().__init__()
+        self.card = SimpleNamespace(hidden_size=block.hidden_size)
+        dtype = torch.bfloat16 if block.weight_bytes == BFLOAT16 else torch.float32
+        self.layer, self.norm = _Layer(block, dtype, lora_rank), _Norm(block.hidden_size, dtype)
+        for name, weight in self.named_parameters():
+            weight.requires_grad_("lora" in name)
+
+    def forward(
+        self, hidden_bnd: Tensor, *, causal: bool = False, rotary: bool = False, final_norm: bool = True
+    ) -> Tensor:
+        x = _with_weights_cast(self.layer, hidden_bnd, causal, rotary)
+        return _with_weights_cast(self.norm, x) if final_norm else x
+
+
+class _Layer(nn.Module):
+    def __init__(self, block: BlockSizes, dtype: torch.dtype, lora_rank: int) -> None:
+        super().__init__()
+        hidden, wide, narrow = block.hidden_size, block.heads * block.head_dim, block.kv_heads * block.head_dim
+        self.head_dim = block.head_dim
+        self.norm_1, self.norm_2 = _Norm(hidden, dtype), _Norm(hidden, dtype)
+        self.query = _Projection(hidden, wide, dtype, lora_rank)
+        self.key = _Projection(hidden, narrow, dtype, lora_rank)
+        self.value = _Projection(hidden, narrow, dtype, lora_rank)
+        self.out = _Projection(wide, hidden, dtype, lora_rank)
+        self.gate = _Projection(hidden, block.ffn, dtype, lora_rank)
+        self.up = _Projection(hidden, block.ffn, dtype, lora_rank)
+        self.down = _Projection(block.ffn, hidden, dtype, lora_rank)
+
+    def forward(self, hidden_bnd: Tensor, causal: bool, rotary: bool) -> Tensor:
+        x = self.norm_1(hidden_bnd)
+        q, k, v = (
+            part.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+            for part in (self.query(x), self.key(x), self.value(x))
+        )
+        places = q.shape[2] if rotary else 1
+        q, k = self._rotate(q, places), self._rotate(k, places)
+        k, v = (part.repeat_interleave(q.shape[1] // part.shape[1], dim=1) for part in (k, v))
+        attended = F.scaled_dot_product_attention(q, k, v, is_causal=causal).transpose(1, 2).flatten(2)
+        x = hidden_bnd + self.out(attended)
+        y = self.norm_2(x)
+        return x + self.down(F.silu(self.gate(y)) * self.up(y))
+
+    def _rotate(self, x_bhnd: Tensor, places: int) -> Tensor:
+        """Rotary positions, which are computed even where the angle is zero."""
+        ones = x_bhnd.new_ones(1, 1, places, self.head_dim)
+        first, second = x_bhnd.chunk(2, dim=-1)
+        return x_bhnd * ones + torch.cat((-second, first), dim=-1) * ones
+
+
+class _Projection(nn.Module):
+    """A linear layer; with a low-rank adapter as peft computes it (LoRA, Hu et al. 2021): y + s B(A(x))."""
+
+    def __init__(self, inputs: int, outputs: int, dtype: torch.dtype, lora_rank: int) -> None:
+        super().__init__()
+        self.base = nn.Linear(inputs, outputs, bias=False, dtype=dtype)
+        self.lora_a = nn.Linear(inputs, lora_rank, bias=False) if lora_rank else None
+        self.lora_b = nn.Linear(lora_rank, outputs, bias=False) if lora_rank else None
+
+    def forward(self, x_bnd: Tensor) -> Tensor:
+        y = self.base(x_bnd)
+        if self.lora_a is None or self.lora_b is None:
+            return y
+        return y + self.lora_b(self.lora_a(x_bnd.to(self.lora_a.weight.dtype))) * 2.0
+
+
+class _Norm(nn.Module):
+    """RMSNorm as transformers computes it, in float32."""
+
+    def __init__(self, hidden: int, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(hidden, dtype=dtype))
+
+    def forward(self, x_bnd: Tensor) -> Tensor:
+        x = x_bnd.float()
+        x = x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-5)
+        return self.weight * x.to(x_bnd.dtype)
+
+
+def _with_weights_cast(module: nn.Module, hidden_bnd: Tensor, *words: bool) -> Tensor:
+    """Run a module with its weights in the input's dtype, or as they are where autocast casts."""
+    if torch.is_autocast_enabled(hidden_bnd.device.type):
+        return module(hidden_bnd, *words)
+    cast = {name: weight.to(hidden_bnd.dtype) for name, weight in module.named_parameters()}
+    return functional_call(module, cast, (hidden_bnd, *words))
+
+
+def step_loss(logits: list[Tensor], label_bzyx: Tensor, masked: bool) -> Tensor:
+    """Dice and cross-entropy at every level: the tensors of mvl_auto.training.loss, not its numbers.
+
+    masked: leave out ignored voxels; on a GPU the loss does so without looking whether there are any.
+    """
+    table = torch.eye(logits[0].shape[1], device=logits[0].device)
+    total = logits[0].new_zeros(())
+    for level in logits:
+        steps = [fine // coarse for fine, coarse in zip(label_bzyx.shape[1:], level.shape[2:], strict=True)]
+        label = label_bzyx[(slice(None), *(slice(step // 2, None, step) for step in steps))]
+        total = total + _level_loss(level, label, table, masked)
+    return total
+
+
+def _level_loss(logits_bkzyx: Tensor, label_bzyx: Tensor, table: Tensor, masked: bool) -> Tensor:
+    """mvl_auto.training.loss.dice_and_cross_entropy, line by line: what has a name there lives as long here."""
+    logits_bkn = logits_bkzyx.flatten(2).float().contiguous()
+    label_bn = label_bzyx.flatten(1).long()
+    seen_bn = label_bn != IGNORE
+    target_bkn = table.T[:, label_bn.clamp_min(0)].movedim(0, 1)
+    log_probability_bkn = logits_bkn.log_softmax(dim=1)
+    entropy_bn = -(log_probability_bkn * target_bkn).sum(dim=1)
+    probability_bkn, target_bkn = log_probability_bkn[:, 1:].exp(), target_bkn[:, 1:]
+    if masked:
+        entropy_bn = entropy_bn * seen_bn
+        probability_bkn, target_bkn = probability_bkn * seen_bn[:, None], target_bkn * seen_bn[:, None]
+    entropy = entropy_bn.sum() / seen_bn.sum().clamp_min(1)
+    overlap_bk = (probability_bkn * target_bkn).sum(dim=2)
+    dice = overlap_bk / (probability_bkn.sum(dim=2) + target_bkn.sum(dim=2))
+    return entropy - dice.mean()

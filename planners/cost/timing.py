@@ -1,0 +1,110 @@
+"""How long a training step takes on this very device: a few real steps, timed.
+
+The network is the planned one, with random numbers for the weights of the frozen block, the image and the label: time
+does not depend on them. Making batches is left out, as worker processes do that ahead of the network.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import lru_cache
+from statistics import median
+from typing import TYPE_CHECKING, Any, cast
+
+from mvl_auto.errors import MvlError
+from mvl_auto.planners.selection import StepSeconds
+from mvl_auto.plans import BlockSizes, NetworkSettings, Shape
+
+if TYPE_CHECKING:
+    import torch
+
+LONG = 0.8  # seconds of a step to which its warming up (a tenth of a second) makes little difference
+WARM_UP = 1  # steps: memory is taken, kernels are chosen
+TIMED = 3  # steps at most, of which the median counts
+ENOUGH = 0.4  # seconds of them: longer steps differ less from each other, and planning shall not take half a minute
+
+
+def step_seconds_on(device: str) -> StepSeconds:
+    """Times steps on a device ("auto", "cpu", "cuda", "cuda:1"), each kind of step once."""
+
+    @lru_cache(maxsize=256)
+    def step_seconds(
+        settings: NetworkSettings,
+        patch_size: Shape,
+        batch_size: int,
+        channels: int,
+        outputs: int,
+        block: BlockSizes | None,
+    ) -> float:
+        return time_steps(settings, patch_size, batch_size, channels, outputs, block, device)
+
+    return step_seconds
+
+
+def time_steps(
+    settings: NetworkSettings,
+    patch_size: Shape,
+    batch_size: int,
+    channels: int,
+    outputs: int,
+    block: BlockSizes | None,
+    device: str = "auto",
+) -> float:
+    """Median seconds of a training step: forward, backward, clipping, AdamW.
+
+    Raises MvlError when the device has too little memory for it.
+    """
+    import torch
+
+    from mvl_auto.network.device import choose_device
+
+    on = choose_device(device)
+    try:
+        return _median_step(settings, patch_size, batch_size, channels, outputs, block, on)
+    except torch.OutOfMemoryError as error:
+        raise MvlError(
+            f"{on} ran out of memory while a step was timed", remedy="Give less with --memory, or free the device."
+        ) from error
+
+
+def _median_step(
+    settings: NetworkSettings,
+    patch_size: Shape,
+    batch_size: int,
+    channels: int,
+    outputs: int,
+    block: BlockSizes | None,
+    device: torch.device,
+) -> float:
+    import torch
+
+    from mvl_auto.network import build_network
+    from mvl_auto.network.device import autocast
+    from mvl_auto.network.layers import keep_in_float32
+    from mvl_auto.planners.cost.stand_in import around, stand_in, step_loss
+
+    network = (
+        build_network(around(settings), channels, outputs, cast(Any, stand_in(settings, block))).to(device).train()
+    )
+    if device.type == "cpu":
+        keep_in_float32(network)
+    trainable = [weight for weight in network.parameters() if weight.requires_grad]
+    optimizer = torch.optim.AdamW(trainable, fused=True)
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randn(batch_size, channels, *patch_size, generator=generator).to(device)
+    label = torch.zeros(batch_size, *patch_size, dtype=torch.int16, device=device)
+    taken = []
+    for _ in range(WARM_UP + TIMED):
+        begun = time.perf_counter()
+        with autocast(device, training=True):
+            loss = step_loss(network(image), label, masked=device.type == "cuda")
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trainable, 1.0)
+        optimizer.step()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        taken.append(time.perf_counter() - begun)
+        if taken[0] >= LONG or sum(taken[WARM_UP:]) >= ENOUGH:
+            break
+    return median(taken[WARM_UP:] or taken)

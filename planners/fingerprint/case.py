@@ -1,0 +1,166 @@
+"""One case, read once: its sizes, its objects, its intensities, its hashes, and what is odd about it.
+
+The unit of work of the fingerprint: a plain function of a case that runs in worker processes, without torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from mvl_auto.arrays import Box
+from mvl_auto.datasets import Case, hash_files, load_case
+from mvl_auto.errors import MvlError
+from mvl_auto.files import Hashes
+from mvl_auto.images import Volume
+from mvl_auto.images.geometry import skew_degrees
+from mvl_auto.planners.fingerprint.intensities import Sketch, sketch
+from mvl_auto.plans import Anomaly, CaseFingerprint, LabelScheme
+
+EXAMINATION_VERSION = 3  # raised whenever the same files are found to be something else than before
+SPACING_DIGITS = 6  # mm: a nanometre; turning an image must not change the last bits of its spacing
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What one case contributes. sketches: one per channel, empty where nothing is labelled."""
+
+    fingerprint: CaseFingerprint
+    sketches: tuple[Sketch, ...]
+    anomalies: tuple[Anomaly, ...]
+
+
+def examine_case(case: Case, labels: LabelScheme, channels: int, folder: Path) -> Examination:
+    """Read a labelled case and say all that the fingerprint needs of it; its group is itself.
+
+    channels: how many dataset.json promises. folder: the dataset's, anomalies name their files from there.
+    Raises MvlError for a case that cannot be used.
+    """
+    if case.label is None:
+        raise MvlError("has no label", file=case.images[0], remedy="Add the label, or remove the image.")
+    hashes: Hashes = {}
+    volume, classes = load_case(case, labels, channels, hashes)
+    assert classes is not None
+    image = volume.array
+    spacing = tuple(round(float(mm), SPACING_DIGITS) for mm in volume.spacing)
+
+    box = nonzero_box(image)
+    class_voxels = count_classes(classes, len(labels.class_values))
+    objects = [object_sizes(classes, box_of, k) for k, box_of in _class_boxes(classes, len(labels.class_values))]
+    foreground = classes > 0
+    found = [sketch(channel[foreground]) for channel in image]
+    sketches = tuple(each for each in found if each is not None)
+    return Examination(
+        CaseFingerprint(
+            name=case.name,
+            size=image.shape[1:],
+            spacing=spacing,
+            size_after_crop=tuple(stop - start for start, stop in box),
+            class_voxels=class_voxels,
+            components=tuple(len(sizes) for sizes in objects),
+            smallest_object=tuple(int(sizes.min()) if sizes.size else 0 for sizes in objects),
+            largest_object=tuple(int(sizes.max(initial=0)) for sizes in objects),
+            foreground_intensity_properties_per_channel=tuple(each.statistics() for each in sketches),
+            image_hash=array_hash(image),
+            label_hash=array_hash(classes),
+            group=case.name,
+            files_hash=hash_files(case, hashes),
+        ),
+        sketches,
+        tuple(_oddities(case, volume, classes, box, folder)),
+    )
+
+
+def nonzero_box(image: npt.NDArray[np.float32]) -> Box:
+    """Start and stop per axis of what is not zero in any channel; the whole image if all is. image: C Z Y X."""
+    occupied = (image != 0).any(axis=0)
+    box = []
+    for axis in range(occupied.ndim):
+        others = tuple(other for other in range(occupied.ndim) if other != axis)
+        found = np.flatnonzero(occupied.any(axis=others))
+        if not found.size:
+            return tuple((0, size) for size in occupied.shape)
+        box.append((int(found[0]), int(found[-1]) + 1))
+    return tuple(box)
+
+
+def count_classes(classes: npt.NDArray[np.int16], number: int) -> tuple[int, ...]:
+    """Voxels of each class, background first; ignored voxels count nowhere."""
+    shifted = classes.ravel().astype(np.int64) + 1  # IGNORE is -1
+    return tuple(int(n) for n in np.bincount(shifted, minlength=number + 1)[1 : number + 1])
+
+
+def object_sizes(classes: npt.NDArray[np.int16], box: tuple[slice, ...] | None, k: int) -> npt.NDArray[np.int64]:
+    """Voxels of each connected component of class k, which lies in `box`; neighbours share a corner at least."""
+    from scipy import ndimage
+
+    if box is None:
+        return np.zeros(0, np.int64)
+    mask = classes[box] == k
+    numbered, _ = ndimage.label(mask, structure=np.ones((3,) * mask.ndim))
+    return np.bincount(numbered[mask])[1:]
+
+
+def array_hash(array: npt.NDArray[np.generic]) -> str:
+    """sha256 of an array's shape and values."""
+    digest = hashlib.sha256(repr((array.shape, array.dtype.str)).encode())
+    digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def name_in(folder: Path, file: Path) -> str:
+    """The file as messages name it: from the dataset's folder where it lies in it."""
+    return str(file.relative_to(folder)) if file.is_relative_to(folder) else str(file)
+
+
+def _class_boxes(classes: npt.NDArray[np.int16], number: int) -> list[tuple[int, tuple[slice, ...] | None]]:
+    from scipy import ndimage
+
+    boxes = ndimage.find_objects(np.maximum(classes, 0), max_label=number - 1)
+    return list(enumerate(boxes, start=1))
+
+
+def _oddities(
+    case: Case,
+    volume: Volume,
+    classes: npt.NDArray[np.int16],
+    box: Box,
+    folder: Path,
+) -> list[Anomaly]:
+    """What does not stop the work but should be seen by someone."""
+    assert case.label is not None
+    image = volume.array
+    image_file, label_file = name_in(folder, case.images[0]), name_in(folder, case.label)
+    found = []
+    if not (classes > 0).any():
+        found.append(Anomaly(file=label_file, what="labels nothing", remedy="Check that this is meant."))
+    if not (classes >= 0).any():
+        found.append(Anomaly(file=label_file, what="ignores every voxel", remedy="Remove the case."))
+    for channel, values in enumerate(image):
+        if values.min() == values.max():
+            what = f"channel {channel} has the one value {values.flat[0]:g} everywhere"
+            found.append(Anomaly(file=image_file, what=what, remedy="Check the export of this image."))
+    if sorted(image.shape[1:])[1] == 1:
+        what = f"is {_times(image.shape[1:])} voxels"
+        found.append(Anomaly(file=image_file, what=what, remedy="Remove the case if this is not an image."))
+    if degrees := skew_degrees(volume.geometry.affine):
+        what = f"has axes that are {degrees:.3g} degrees off a right angle (a tilted gantry?); ITK refuses such NIfTI"
+        found.append(Anomaly(file=image_file, what=what, remedy="Resample it, as mvl_doctor --fix does."))
+    if degrees := volume.geometry.file.tilt_degrees:
+        what = f"was taken with the gantry tilted by {degrees:.3g} degrees, and is read as if it had stood upright"
+        remedy = "Convert the series with a tool that corrects the tilt, such as dcm2niix."
+        found.append(Anomaly(file=image_file, what=what, remedy=remedy))
+    inside = classes[tuple(slice(*edge) for edge in box)]
+    if outside := int((classes > 0).sum() - (inside > 0).sum()):
+        what = f"labels {outside} voxels where the image is zero up to its border: they are cropped away"
+        found.append(Anomaly(file=label_file, what=what, remedy="Check that image and label belong together."))
+    return found
+
+
+def _times(numbers: Sequence[float]) -> str:
+    return " x ".join(f"{number:g}" for number in numbers)

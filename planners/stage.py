@@ -1,0 +1,111 @@
+"""The planning stage on disk: the fingerprint that holds, or a new one; then splits and plan, the plan last."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from mvl_auto.datasets import Dataset
+from mvl_auto.errors import MvlError, PartlyFailed
+from mvl_auto.planners.fingerprint import changed_cases, fingerprint_dataset, left_out
+from mvl_auto.planners.splits import split
+from mvl_auto.plans import Anomaly, DatasetRecord, Fingerprint, Plan, Splits, read_document, write_document
+from mvl_auto.progress import Progress
+
+HELD_STRICTLY = "Mend it, or go on without --strict."
+EXAMINED = ".examined"  # in a preprocessed dataset: what each case was found to be
+DELETE = "Delete it and run mvl_plan_and_preprocess again."
+
+log = logging.getLogger(__name__)
+
+
+def take_fingerprint(
+    raw: Dataset,
+    folder: Path,
+    workers: int | None,
+    scheduler: str | None,
+    keep_going: bool,
+    unread: Sequence[MvlError],
+    progress: Progress,
+) -> Fingerprint:
+    """The fingerprint of before where nothing has changed, else a new one; of cases that have not, what was found.
+
+    unread: what is wrong with cases that are not in `raw` for it.
+    """
+    path = folder / "fingerprint.json"
+    if path.is_file():
+        earlier = read_document(path, Fingerprint, DELETE)
+        described = (raw.id, raw.channels, raw.labels, raw.file_ending)
+        complete = not unread and not earlier.left_out
+        same_words = described == (earlier.dataset, earlier.channels, earlier.labels, earlier.file_ending)
+        changed = changed_cases(earlier, raw)
+        if same_words and complete and not changed:
+            log.info("%s: unchanged since it was examined", raw.id)
+            return earlier
+        what = "dataset.json" if complete else "cases were left out"
+        if changed:
+            what = f"{len(changed)} case{'s' * (len(changed) > 1)}, {changed[0]} the first"
+        log.info("%s: has changed since it was examined (%s)", raw.id, what)
+    found = fingerprint_dataset(
+        raw,
+        keep=folder / EXAMINED,
+        workers=workers,
+        scheduler=scheduler,
+        keep_going=keep_going,
+        progress=progress,
+    )
+    return found.model_copy(update={"left_out": (*left_out(unread, raw.folder), *found.left_out)})
+
+
+class TooOdd(MvlError):
+    """There is something odd about a dataset that is held strictly: all of it is in `anomalies`."""
+
+    anomalies: tuple[Anomaly, ...] = ()
+
+
+def hold_strictly(fingerprint: Fingerprint, raw: Path, folder: Path) -> None:
+    """Raise TooOdd where anything is odd, with the fingerprint on disk, but no plan of it.
+
+    raw, folder: of the dataset, and of what is preprocessed of it.
+    """
+    if not fingerprint.anomalies:
+        return
+    write_document(folder / "fingerprint.json", fingerprint)
+    first, others = fingerprint.anomalies[0], len(fingerprint.anomalies) - 1
+    more = f" ({others} more, all in {folder / 'fingerprint.json'})" if others else ""
+    error = TooOdd(f"{first.what.rstrip('.')}{more}", file=raw / first.file, remedy=f"{first.remedy} {HELD_STRICTLY}")
+    error.anomalies = fingerprint.anomalies
+    raise error
+
+
+def write_plan(raw: Dataset, fingerprint: Fingerprint, plan: Plan, folder: Path) -> None:
+    """The plan last: a folder with a plan has all that belongs to it. Splits of the same cases are kept."""
+    write_document(folder / "fingerprint.json", fingerprint)
+    splits = folder / "splits.json"
+    if not splits.is_file() or read_document(splits, Splits, DELETE).fingerprint_hash != fingerprint.hash:
+        write_document(splits, split(fingerprint))
+    write_document(folder / "dataset.json", DatasetRecord(dataset=raw.id, folder=str(raw.folder.absolute())))
+    path = folder / "plans.json"
+    if path.is_file() and read_document(path, Plan, DELETE).hash != plan.hash:
+        log.warning("%s is replaced by another plan; trained runs keep their own", path)
+    write_document(path, plan)
+
+
+def tell_left_out(fingerprint: Fingerprint, folder: Path) -> list[str]:
+    """Why cases were left out, in a line each, which are in the log too."""
+    lines = [f"{folder / odd.file}: {odd.what.rstrip('.')}. {odd.remedy}" for odd in fingerprint.left_out]
+    for line in lines:
+        log.error("left out: %s", line)
+    return lines
+
+
+def report(failures: Sequence[str], plan: Plan, others_are: str) -> None:
+    """Raise PartlyFailed when cases were left out or could not be prepared. others_are: what was done with the rest."""
+    if not failures:
+        return
+    first, others = failures[0], len(failures) - 1
+    more = f" ({others} more, named above and in log.txt)" if others else ""
+    error = PartlyFailed(f"{first.rstrip('.')}{more}", remedy=f"The other cases are {others_are}.")
+    error.result = plan
+    raise error

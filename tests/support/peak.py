@@ -1,0 +1,58 @@
+"""The memory that a training step really takes, from the log of torch's allocator."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from mvl_auto.llm import load_block
+from mvl_auto.network import build_network
+from mvl_auto.network.layers import Normalisation, keep_in_float32
+from mvl_auto.plans import IGNORE, LabelScheme, NetworkSettings
+from mvl_auto.training.loss import deep_loss, membership
+from mvl_auto.training.optimizer import Average, make_optimizer
+
+
+def real_peak(
+    settings: NetworkSettings,
+    patch: tuple[int, ...],
+    batch: int,
+    channels: int,
+    outputs: int,
+    mixed: bool,
+    blocks: Path,
+) -> int:
+    """Bytes at the peak of two training steps on the CPU. blocks: folder of the block bank.
+
+    In mixed precision every voxel is ignored: so the loss leaves voxels out, as it always does on a GPU.
+    """
+    block = load_block(settings.llm.source, "last", blocks).to(torch.bfloat16) if settings.llm.present else None
+    network = build_network(settings, channels, outputs, block).train()
+    keep_in_float32(network, Normalisation)  # as autocast on a GPU has it
+    optimizer, average = make_optimizer(network), Average(network)
+    image = torch.zeros(batch, channels, *patch)
+    label = torch.full((batch, *patch), IGNORE if mixed else 0, dtype=torch.int16)
+    scheme = LabelScheme(class_values=tuple(range(outputs)), class_names=tuple(map(str, range(outputs))))
+    table = membership(scheme, torch.device("cpu"))
+
+    def step() -> None:
+        with torch.autocast("cpu", torch.bfloat16) if mixed else nullcontext():
+            loss = deep_loss(network(image), label, table, softmax=True)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        average.update(1)
+
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as log:
+        step()  # logged too: of what was there before, the log does not see when it is let go
+        step()
+    events = (event for event in log.profiler.kineto_results.events() if event.name() == "[memory]")
+    now = peak = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        now += event.nbytes()
+        peak = max(peak, now)
+    before = [image, label, *average.values, *network.parameters()]
+    return sum(tensor.nbytes for tensor in before) + peak
