@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(REPOSITORY / "tests"))
+sys.path.insert(0, str(REPOSITORY / "tests/support"))
 for variable in ("OMP_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"):
     os.environ.setdefault(variable, "1")
 
@@ -35,13 +35,13 @@ import nibabel  # noqa: E402
 import numpy as np  # noqa: E402
 import SimpleITK as sitk  # noqa: E402
 import torch  # noqa: E402
-from nibabel.orientations import axcodes2ornt, ornt_transform  # noqa: E402
-from safetensors.numpy import load_file  # noqa: E402
 
 # All that is used of the project: when a module moves, only these lines follow.
 from builders import make_dataset  # noqa: E402
 from fingerprints import BANK, DECATHLON, fingerprint_of  # noqa: E402
+from nibabel.orientations import axcodes2ornt, ornt_transform  # noqa: E402
 from real_datasets import link_some  # noqa: E402
+from safetensors.numpy import load_file  # noqa: E402
 
 import mvl_auto.training.loop as loop  # noqa: E402
 from mvl_auto import api  # noqa: E402
@@ -64,8 +64,8 @@ MEMORY = 10**9  # bytes
 STEPS = 20
 TEST_TASKS = ("Hippocampus", "Prostate", "Lung")  # of the Decathlon, in the committed file
 
-# Keys that only the exact recording has: hashes over floating-point numbers, whose last bit depends on the CPU, hashes of
-# files, whose bytes depend on the library that wrote them, and
+# Keys that only the exact recording has: hashes over floating-point numbers, whose last bit depends on the CPU, hashes
+# of files, whose bytes depend on the library that wrote them, and
 # words: reasons and conventions, which have tests of their own.
 EXACT_KEYS = {"sha256", "plan_hash", "fingerprint_hash", "settings_hash", "files_hash", "reasons", "conventions"}
 # (path, relative, absolute): the first pattern that fits; all other numbers must agree to 1e-6.

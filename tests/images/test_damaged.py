@@ -286,7 +286,7 @@ def test_voxels_are_hashed_wherever_their_header_says_that_they_are(tmp_path: Pa
 UNREADABLE = """
 import sys
 from pathlib import Path
-from mvl_auto.datasets.dataset import hash_files, inspect_dataset, load_case
+from mvl_auto.datasets import hash_files, inspect_dataset, load_case
 from mvl_auto.errors import MvlError
 from mvl_auto.planners.doctor.diagnosis import examine_dataset
 try:

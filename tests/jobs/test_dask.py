@@ -190,7 +190,7 @@ def test_without_dask_it_says_what_to_install():
     script = (
         "import sys; sys.modules['distributed'] = None\n"
         "from mvl_auto.errors import MvlError\n"
-        "from mvl_auto.jobs.processes import run_jobs\n"
+        "from mvl_auto.jobs import run_jobs\n"
         "try: list(run_jobs(abs, [1], 1, 'tcp://127.0.0.1:8786'))\n"
         "except MvlError as error: print(error)\n"
     )

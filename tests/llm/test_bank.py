@@ -20,9 +20,9 @@ from mvl_auto.llm import (
     auto,
     bank,
     ensure_block,
+    fetch,
     known_sizes,
     list_blocks,
-    load,
     load_block,
     load_same_block,
     pretrained_sizes,
@@ -179,8 +179,8 @@ def test_what_a_killed_process_left_is_cleared(folder):
 
 def test_a_second_process_waits_for_the_first_and_fetches_nothing(folder, monkeypatch, caplog):
     caplog.set_level("INFO")
-    extract, calls = load.extract, []
-    monkeypatch.setattr(load, "extract", lambda *args: calls.append(args) or extract(*args))
+    extract, calls = fetch.extract, []
+    monkeypatch.setattr(fetch, "extract", lambda *args: calls.append(args) or extract(*args))
     with locked(folder, "testing"):
         other = threading.Thread(target=ensure_block, args=(RANDOM, "last", folder))
         other.start()
