@@ -32,6 +32,10 @@ R = TypeVar("R")
 
 ATTEMPTS = 2  # a worker that dies twice over the same job does so because of it
 IMPORTED = ("numpy", "scipy.ndimage", "nibabel", "blosc2", "threadpoolctl", "mvl_auto.datasets", "mvl_auto.cache")
+LIKELY = {
+    signal.SIGKILL: "most likely the system ran out of memory; try fewer workers",
+    signal.SIGBUS: "most likely /dev/shm is full; give the container more of it, or try fewer workers",
+}
 LONGEST_GOODBYE = 5.0  # s for a worker to end by itself
 
 
@@ -81,7 +85,7 @@ class _Worker(Generic[J, R]):
         except (EOFError, OSError):
             self.process.join()
             self.pipe.close()
-            return WorkerDied(f"its worker process died ({_cause(self.process.exitcode)})")
+            return WorkerDied(f"its worker process died ({cause_of_end(self.process.exitcode)})")
 
 
 def _start(function: Callable[[J], R]) -> _Worker[J, R]:
@@ -93,7 +97,7 @@ def _start(function: Callable[[J], R]) -> _Worker[J, R]:
         context = get_context("spawn")
     ours, its = context.Pipe()
     process = context.Process(target=_work, args=(function, its), daemon=True)
-    with _interrupts_ignored():
+    with interrupts_ignored():
         process.start()
     its.close()
     return _Worker(process, ours)
@@ -113,7 +117,7 @@ def _stop(idle: Iterable[_Worker[J, R]], busy: Iterable[_Worker[J, R]]) -> None:
 
 
 @contextmanager
-def _interrupts_ignored() -> Iterator[None]:
+def interrupts_ignored() -> Iterator[None]:
     """A process that is started here ignores Ctrl-C from its first moment on."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -125,11 +129,12 @@ def _interrupts_ignored() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _cause(exitcode: int | None) -> str:
+def cause_of_end(exitcode: int | None) -> str:
+    """In words: an exit code, or a signal and what it most likely means."""
     if exitcode is None or exitcode >= 0:
         return f"exit code {exitcode}"
-    name = signal.Signals(-exitcode).name
-    return f"{name}: most likely the system ran out of memory; try fewer workers" if -exitcode == 9 else name
+    number = signal.Signals(-exitcode)
+    return f"{number.name}: {LIKELY[number]}" if number in LIKELY else number.name
 
 
 # --------------------------------------------------------------------------------- in the worker
@@ -142,13 +147,14 @@ def _work(function: Callable[[J], R], pipe: Connection) -> None:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a server that others started, too
     os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     with threadpool_limits(1), suppress(EOFError, BrokenPipeError):
         while True:
             pipe.send(outcome_of(function, pipe.recv()))
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """Wait, in a thread of its own, for the parent's end, however it comes; then end this process at once."""
     parent = parent_process()
     assert parent is not None
     wait([parent.sentinel])
