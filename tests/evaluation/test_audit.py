@@ -69,7 +69,8 @@ def test_each_fault_is_named_and_scores_above_a_right_label(truth, fault):
     assert wrong.suspicions[0].reason == fault
     assert wrong.suspicions[0].gain == pytest.approx(right.agreement - wrong.agreement, abs=0.05)
     usual = usual_agreement([right.per_label])
-    assert suspicion_score(wrong.per_label, wrong.suspicions[0].gain, usual) > suspicion_score(
+    of_wrong = suspicion_score(wrong.per_label, wrong.suspicions[0].gain, usual)
+    assert of_wrong > suspicion_score(right.per_label, 0, usual)
         right.per_label, 0, usual
     )
 
