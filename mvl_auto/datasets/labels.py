@@ -18,6 +18,7 @@ from mvl_auto.arrays import Array
 from mvl_auto.errors import MvlError
 from mvl_auto.images import smallest_type
 from mvl_auto.plans import IGNORE, LabelScheme
+from mvl_auto.text import list_text
 
 BACKGROUND_VALUE = 0
 IGNORE_NAME = "ignore"  # nnU-Net's name for voxels that nobody labelled
@@ -80,9 +81,8 @@ def to_classes(values: Array, scheme: LabelScheme, file: str | PathLike[str]) ->
     strange = classes == unknown
     if strange.any():
         found = np.unique(values[strange]).tolist()
-        more = f" and {len(found) - LISTED} more" if len(found) > LISTED else ""
         raise MvlError(
-            f"has the label value{'s' * (len(found) > 1)} {', '.join(map(str, found[:LISTED]))}{more}, "
+            f"has the label value{'s' * (len(found) > 1)} {list_text(found, LISTED)}, "
             f"which dataset.json does not name (it names {', '.join(map(str, sorted(known)))})",
             file=file,
             remedy="Add it to dataset.json's labels, or correct the file.",
