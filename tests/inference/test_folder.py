@@ -19,7 +19,9 @@ from mvl_auto.cli.predict import main
 from mvl_auto.errors import MvlError
 from mvl_auto.files import locked
 from mvl_auto.images import read_image
-from mvl_auto.inference import predict_case, predict_folder
+from mvl_auto.inference import PredictionSettings, predict_case, predict_folder
+from mvl_auto.inference.record import Record
+from mvl_auto.progress import silent
 from mvl_auto.runs import find_trained
 
 VALUES = (0, 7, 255)
@@ -40,8 +42,9 @@ def images(tmp_path: Path) -> Path:
     return tmp_path / "imgs"
 
 
-def predicted(images: Path, output: Path, root: Path, folds=None, **options):
-    return predict_folder(images, output, find_trained(root, folds=folds), root / "blocks", device="cpu", **options)
+def predicted(images: Path, output: Path, root: Path, folds=None, overwrite=False, progress=silent, **settings):
+    trained, on_cpu = find_trained(root, folds=folds), PredictionSettings("cpu", **settings)
+    return predict_folder(images, output, trained, root / "blocks", on_cpu, overwrite=overwrite, progress=progress)
 
 
 def values(path: Path) -> np.ndarray:
@@ -141,7 +144,7 @@ def test_a_picture_gives_a_picture(tmp_path, root):
 def test_a_dicom_series_gives_a_nifti_on_its_grid(real_data, tmp_path, root):
     folder = real_data / "samples" / "ct" / "dicom"
     write_trained(root, make_plan(make_configuration((8, 32, 32), spacing=(4, 8, 8), normalization="z_score")))
-    predicted(folder, tmp_path / "preds", root, mirror=False, step=1)
+    predicted(folder, tmp_path / "preds", root, mirror=False, step_size=1)
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder)))
     image = reader.Execute()
@@ -227,6 +230,32 @@ def test_half_a_prediction_is_done_again_an_edited_one_is_kept(images, tmp_path,
     assert not values(output / "b.nii.gz").any()
 
 
+def stop(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("is_cut", [False, True])
+def test_a_run_that_was_killed_between_writing_and_recording_is_completed(
+    is_cut, images, tmp_path, root, run, monkeypatch
+):
+    """A readable prediction is kept and recorded, half a file is predicted again; the record is complete afterwards."""
+    output = tmp_path / "preds"
+    with monkeypatch.context() as killed:
+        killed.setattr(Record, "finish", stop)
+        with pytest.raises(KeyboardInterrupt):
+            predicted(images, output, root)
+    assert record(output)["cases"]["a"]["size"] is None
+    whole = (output / "a.nii.gz").read_bytes()
+    if is_cut:
+        (output / "a.nii.gz").write_bytes(whole[:100])
+    report = predicted(images, output, root)
+    assert ("a" in report.skipped) != is_cut
+    assert (output / "a.nii.gz").read_bytes() == whole
+    assert {name: case["size"] for name, case in record(output)["cases"].items()} == {
+        name: (output / f"{name}.nii.gz").stat().st_size for name in "abc"
+    }
+
+
 def test_a_changed_image_is_predicted_again(images, tmp_path, root, run):
     predicted(images, tmp_path / "preds", root)
     write_array(images / "b.nii.gz", make_case((14, 19, 16), seed=77)[0][0], (1, 1, 1))
@@ -249,7 +278,7 @@ def test_probabilities_that_are_missing_are_made(images, tmp_path, root, run):
     ("change", "found"),
     [
         ({"mirror": False}, "mirroring"),
-        ({"step": 0.7}, "step 0.5"),
+        ({"step_size": 0.7}, "step size 0.5"),
         ({"folds": ["0"]}, r"other folds \(0, 1\)"),
     ],
 )
@@ -274,10 +303,19 @@ def test_predictions_of_a_network_trained_anew_are_not_taken_for_its_own(images,
 def test_someone_elses_file_is_neither_taken_nor_replaced(images, tmp_path, root, run):
     (tmp_path / "preds").mkdir()
     (tmp_path / "preds" / "c.nii.gz").write_bytes(b"precious")
-    with pytest.raises(MvlError, match=r"c\.nii\.gz: is there already, but predictions\.json does not know it"):
+    with pytest.raises(MvlError, match=r"c\.nii\.gz: exists, but predictions\.json does not list it"):
         predicted(images, tmp_path / "preds", root)
     assert (tmp_path / "preds" / "c.nii.gz").read_bytes() == b"precious"
-    assert not list((tmp_path / "preds").glob("a*"))
+    assert [path.name for path in (tmp_path / "preds").iterdir()] == ["c.nii.gz"]
+
+
+def test_a_record_of_an_older_version_is_continued(images, tmp_path, root, run):
+    """`step` is the key of step_size on disk."""
+    predicted(images, tmp_path / "preds", root)
+    content = record(tmp_path / "preds")
+    assert content["made_by"]["step"] == 0.5
+    assert "step_size" not in content["made_by"]
+    assert predicted(images, tmp_path / "preds", root).skipped == ["a", "b", "c"]
 
 
 def test_the_record_says_what_made_the_predictions(images, tmp_path, root, run):
@@ -325,7 +363,7 @@ def test_again_after_a_failure_only_the_failed_one_is_tried(images, tmp_path, ro
     assert main(command) == 1
     (images / "b.nii.gz").write_bytes(whole)
     assert main(command) == 0
-    assert f"1 predicted, 2 were there already, in {tmp_path / 'preds'}" in capsys.readouterr().out
+    assert f"1 predicted, 2 existed already, in {tmp_path / 'preds'}" in capsys.readouterr().out
 
 
 def test_an_image_that_cannot_be_stored_is_a_failure_of_its_own(images, tmp_path, root):
@@ -337,13 +375,6 @@ def test_an_image_that_cannot_be_stored_is_a_failure_of_its_own(images, tmp_path
     assert report.done == ["a", "b", "c"]
     assert list(report.failed) == ["picture"]
     assert not (tmp_path / "preds" / "picture.png").exists()
-
-
-def test_the_images_own_folder_is_no_place_for_predictions(images, root, run):
-    for input, output in [(images, images), (images, images / "." / ".." / "imgs"), (images / "a.nii.gz", images)]:
-        with pytest.raises(MvlError, match="is the folder of the images"):
-            predicted(input, output, root)
-    assert sorted(path.name for path in images.iterdir()) == ["a.nii.gz", "b.nii.gz", "c.nii.gz"]
 
 
 def test_nothing_to_predict_is_an_error_before_anything_is_written(tmp_path, root, run):
@@ -375,14 +406,14 @@ def test_two_processes_do_not_share_a_folder(images, tmp_path, root, run):
 @pytest.mark.parametrize(("device", "what"), [("cuda:99", "torch sees"), ("nonsense", "is no device")])
 def test_a_device_that_is_not_there_is_said_before_any_work(device, what, images, tmp_path, root, run):
     with pytest.raises(MvlError, match=what):
-        predict_folder(images, tmp_path / "preds", find_trained(root), root / "blocks", device=device)
+        predict_folder(images, tmp_path / "preds", find_trained(root), root / "blocks", PredictionSettings(device))
     assert not (tmp_path / "preds").exists()
 
 
 @pytest.mark.parametrize("step", [0, -1, 1.5, float("nan")])
 def test_a_step_that_leaves_gaps_is_refused(step, images, tmp_path, root, run):
-    with pytest.raises(MvlError, match="the step is"):
-        predicted(images, tmp_path / "preds", root, step=step)
+    with pytest.raises(MvlError, match="the step size is"):
+        predicted(images, tmp_path / "preds", root, step_size=step)
 
 
 def test_a_run_whose_plan_was_exchanged_does_not_predict(images, tmp_path, root, run):
@@ -390,7 +421,7 @@ def test_a_run_whose_plan_was_exchanged_does_not_predict(images, tmp_path, root,
     (run / "plans.json").write_bytes((run.parent / "other" / "plans.json").read_bytes())
     trained = find_trained(root, run="3d_fullres")
     with pytest.raises(MvlError, match="was trained with another plan"):
-        predict_folder(images, tmp_path / "preds", trained, root / "blocks", device="cpu")
+        predict_folder(images, tmp_path / "preds", trained, root / "blocks", PredictionSettings("cpu"))
 
 
 def test_the_command_without_a_trained_network_ends_with_one_line_and_code_2(images, tmp_path, root, capsys):
