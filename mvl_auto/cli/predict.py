@@ -49,7 +49,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="do not average over mirrored images: 8 times as fast in 3D",
     )
     parser.add_argument(
-        "--step", type=share, default=0.5, metavar="SHARE", help="of the patch, from window to window (default: 0.5)"
+        "--step-size",
+        type=share,
+        default=0.5,
+        metavar="SHARE",
+        help="distance from one window to the next, as a share of the patch (default: 0.5)",
     )
     parser.add_argument("--overwrite", action="store_true", help="predict also what is there already")
     parser.add_argument("--probabilities", action="store_true", help="write them too, into FOLDER/probabilities")
@@ -78,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
         folds=args.folds,
         device=args.device,
         mirror=not args.no_mirroring,
-        step=args.step,
+        step=args.step_size,
         overwrite=args.overwrite,
         probabilities=args.probabilities,
         progress=args.progress,
