@@ -68,7 +68,7 @@ def explain_folder(
     trained = load_trained(run.folds[0][0], blocks_folder)
     network, on = trained.network, choose_device(device)
     first = [] if run.previous is None else [each.network.to(on) for each in run.previous.load(blocks_folder)]
-    cases = find_cases(input, len(trained.plan.channels))
+    cases = find_cases(input, len(trained.plan.channels), each_volume=True)
     ensure_writable_folder(output)
     paths: list[Path] = []
     with progress("explaining", len(cases)) as advance:

@@ -69,7 +69,7 @@ def predict_folder(
             "is the folder of the images; predictions have their names", file=output, remedy="Choose another for -o."
         )
     on = choose_device(device)
-    cases = find_cases(input, len(trained.plan.channels))
+    cases = find_cases(input, len(trained.plan.channels), each_volume=True)
     ensure_writable_folder(output)
     with locked(output, "predicting"), log_file(output / "log.txt"):
         clear_unfinished(output)

@@ -1,12 +1,14 @@
 """Which files of a folder make up which case.
 
 Channels are files of one name with `_0000`, `_0001`, ... behind it (nnU-Net's convention), or all in
-one file. A subfolder with DICOM slices is an image. Everything else in the folder is left alone.
+one file. A subfolder with DICOM slices, in it or below it, is an image, or several (`each_volume`). Everything else in
+the folder is left alone.
 """
 
 from __future__ import annotations
 
 import glob
+import logging
 import os
 import re
 from collections.abc import Iterable
@@ -18,26 +20,36 @@ from mvl_auto.errors import MvlError, noting
 from mvl_auto.files import entries, is_there
 from mvl_auto.images import file_ending, known_formats, stem
 
+log = logging.getLogger(__name__)
 CHANNEL_NAME = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
 
 
 @dataclass(frozen=True)
 class Case:
-    """One image, in one file or one file per channel, and its label if there is one."""
+    """One image, in one file or one file per channel, and its label if there is one.
+
+    dicom_volume: which volume of a DICOM folder that holds several, such as `echo2`.
+    """
 
     name: str
     images: tuple[Path, ...]
     label: Path | None = None
+    dicom_volume: str = ""
 
 
 def find_cases(
-    folder: Path, num_channels: int, what: str = "images", problems: list[MvlError] | None = None
+    folder: Path,
+    num_channels: int,
+    what: str = "images",
+    problems: list[MvlError] | None = None,
+    each_volume: bool = False,
 ) -> tuple[Case, ...]:
     """The cases of a folder, by name; also of one image file or one folder of DICOM slices.
 
     With several channels, `case_0000`, `case_0001`, ... are one case; with one channel, `_0000` is
     taken off where every name has it. what: the word for messages. problems: takes up what is wrong with single
-    cases, which are then left out; without it the first of them is raised.
+    cases, which are then left out; without it the first of them is raised. each_volume: every volume of a DICOM
+    folder is a case of its own (`name_echo1`, `name_echo2`); see `mvl_auto.images.dicom.named_volumes` for the names.
     Raises MvlError when there is nothing to read, a channel is missing, or two files claim one name.
     """
     folder = Path(folder)
@@ -49,12 +61,14 @@ def find_cases(
         raise MvlError(what_is_wrong, file=folder, remedy=f"Give a folder of {what}: {known_formats()}.")
     visible = [entry for entry in entries(folder) if not entry.name.startswith(".")]
     images = [entry for entry in visible if (entry.is_file() and file_ending(entry)) or _is_dicom_folder(entry)]
-    if not images and _is_dicom_folder(folder):
-        return (Case(folder.absolute().name, (folder,)),)
+    if any(_is_dicom_file(entry) for entry in visible):
+        if not any(entry.is_file() for entry in images):  # slices of its own, and those below
+            return _each_volume([Case(folder.absolute().name, (folder,))], each_volume)
+        log.warning("%s: its DICOM files are not used, since there are images in other formats", folder)
     if not images:
         found = f"only {_some(visible)}" if visible else "nothing"
         raise MvlError(f"holds no {what}, {found}", file=folder, remedy=f"Put {what} there: {known_formats()}.")
-    return _grouped(images, num_channels, folder, problems)
+    return _each_volume(_grouped(images, num_channels, folder, problems), each_volume)
 
 
 def files_of(case: Case) -> list[Path]:
@@ -66,19 +80,10 @@ def files_of(case: Case) -> list[Path]:
     for path in (*case.images, case.label):
         if path is not None:
             try:
-                files += files_behind(path)
+                files += files_behind(path, case.dicom_volume if path != case.label else "")
             except MvlError:  # told by whoever reads the case
                 files.append(path)
     return files
-
-
-def series_below(folder: Path, name: str) -> Path | None:
-    """The folder of DICOM slices in the folder of a case, where they should have been; None if there is none."""
-    for channel in (folder / f"{name}_0000", folder / name):
-        deeper = [entry for entry in entries(channel) if entry.is_dir()] if os.path.isdir(channel) else []
-        if deep := next((entry for entry in deeper if _is_dicom_folder(entry)), None):
-            return deep
-    return None
 
 
 def channel_files(folder: Path, name: str, ending: str) -> tuple[Path, ...]:
@@ -135,17 +140,55 @@ def _check_group(name: str, files: list[Path], num_channels: int, folder: Path) 
 
 
 def _is_dicom_folder(entry: Path) -> bool:
-    if not entry.is_dir():
-        return False
-    from mvl_auto.images.dicom import is_dicom_folder
+    from mvl_auto.images.dicom.files import is_dicom_folder
 
-    return is_dicom_folder(entry)
+    return entry.is_dir() and is_dicom_folder(entry)
 
 
-def files_behind(path: Path) -> list[Path]:
-    """A file and all that belongs to it, or the files in a folder. Raises MvlError when it cannot be looked into."""
+def _is_dicom_file(entry: Path) -> bool:
+    from mvl_auto.images.dicom.files import starts_as_dicom
+
+    return entry.is_file() and not file_ending(entry) and starts_as_dicom(entry)
+
+
+def _each_volume(cases: Iterable[Case], each_volume: bool) -> tuple[Case, ...]:
+    """Cases with one DICOM folder become one per volume; a folder that cannot be read stays one, and fails when read.
+
+    Raises MvlError when two have one name.
+    """
+    if not each_volume:
+        return tuple(cases)
+    found: dict[str, Case] = {}
+    for case in cases:
+        for volume in _volumes_of(case):
+            if (other := found.setdefault(volume.name, volume)) is not volume:
+                what = f"and {other.images[0]} give the same case '{volume.name}'"
+                raise MvlError(what, file=case.images[0], remedy="Rename or remove one of them.")
+    return tuple(sorted(found.values(), key=lambda case: case.name))
+
+
+def _volumes_of(case: Case) -> list[Case]:
+    if len(case.images) > 1 or not case.images[0].is_dir():
+        return [case]
+    from mvl_auto.images.dicom import named_volumes
+
+    try:
+        named = named_volumes(case.images[0], case.name)
+    except MvlError:  # told when it is read
+        return [case]
+    return [Case(name, case.images, case.label, volume) for name, volume in named]
+
+
+def files_behind(path: Path, dicom_volume: str = "") -> list[Path]:
+    """A file and all that belongs to it, or the files in a folder and below it; of a DICOM volume only its own.
+
+    Raises MvlError when it cannot be looked into.
+    """
     if path.is_dir():
-        return [entry for entry in entries(path) if entry.is_file()]
+        from mvl_auto.images.dicom import files_of_volume
+        from mvl_auto.images.dicom.files import visible_files
+
+        return files_of_volume(path, dicom_volume) if dicom_volume else list(visible_files(path))
     if path.suffix.lower() in (".mhd", ".mha", ".nrrd") and path.is_file():
         from mvl_auto.images.itk import data_files
 

@@ -43,7 +43,7 @@ class FileGrid:
     nifti_header: Any = None  # nibabel's header, for a NIfTI file
     itk_frame: tuple[tuple[float, ...], ...] | None = None  # SimpleITK's spacing, origin, direction, to the last bit
     has_frame: bool = True  # False for PNG and its like, which do not say where in the patient they are
-    tilt_degrees: float = 0.0  # of a DICOM series with a tilted gantry, which ITK reads as if it stood upright
+    tilt_degrees: float = 0.0  # of a DICOM series with a tilted gantry: by so much its affine leans
 
 
 @dataclass(frozen=True, eq=False)
