@@ -70,7 +70,8 @@ def read_dicom(folder: Path, name: str = "") -> tuple[Array, FileGrid]:
 
     found = scan_folder(folder)
     for reason, files in found.skipped.items():
-        log.info("%s: %d files skipped: %s (%s)", folder, len(files), reason, files[0].name)
+        count = "1 file" if len(files) == 1 else f"{len(files)} files"
+        log.info("%s: %s skipped: %s (%s)", folder, count, reason, files[0].name)
     volume = _chosen(found, name)
     grid = grid_of(volume, folder)
     return read_voxels(volume), grid

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +34,12 @@ TELLING_TAGS = (
 )  # fmt: skip
 GROUPS_TAGS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 TAGS = [*IDENTITY_TAGS, *PIXEL_TAGS, *GEOMETRY_TAGS, *TELLING_TAGS, *GROUPS_TAGS]
+
+LARGEST_META = 1 << 12  # bytes: the file meta information, which names the encoding, is shorter
+META_LENGTH = 12  # bytes of the first element, which holds the length of the others
+DEFLATED = b"1.2.840.10008.1.2.1.99"  # the encoding whose files are deflated as a whole
+LARGEST_INFLATED = 1 << 31  # bytes
+CHUNK = 1 << 16
 
 DOSE, SEGMENTATION = "1.2.840.10008.5.1.4.1.1.481.2", "1.2.840.10008.5.1.4.1.1.66.4"
 SURFACE_SEGMENTATION, DIRECTORY = "1.2.840.10008.5.1.4.1.1.66.5", "1.2.840.10008.1.3.10"
@@ -78,7 +85,10 @@ def read_header(path: Path) -> Any:
     import pydicom
 
     with reading(path), open(path, "rb") as stream:
-        preamble = stream.read(HEAD)[MAGIC_AT:] == b"DICM"
+        head = stream.read(LARGEST_META)
+        preamble = head[MAGIC_AT:HEAD] == b"DICM"
+        if preamble and DEFLATED in head:
+            _check_inflated(path)
         stream.seek(0)
         with reading_dicom(path):
             dataset = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=list(TAGS), force=not preamble)
@@ -107,3 +117,19 @@ def _is_known_without_pixels(uid: str) -> bool:
 
     name = UID(uid).name
     return name != uid and "Image Storage" not in name
+
+
+def _check_inflated(path: Path) -> None:
+    """Raise MvlError for a deflated file that becomes much larger than an image: pydicom inflates it whole."""
+    from pydicom.filereader import read_file_meta_info
+
+    with reading(path), open(path, "rb") as stream, reading_dicom(path):
+        stream.seek(HEAD + META_LENGTH + int(read_file_meta_info(path).FileMetaInformationGroupLength))
+        inflate, made = zlib.decompressobj(-zlib.MAX_WBITS), 0
+        data = stream.read(CHUNK)
+        while data and made <= LARGEST_INFLATED:
+            made += len(inflate.decompress(data, CHUNK))
+            data = inflate.unconsumed_tail or stream.read(CHUNK)
+    if made > LARGEST_INFLATED:
+        what = f"becomes more than {LARGEST_INFLATED >> 30} GiB when it is inflated"
+        raise MvlError(what, file=path, remedy="Export it uncompressed.")

@@ -5,7 +5,6 @@ Before memory is set aside, every file is checked to be able to hold what its he
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ from mvl_auto.images.dicom.values import EXPORT_AGAIN, reading_dicom
 MOST_PACKED = 1032  # bytes that deflate can make of one; lossless JPEG of noise-free images comes near it at most
 HARMLESS = 1 << 26  # bytes of voxels that need no proof
 CHUNK = 1 << 16
-LARGEST_INFLATED = 1 << 31  # bytes
 EXACT_BITS = 16  # integers of so many bits and a slope are exact enough in single precision
 PHYSICAL = frozenset({"CT", "PT", "NM"})  # modalities whose values are measurements, however they are displayed
 EXTRA = 'Install the decoders: pip install "mvl-auto[dicom]".'
@@ -162,33 +160,10 @@ def _check_size(frame: Frame) -> None:
     with reading(frame.file):
         found = frame.file.stat().st_size
     syntax = UID(frame.syntax)
-    if syntax.is_deflated:
-        _check_inflated(frame.file)
     packed = MOST_PACKED if syntax.is_compressed else 1
     if expected > found * packed and (packed == 1 or expected > HARMLESS):
         what = f"is cut short: {found} bytes for {expected} of voxels"
         raise MvlError(what, file=frame.file, remedy=EXPORT_AGAIN)
-
-
-def _check_inflated(path: Path) -> None:
-    """Raise MvlError for a deflated file that becomes much larger than one image is: pydicom inflates it whole."""
-    with reading(path), open(path, "rb") as stream:
-        found = stream.seek(0, 2)
-    if found * MOST_PACKED <= HARMLESS:
-        return
-    from pydicom.filereader import read_file_meta_info
-
-    with reading(path), open(path, "rb") as stream, reading_dicom(path):
-        meta = read_file_meta_info(path)
-        stream.seek(128 + 4 + 12 + int(meta.FileMetaInformationGroupLength))
-        inflate, made = zlib.decompressobj(-zlib.MAX_WBITS), 0
-        data = stream.read(CHUNK)
-        while data and made <= LARGEST_INFLATED:
-            made += len(inflate.decompress(data, CHUNK))
-            data = inflate.unconsumed_tail or stream.read(CHUNK)
-    if made > LARGEST_INFLATED:
-        what = f"becomes more than {LARGEST_INFLATED >> 30} GiB when it is inflated"
-        raise MvlError(what, file=path, remedy="Export it uncompressed.")
 
 
 def _check_encoded_sizes(dataset: Any, frame: Frame) -> None:
