@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from mvl_auto.datasets import Case, find_cases
+from mvl_auto.datasets import Case, find_cases, split_volumes
 from mvl_auto.errors import MvlError
 from mvl_auto.files import CannotWrite, clear_unfinished, ensure_writable_folder, locked
 from mvl_auto.inference.predict import Prediction
@@ -69,7 +69,7 @@ def predict_folder(
             "is the folder of the images; predictions have their names", file=output, remedy="Choose another for -o."
         )
     on = choose_device(device)
-    cases = find_cases(input, len(trained.plan.channels), each_volume=True)
+    cases = split_volumes(find_cases(input, len(trained.plan.channels)))
     ensure_writable_folder(output)
     with locked(output, "predicting"), log_file(output / "log.txt"):
         clear_unfinished(output)

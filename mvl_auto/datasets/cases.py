@@ -1,8 +1,8 @@
 """Which files of a folder make up which case.
 
 Channels are files of one name with `_0000`, `_0001`, ... behind it (nnU-Net's convention), or all in
-one file. A subfolder with DICOM slices, in it or below it, is an image, or several (`each_volume`). Everything else in
-the folder is left alone.
+one file. A subfolder with DICOM slices, in it or below it, is an image; `split_volumes` makes several of one that holds
+several. Everything else in the folder is left alone.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from mvl_auto.files import entries, is_there
 from mvl_auto.images import file_ending, known_formats, stem
 
 log = logging.getLogger(__name__)
+SEGMENTATION_ENDING = ".seg.nrrd"
 CHANNEL_NAME = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
 
 
@@ -38,18 +39,13 @@ class Case:
 
 
 def find_cases(
-    folder: Path,
-    num_channels: int,
-    what: str = "images",
-    problems: list[MvlError] | None = None,
-    each_volume: bool = False,
+    folder: Path, num_channels: int, what: str = "images", problems: list[MvlError] | None = None
 ) -> tuple[Case, ...]:
     """The cases of a folder, by name; also of one image file or one folder of DICOM slices.
 
     With several channels, `case_0000`, `case_0001`, ... are one case; with one channel, `_0000` is
     taken off where every name has it. what: the word for messages. problems: takes up what is wrong with single
-    cases, which are then left out; without it the first of them is raised. each_volume: every volume of a DICOM
-    folder is a case of its own (`name_echo1`, `name_echo2`); see `mvl_auto.images.dicom.named_volumes` for the names.
+    cases, which are then left out; without it the first of them is raised.
     Raises MvlError when there is nothing to read, a channel is missing, or two files claim one name.
     """
     folder = Path(folder)
@@ -60,15 +56,15 @@ def find_cases(
         what_is_wrong = "is not a known image format" if there else "does not exist"
         raise MvlError(what_is_wrong, file=folder, remedy=f"Give a folder of {what}: {known_formats()}.")
     visible = [entry for entry in entries(folder) if not entry.name.startswith(".")]
-    images = [entry for entry in visible if (entry.is_file() and file_ending(entry)) or _is_dicom_folder(entry)]
+    images = [entry for entry in visible if _is_image_file(entry) or _is_dicom_folder(entry)]
     if any(_is_dicom_file(entry) for entry in visible):
         if not any(entry.is_file() for entry in images):  # slices of its own, and those below
-            return _each_volume([Case(folder.absolute().name, (folder,))], each_volume)
+            return (Case(folder.absolute().name, (folder,)),)
         log.warning("%s: its DICOM files are not used, since there are images in other formats", folder)
     if not images:
         found = f"only {_some(visible)}" if visible else "nothing"
         raise MvlError(f"holds no {what}, {found}", file=folder, remedy=f"Put {what} there: {known_formats()}.")
-    return _each_volume(_grouped(images, num_channels, folder, problems), each_volume)
+    return _grouped(images, num_channels, folder, problems)
 
 
 def files_of(case: Case) -> list[Path]:
@@ -139,6 +135,11 @@ def _check_group(name: str, files: list[Path], num_channels: int, folder: Path) 
         )
 
 
+def _is_image_file(entry: Path) -> bool:
+    """Segmentations of 3D Slicer are not: they are saved beside the images that they belong to."""
+    return file_ending(entry) not in ("", SEGMENTATION_ENDING) and entry.is_file()
+
+
 def _is_dicom_folder(entry: Path) -> bool:
     from mvl_auto.images.dicom.files import is_dicom_folder
 
@@ -149,34 +150,6 @@ def _is_dicom_file(entry: Path) -> bool:
     from mvl_auto.images.dicom.files import starts_as_dicom
 
     return entry.is_file() and not file_ending(entry) and starts_as_dicom(entry)
-
-
-def _each_volume(cases: Iterable[Case], each_volume: bool) -> tuple[Case, ...]:
-    """Cases with one DICOM folder become one per volume; a folder that cannot be read stays one, and fails when read.
-
-    Raises MvlError when two have one name.
-    """
-    if not each_volume:
-        return tuple(cases)
-    found: dict[str, Case] = {}
-    for case in cases:
-        for volume in _volumes_of(case):
-            if (other := found.setdefault(volume.name, volume)) is not volume:
-                what = f"and {other.images[0]} give the same case '{volume.name}'"
-                raise MvlError(what, file=case.images[0], remedy="Rename or remove one of them.")
-    return tuple(sorted(found.values(), key=lambda case: case.name))
-
-
-def _volumes_of(case: Case) -> list[Case]:
-    if len(case.images) > 1 or not case.images[0].is_dir():
-        return [case]
-    from mvl_auto.images.dicom import named_volumes
-
-    try:
-        named = named_volumes(case.images[0], case.name)
-    except MvlError:  # told when it is read
-        return [case]
-    return [Case(name, case.images, case.label, volume) for name, volume in named]
 
 
 def files_behind(path: Path, dicom_volume: str = "") -> list[Path]:

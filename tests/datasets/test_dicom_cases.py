@@ -12,7 +12,7 @@ from builders import write_array, write_description
 from dicom_series import MR, STRUCTURES, write_other, write_slices
 from numpy.testing import assert_array_equal
 
-from mvl_auto.datasets import Case, files_of, find_cases, hash_files, load_case, read_dataset
+from mvl_auto.datasets import Case, files_of, find_cases, hash_files, load_case, read_dataset, split_volumes
 from mvl_auto.errors import MvlError
 from mvl_auto.images import read_image
 
@@ -45,17 +45,17 @@ def of_study(study: str, patient: str = "Doe^John") -> Any:
 def test_in_prediction_each_volume_is_a_case(tmp_path: Path) -> None:
     write_echoes(tmp_path / "knee")
     write_slices(tmp_path / "head", IMAGE)
-    cases = find_cases(tmp_path, 1, each_volume=True)
+    cases = split_volumes(find_cases(tmp_path, 1))
     assert [case.name for case in cases] == ["head", "knee_echo1", "knee_echo2"]
     for case, expected in zip(cases, (IMAGE, IMAGE, IMAGE + 500), strict=True):
         assert_array_equal(values(case), expected)
     assert_array_equal(load_case(cases[2], None)[0].array, read_image(cases[2].images, None, "echo2").array)  # type: ignore[arg-type]
-    assert [case.name for case in find_cases(tmp_path / "knee", 1, each_volume=True)] == ["knee_echo1", "knee_echo2"]
+    assert [case.name for case in split_volumes(find_cases(tmp_path / "knee", 1))] == ["knee_echo1", "knee_echo2"]
 
 
 def test_a_volume_has_its_own_files_and_hash(tmp_path: Path) -> None:
     write_echoes(tmp_path / "knee")
-    first, second = find_cases(tmp_path, 1, each_volume=True)
+    first, second = split_volumes(find_cases(tmp_path, 1))
     assert [file.name for file in files_of(first)] == [f"IM{n:04d}.dcm" for n in range(6, 12)]
     before = hash_files(first), hash_files(second)
     file = files_of(second)[0]
@@ -84,7 +84,7 @@ def test_folders_of_an_archive_are_searched_and_named_without_the_patient(tmp_pa
     write_slices(tmp_path / "ROE^JANE" / "20200102" / "MR", IMAGE, name="I{}", edit=of_study("1.2.77", "Roe^Jane"))
     write_other(tmp_path / "ROE^JANE" / "20200102" / "RS" / "I1", STRUCTURES)
     (tmp_path / "DICOMDIR").write_bytes(bytes(128) + b"DICM")
-    cases = find_cases(tmp_path, 1, each_volume=True)
+    cases = split_volumes(find_cases(tmp_path, 1))
     names = [case.name for case in cases]
     assert len(set(names)) == 3
     assert not any(word in name.lower() for name in names for word in ("doe", "john", "roe", "jane", "2020"))
@@ -93,7 +93,7 @@ def test_folders_of_an_archive_are_searched_and_named_without_the_patient(tmp_pa
     assert_array_equal(values(second), IMAGE + 7)
     moved = tmp_path / "moved"
     shutil.copytree(tmp_path / "DOE^JOHN", moved / "P1")
-    assert {case.name for case in find_cases(moved, 1, each_volume=True)} < set(names)
+    assert {case.name for case in split_volumes(find_cases(moved, 1))} < set(names)
 
 
 def test_all_files_of_a_medium_in_one_folder(tmp_path: Path) -> None:
@@ -101,10 +101,10 @@ def test_all_files_of_a_medium_in_one_folder(tmp_path: Path) -> None:
     write_slices(folder, IMAGE, name="A{}")
     write_slices(folder, IMAGE + np.int16(7), series=3, name="B{}")
     (tmp_path / "disc" / "DICOMDIR").write_bytes(bytes(128) + b"DICM")
-    cases = find_cases(tmp_path / "disc", 1, each_volume=True)
+    cases = split_volumes(find_cases(tmp_path / "disc", 1))
     assert [case.name for case in cases] == ["IMAGES_series1", "IMAGES_series3"]
     write_slices(folder, IMAGE, name="C{}", edit=of_study("1.2.77"))
-    assert len({case.name for case in find_cases(tmp_path / "disc", 1, each_volume=True)}) == 3
+    assert len({case.name for case in split_volumes(find_cases(tmp_path / "disc", 1))}) == 3
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_the_name_of_a_folder_is_used_unless_it_is_the_patients(
         dataset.PatientName, dataset.PatientID = patient, identity
 
     write_slices(tmp_path / name, IMAGE, edit=edit)
-    (case,) = find_cases(tmp_path, 1, each_volume=True)
+    (case,) = split_volumes(find_cases(tmp_path, 1))
     assert (case.name == name) == is_kept
     assert_array_equal(values(case), IMAGE)
     (trained,) = find_cases(tmp_path, 1)
@@ -134,7 +134,7 @@ def test_a_folder_that_cannot_be_read_leaves_the_others(tmp_path: Path) -> None:
     write_slices(tmp_path / "good", IMAGE)
     file = write_slices(tmp_path / "torn", IMAGE) / "IM0003.dcm"
     file.write_bytes(file.read_bytes()[:200])
-    cases = find_cases(tmp_path, 1, each_volume=True)
+    cases = split_volumes(find_cases(tmp_path, 1))
     assert [case.name for case in cases] == ["good", "torn"]
     with pytest.raises(MvlError, match=r"torn/IM0003\.dcm: is damaged or cut short"):
         read_image(cases[1].images)
