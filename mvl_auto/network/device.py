@@ -8,6 +8,7 @@ import torch
 
 from mvl_auto.errors import MvlError
 from mvl_auto.network.layers import keep_in_float32
+from mvl_auto.text import count_text
 
 if TYPE_CHECKING:
     from mvl_auto.network.model import MedVisionLlama
@@ -24,7 +25,7 @@ def choose_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         there = torch.cuda.device_count()
         raise MvlError(
-            f"device {name} was asked for, torch sees {there or 'no'} GPU{'s' * (there > 1)}",
+            f"device {name} was asked for, torch sees {count_text(there, 'GPU')}",
             remedy="Use --device cpu." if not there else "Use --device cuda.",
         )
     return device

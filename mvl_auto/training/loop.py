@@ -19,8 +19,9 @@ from torch import Tensor
 from mvl_auto.errors import MvlError, Stopped
 from mvl_auto.network.step import training_step
 from mvl_auto.progress import Advance, Progress
+from mvl_auto.text import duration_text
 from mvl_auto.training.patches import Batch
-from mvl_auto.training.record import append_progress, clock_in, words_for
+from mvl_auto.training.record import append_progress, clock_in
 from mvl_auto.training.schedule import TrainingLimit, learning_rate_factor
 from mvl_auto.training.session import Session
 from mvl_auto.training.stop import stop_requests
@@ -69,7 +70,7 @@ def optimise(
     session.elapsed = before + saved - started
     if limit.seconds is not None:
         left = limit.seconds - session.elapsed
-        log.info("%s for the training, until %s; then its validation", words_for(left), clock_in(left))
+        log.info("%s for the training, until %s; then its validation", duration_text(left), clock_in(left))
     with _bar(session, limit, progress) as advance, stop_requests() as stop:
         while (share := limit.share_done(session.step, session.elapsed)) < 1:
             begun = time.monotonic()
@@ -155,7 +156,7 @@ def announce(session: Session, limit: TrainingLimit, recent: Recent) -> None:
         "%d steps at %.2f s on this device: about %s, until %s; then its validation",
         limit.steps - session.step,
         per_step,
-        words_for(left),
+        duration_text(left),
         clock_in(left),
     )
 

@@ -1,4 +1,4 @@
-"""What a run tells of itself: progress.csv, and times in words."""
+"""What a run tells of itself: progress.csv, and the time of day."""
 
 from __future__ import annotations
 
@@ -41,14 +41,6 @@ def cut_progress(folder: Path, step: int) -> None:
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     kept = [",".join(COLUMNS) + "\n"] + [line for line in lines[1:] if int(line.split(",")[0]) <= step]
     write_text(path, "".join(kept))
-
-
-def words_for(seconds: float) -> str:
-    """`45 s`, `12 min`, `3 h 20 min`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def clock_in(seconds: float) -> str:

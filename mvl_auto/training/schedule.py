@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from mvl_auto.text import count_text, duration_text
+
 WARM_UP = 0.05  # share of the run
 FINAL_RATE = 0.01  # of the peak learning rate
 
@@ -28,7 +30,10 @@ class TrainingLimit:
         return min(elapsed / self.seconds, 1.0)
 
     def __str__(self) -> str:
-        return f"{self.steps} steps" if self.steps is not None else f"{self.seconds:g} s"
+        if self.steps is not None:
+            return count_text(self.steps, "step")
+        assert self.seconds is not None
+        return duration_text(self.seconds)
 
 
 def planned(steps: int, seconds: float | None) -> TrainingLimit:
