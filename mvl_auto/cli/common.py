@@ -39,6 +39,7 @@ from typing import Any, NoReturn, TypeVar
 
 from mvl_auto.cli.bars import bars
 from mvl_auto.cli.nnunet_words import WORDS, Refused, translate
+from mvl_auto.cli.waiting import choose_waiting
 from mvl_auto.errors import MvlError, PartlyFailed, Stopped
 from mvl_auto.logs import LOGGER
 from mvl_auto.paths import DEFAULT_ROOT, ROOT_VARIABLE, find_root
@@ -64,6 +65,7 @@ class Command:
 
     add_arguments: adds the command's own arguments to the parser. run: does it, returns the exit code.
     uses_root: whether it works on a root folder; then it has --root and prints the root first.
+    trains: whether it computes for long in threads that wait for each other.
     """
 
     name: str
@@ -72,14 +74,14 @@ class Command:
     add_arguments: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace], int]
     uses_root: bool = True
+    trains: bool = False
 
 
 def run_command(command: Command, argv: Sequence[str] | None = None) -> int:
     """Parse, run, and turn what the user can mend into one line on stderr. Returns the exit code."""
     _never_fail_at_a_letter()
     args = parse_arguments(command, sys.argv[1:] if argv is None else argv)
-    # before torch: threads that spin while they wait starve each other on a shared machine (docs/experiments.md)
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    choose_waiting(os.environ, command.trains)  # before torch is imported
     args.progress = silent if _quiet(args) else bars()
     with _log_on_screen(args):
         try:

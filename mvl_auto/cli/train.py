@@ -117,4 +117,5 @@ COMMAND = Command(
     """,
     add_arguments=add_arguments,
     run=run,
+    trains=True,
 )

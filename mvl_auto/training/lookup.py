@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mvl_auto.cache import is_cached, open_case
 from mvl_auto.errors import MvlError
@@ -29,7 +30,7 @@ class Changes:
     def apply(self, plan: Plan, name: str) -> Plan:
         """The plan of the run: the same as `plan` where nothing is changed. Raises MvlError for no such network."""
         configuration = plan.configuration(name)
-        network, update = configuration.network, {}
+        network, update = configuration.network, dict[str, Any]()
         if self.network is not None:
             try:
                 network = preset(self.network, network)

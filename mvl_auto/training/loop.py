@@ -69,7 +69,7 @@ def optimise(
     session.learner.network.train()
     session.elapsed = before + saved - started
     if limit.seconds is not None:
-        left = limit.seconds - session.elapsed
+        left = max(0.0, limit.seconds - session.elapsed)
         log.info("%s for the training, until %s; then its validation", duration_text(left), clock_in(left))
     with _bar(session, limit, progress) as advance, stop_requests() as stop:
         while (share := limit.share_done(session.step, session.elapsed)) < 1:
@@ -86,7 +86,8 @@ def optimise(
             session.elapsed = spent
             announce(session, limit, recent)
             if session.step % REPORT_EVERY == 0 or limit.share_done(session.step, session.elapsed) >= 1:
-                report(session, recent, rate, advance, watch)
+                done = limit.share_done(session.step, session.elapsed)
+                report(session, recent, (rate, done, now - started), advance, watch)
                 if now - saved > SAVE_EVERY and stop.number is None:
                     session.save()
                     saved = time.monotonic()
@@ -161,11 +162,17 @@ def announce(session: Session, limit: TrainingLimit, recent: Recent) -> None:
     )
 
 
-def report(session: Session, recent: Recent, rate: float, advance: Advance, watch: Watch | None) -> None:
-    """A line of progress.csv, and the note behind the bar."""
+def report(
+    session: Session, recent: Recent, now: tuple[float, float, float], advance: Advance, watch: Watch | None
+) -> None:
+    """A line of progress.csv, and the note behind the bar.
+
+    now: the learning rate, the share of the run that is done, the seconds of this session.
+    """
+    rate, done, seconds_so_far = now
     mean = float(torch.stack(recent.losses).mean()) if recent.losses else math.nan
     seconds = sum(recent.seconds[-recent.count :])
-    scores = None if watch is None else watch.look(session.learner, session.step, session.elapsed)
+    scores = None if watch is None else watch.look(session.learner, done, seconds_so_far)
     append_progress(session, mean, rate, recent.waited / max(seconds, 1e-9), scores)
     notes = [f"loss {mean:.3f}", f"rate {rate:.1e}", f"{recent.count / max(seconds, 1e-9):.2f} steps/s"]
     if watch is not None and watch.dice is not None:

@@ -20,10 +20,11 @@ from torch.utils.data import Dataset
 from mvl_auto.arrays import Box, Classes, Floats
 from mvl_auto.errors import MvlError
 from mvl_auto.plans import Configuration, LabelScheme, Shape
-from mvl_auto.training.augmentation import Source, cut, draw_spatial, intensities, label_values
+from mvl_auto.training.augmentation import Source, Spatial, cut, draw_spatial, intensities, label_values
 from mvl_auto.training.cases import Cases, OpenCase
 
 SHIFT = 0.5  # of half a patch: how far a chosen voxel may lie from the middle of its patch
+PLAIN = 0  # seed of the patches that are not augmented
 CASES, FOREGROUND = -1, -2  # streams of random numbers beside those of the samples 0, 1, ...
 
 
@@ -121,6 +122,23 @@ class Patches(Dataset[Batch | MvlError]):
             source = slice_of(source, plane)
         image, maps = cut(source, centre, spatial, patch_size)
         image = self.intensities.apply(rng, image)
+        return self._with_previous(rng, image, maps)
+
+    def plain_sample(self, name: str) -> tuple[Floats, Classes]:
+        """A patch around the foreground as it is in the cache, always the same one."""
+        case, patch_size = self.cases.open(name), self.configuration.patch_size
+        shape, axes = case.cached.shape[1:], len(patch_size)
+        rng = np.random.default_rng(PLAIN)
+        spot = self.spot(rng, case, foreground=True)
+        spot = np.array(shape) // 2 if spot is None else spot
+        source = Source(case.image, case.maps, shape, self.classes)
+        if axes < len(shape):
+            source = slice_of(source, int(spot[0]))
+        centre = np.clip(spot[-axes:], *centres(shape[-axes:], patch_size))
+        image, maps = cut(source, centre, Spatial(np.eye(axes)), patch_size)
+        return self._with_previous(rng, image, maps)
+
+    def _with_previous(self, rng: np.random.Generator, image: Floats, maps: Classes) -> tuple[Floats, Classes]:
         if self.cases.previous is not None:  # after the intensities, which are not for segmentations
             image = np.concatenate([image, self.cases.previous.channels(rng, maps[1:2])[0]])
         return image, np.ascontiguousarray(maps[0])

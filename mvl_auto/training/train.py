@@ -42,6 +42,7 @@ from mvl_auto.training.record import cut_progress
 from mvl_auto.training.schedule import TrainingLimit, planned
 from mvl_auto.training.session import Session, precision_name
 from mvl_auto.training.validation import VALIDATION, validate
+from mvl_auto.training.watch import Watch, validation_batch
 
 if TYPE_CHECKING:
     from mvl_auto.evaluation import Summary
@@ -149,8 +150,10 @@ def train_network(job: TrainingJob) -> ckpt.State:
     patches = Patches(cases, fold.training_cases, fold.configuration, fold.plan.labels, job.seed)
     with ExitStack() as stack:
         stack.enter_context(torch.backends.cudnn.flags(enabled=True, benchmark=True))  # patches are all of one size
+        batch = validation_batch(patches, fold.validation_cases or fold.training_cases)
+        watch = Watch(batch, fold.plan.labels, session.context)
         batches = stack.enter_context(batches_ahead(patches, session.step, workers, job.device))
-        optimise(session, batches, limit, fold.training_cases, job.progress, started)
+        optimise(session, batches, limit, fold.training_cases, job.progress, started, watch)
     if session.step == 0:
         raise MvlError(f"{limit} were over before the first step", remedy="Give more with --time.")
     log.info(
