@@ -30,6 +30,7 @@ from mvl_auto.plans import Plan, Splits, read_document, write_document
 from mvl_auto.progress import Progress, silent
 
 if TYPE_CHECKING:
+    from mvl_auto.audit import AuditReport
     from mvl_auto.datasets import Dataset
     from mvl_auto.evaluation import Summary
     from mvl_auto.inference import Report as PredictionReport
@@ -325,3 +326,26 @@ def _prepare(
     for case, reason in report.failed.items():
         log.error("%s: %s", case, reason)
     return list(report.failed.values())
+
+
+def audit(
+    dataset: str | int | Path,
+    *,
+    root: Path | str | None = None,
+    configuration: str | None = None,
+    run: str | None = None,
+    device: str = "auto",
+    progress: Progress = silent,
+) -> AuditReport:
+    """Rank the labels of a dataset by how likely they are wrong, by networks that were not trained on them.
+
+    Every case is predicted again by the fold that kept it apart, so train all folds of the cross-validation before.
+    configuration, run: which run, where the root has several. Raises MvlError for what the user can mend.
+    """
+    from mvl_auto.audit import audit_run
+    from mvl_auto.runs import find_trained
+
+    root = find_root(root)
+    trained = find_trained(root, dataset, configuration, run)
+    raw = find_raw_dataset(dataset, root)
+    return audit_run(trained, raw, blocks_folder(root), device=device, progress=progress)

@@ -35,20 +35,26 @@ import nibabel  # noqa: E402
 import numpy as np  # noqa: E402
 import SimpleITK as sitk  # noqa: E402
 import torch  # noqa: E402
+from nibabel.orientations import axcodes2ornt, ornt_transform  # noqa: E402
+from safetensors import safe_open  # noqa: E402
+from safetensors.numpy import load_file, save_file  # noqa: E402
 
+# isort: split
 # All that is used of the project: when a module moves, only these lines follow.
 from builders import make_dataset  # noqa: E402
 from fingerprints import BANK, DECATHLON, fingerprint_of  # noqa: E402
-from nibabel.orientations import axcodes2ornt, ornt_transform  # noqa: E402
 from real_datasets import link_some  # noqa: E402
-from safetensors.numpy import load_file  # noqa: E402
 
-import mvl_auto.training.loop as loop  # noqa: E402
 from mvl_auto import api  # noqa: E402
 from mvl_auto.cache import open_case  # noqa: E402
+from mvl_auto.network import device  # noqa: E402
 from mvl_auto.planners import ByHand, plan, preset_budget  # noqa: E402
+from mvl_auto.training import loop  # noqa: E402
 
-EVERY_LOSS = (loop, "REPORT_EVERY")  # the constant: so many steps make one line of progress.csv
+FIXED = (  # module, name in it, its value while golden values are made
+    (loop, "REPORT_EVERY", 1),  # so many steps make one line of progress.csv
+    (device, "cpu_multiplies_bfloat16", lambda: False),  # all in float32, whatever the CPU can do
+)
 
 
 def overrides(**numbers: Any) -> dict[str, Any]:
@@ -64,24 +70,28 @@ MEMORY = 10**9  # bytes
 STEPS = 20
 TEST_TASKS = ("Hippocampus", "Prostate", "Lung")  # of the Decathlon, in the committed file
 
-# Keys that only the exact recording has: hashes over floating-point numbers, whose last bit depends on the CPU, hashes
-# of files, whose bytes depend on the library that wrote them, and
-# words: reasons and conventions, which have tests of their own.
+# Keys that only the exact recording has: hashes of floating-point numbers (their last bit depends on the CPU), hashes
+# of files (their bytes depend on the library that wrote them), and words, which have tests of their own.
 EXACT_KEYS = {"sha256", "plan_hash", "fingerprint_hash", "settings_hash", "files_hash", "reasons", "conventions"}
-# (path, relative, absolute): the first pattern that fits; all other numbers must agree to 1e-6.
+# (path, relative, absolute): the first pattern that fits; all other numbers must agree to 1e-6. The last bit of a
+# gradient depends on the CPU, and training amplifies it: measured between AVX2 and AVX-512, a loss of the first 3 steps
+# agrees to 1e-6, one of 20 steps to 3e-4, one of 60 steps to 1e-2, and what the trained network predicts accordingly.
 TOLERANCES = (
-    ("*/losses/*", 1e-5, 2e-6),
+    ("*/losses/[0-2]", 1e-5, 2e-6),
+    ("/hippocampus/training/losses/*", 0.03, 0.0),
+    ("*/losses/*", 2e-3, 0.0),
+    ("/hippocampus/training/norms/*", 5e-4, 0.0),
     ("*/norms/*", 1e-4, 0.0),
     ("*/cache/*/statistics/*", 1e-4, 1e-4),
     ("*/cache/*/class_voxels/*", 0.01, 2),
     ("*/cache/*/locations/*", 0.01, 2),
-    ("*/voxels/*", 0.01, 5),  # of predictions: a voxel between two labels may fall to either
-    ("*/probabilities/*", 1e-3, 1e-4),
-    ("*/scores of predictions/*/hd95_mm*", 0.1, 2.0),  # mm; the exact distances are those of the shifted labels
-    ("*/scores of predictions/*_voxels", 0.01, 5),
-    ("*/scores of validation/*_voxels", 0.01, 5),
-    ("*/scores of predictions/*", 0.02, 0.02),
-    ("*/scores of validation/*", 0.02, 0.02),
+    ("*/predictions of drawn weights/*/voxels/*", 0.01, 5),  # a voxel between two labels may fall to either
+    ("*/predictions of drawn weights/*/probabilities/*", 1e-4, 1e-4),
+    ("*/voxels/*", 0.05, 20),
+    ("*/probabilities/*", 0.0, 0.02),
+    ("*/scores of predictions/*hd95_mm*", 0.0, 5.0),  # mm; scores themselves are held by those of the shifted labels
+    ("*/scores of [pv]*_voxels", 0.05, 20),
+    ("*/scores of [pv]*", 0.0, 0.05),
 )
 
 # ------------------------------------------------------------------------------------------ the datasets
@@ -129,11 +139,12 @@ def make_anisotropic(folder: Path) -> Path:
         name="Anisotropic",
     )
     turns = (("R", "A", "S"), ("L", "P", "S"), ("A", "S", "R"))
+    scales = (1.0, 1.1, 1.4)  # mean and median differ
     for label in sorted((dataset / "labelsTr").iterdir()):
         case = int(label.stem[-1])
         for path in (label, *sorted((dataset / "imagesTr").glob(f"{label.stem}_*"))):
             kind = np.uint8 if path == label else np.int16
-            rewrite(path, kind, margin=(6, 6, 2), scale=1 + 0.1 * (case % 3), turn=turns[case % 3])
+            rewrite(path, kind, margin=(6, 6, 2), scale=scales[case % 3], turn=turns[case % 3])
     description = json.loads((dataset / "dataset.json").read_text())
     description |= {"labels": {"background": 0, "whole": [1, 2], "core": 2}, "regions_class_order": [1, 2]}
     (dataset / "dataset.json").write_text(json.dumps(description))
@@ -176,7 +187,7 @@ def record_dataset(
     make: Callable[[Path], Path], given: dict[str, Any], steps: int = STEPS, mirror: bool = True
 ) -> dict[str, Any]:
     """From the raw dataset to scores, through the public functions; the fold 0 is trained, other cases predicted."""
-    with tempfile.TemporaryDirectory(prefix="golden-") as place, one_thread(), a_loss_per_step():
+    with tempfile.TemporaryDirectory(prefix="golden-") as place, one_thread(), fixed():
         root = Path(place) / "root"
         raw = make(root / "raw")
         common: dict[str, Any] = {"root": root, "workers": 1}
@@ -209,6 +220,9 @@ def record_dataset(
         api.predict(root / "images", root / "predictions", probabilities=True, **predict)
         found["predictions"] = predicted_values(root / "predictions")
         found["scores of predictions"] = scores(raw / "labelsTr", root / "predictions", raw)
+        draw_weights(trained.folder / "checkpoint.safetensors")
+        api.predict(root / "images", root / "drawn", probabilities=True, **predict)
+        found["predictions of drawn weights"] = predicted_values(root / "drawn")
         for label in labels[:2]:
             shift(label, root / "shifted" / label.name)
         found["scores of shifted labels"] = scores(raw / "labelsTr", root / "shifted", raw)
@@ -218,7 +232,7 @@ def record_dataset(
 def record_decathlon(tasks: Sequence[str]) -> dict[str, Any]:
     """Plans of the Decathlon's datasets, from fingerprints made by hand, for a GPU of 16 GiB."""
     found = {}
-    with tempfile.TemporaryDirectory(prefix="golden-") as place:
+    with tempfile.TemporaryDirectory(prefix="golden-") as place, fixed():
         for task in DECATHLON:
             if task.task not in tasks:
                 continue
@@ -240,14 +254,15 @@ def one_thread() -> Iterator[None]:
 
 
 @contextmanager
-def a_loss_per_step() -> Iterator[None]:
-    module, name = EVERY_LOSS
-    before = getattr(module, name)
-    setattr(module, name, 1)
+def fixed() -> Iterator[None]:
+    before = [(module, name, getattr(module, name)) for module, name, _ in FIXED]
+    for module, name, value in FIXED:
+        setattr(module, name, value)
     try:
         yield
     finally:
-        setattr(module, name, before)
+        for module, name, value in before:
+            setattr(module, name, value)
 
 
 def document(path: Path) -> dict[str, Any]:
@@ -286,7 +301,7 @@ def cached_values(folder: Path, name: str) -> dict[str, Any]:
 def training_values(folder: Path, steps: int) -> dict[str, Any]:
     with open(folder / "progress.csv", encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
-    assert len(rows) == steps, "one loss per step: see EVERY_LOSS"
+    assert len(rows) == steps, "one loss per step: see FIXED"
     weights = load_file(folder / "checkpoint.safetensors")
     parts: dict[str, float] = {}
     for name, weight in weights.items():
@@ -321,6 +336,18 @@ def predicted_values(folder: Path) -> dict[str, Any]:
             values["voxels"] = dict(zip(map(str, labels.tolist()), voxels.tolist(), strict=True))
         found[str(path.relative_to(folder))] = values
     return found
+
+
+def draw_weights(checkpoint: Path) -> None:
+    """Random numbers in place of the weights: the same on every CPU, as trained ones are not."""
+    with safe_open(checkpoint, framework="np") as stream:
+        about = stream.metadata()
+    random = np.random.default_rng(0)
+    drawn = {
+        name: np.float32(0.3) * random.standard_normal(weight.shape, np.float32)
+        for name, weight in sorted(load_file(checkpoint).items())
+    }
+    save_file(drawn, checkpoint, metadata=about)
 
 
 def shift(label: Path, target: Path) -> None:
@@ -453,7 +480,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             before[name] = found
         else:
             GOLDEN.mkdir(exist_ok=True)
-            golden_file(name).write_text(json.dumps(portable(found), sort_keys=True) + "\n", encoding="utf-8")
+            golden_file(name).write_text(
+                json.dumps(portable(found), sort_keys=True, separators=(",", ":")) + "\n", encoding="utf-8"
+            )
     if args.action == "record":
         if args.exact:
             args.exact.write_text(json.dumps(before, indent=1, sort_keys=True) + "\n", encoding="utf-8")

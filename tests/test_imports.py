@@ -14,7 +14,7 @@ STAGES = {"planners", "preprocessing", "training", "inference", "evaluation"}
 IN_TOP_FOLDERS = STAGES - {"training"}
 MODELS = {"network", "llm"}
 RUNS = {"runs"}  # what a run is on disk: it builds networks to load their weights into
-SURFACE = {"api", "cli", "demo"}  # on top of the stages
+SURFACE = {"api", "audit", "cli", "demo"}  # on top of the stages
 
 
 def source_files() -> dict[str, Path]:
@@ -44,7 +44,8 @@ MAY_IMPORT = (
         "training": SHARED | MODELS | RUNS | {"preprocessing", "inference", "evaluation"},  # to prepare and to validate
         "inference": SHARED | MODELS | RUNS | {"preprocessing"},  # the same code prepares a training case and an image
         "evaluation": SHARED,
-        "api": SHARED | MODELS | RUNS | STAGES,
+        "audit": SHARED | MODELS | RUNS | STAGES,
+        "api": SHARED | MODELS | RUNS | STAGES | {"audit"},
         "cli": SHARED | MODELS | RUNS | STAGES | SURFACE,
         "demo": SHARED | MODELS | RUNS | STAGES | {"api"},
         "": SHARED | {"api"},

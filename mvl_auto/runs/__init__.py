@@ -3,7 +3,7 @@
 from mvl_auto.runs.checkpoint import BlockReference, PreviousReference, State
 from mvl_auto.runs.find import find_trained
 from mvl_auto.runs.run import TrainedRun, read_run, short_name
-from mvl_auto.runs.trained import Trained, load_trained, network_of, trainable
+from mvl_auto.runs.trained import Trained, load_trained, network_of
 
 __all__ = [
     "BlockReference",
@@ -16,5 +16,4 @@ __all__ = [
     "network_of",
     "read_run",
     "short_name",
-    "trainable",
 ]
