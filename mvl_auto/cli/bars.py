@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import TextIO
 
 from mvl_auto.progress import Advance, Progress
+from mvl_auto.text import clock_text
 
 LINES = 10  # lines in all, if the work is neither fast nor slow
 SHORTEST_PAUSE = 2.0  # s between two lines
@@ -71,16 +72,9 @@ def plain_lines(stream: TextIO, clock: Callable[[], float] = time.monotonic) -> 
             stream.flush()
 
         yield advance
-        write(f"took {clock_time(clock() - start)}")
+        write(f"took {clock_text(clock() - start)}")
 
     return lines
-
-
-def clock_time(seconds: float) -> str:
-    """0:07, 12:30, 1:02:03."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def _tenth(done: float, total: float) -> int:
@@ -88,4 +82,4 @@ def _tenth(done: float, total: float) -> int:
 
 
 def _left(finished: float, remaining: float, seconds: float) -> str:
-    return f"{clock_time(seconds * remaining / finished)} left" if finished > 0 else ""
+    return f"{clock_text(seconds * remaining / finished)} left" if finished > 0 else ""

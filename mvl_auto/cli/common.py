@@ -31,13 +31,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mvl_auto.cli.bars import bars
 from mvl_auto.errors import MvlError, PartlyFailed
 from mvl_auto.logs import LOGGER
 from mvl_auto.paths import DEFAULT_ROOT, ROOT_VARIABLE, find_root
 from mvl_auto.progress import ONLY_IN_FILE, silent
+from mvl_auto.text import parse_duration, parse_memory
 from mvl_auto.version import __version__
 
 DONE = 0
@@ -46,14 +47,7 @@ BAD_INPUT = 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells do
 PIPE_CLOSED = 141  # 128 + SIGPIPE: `mvl_block list | head`
 
-SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-BYTES = (
-    {"B": 1}
-    | {f"{p}B": 1000**k for k, p in enumerate("KMGT", 1)}
-    | {f"{p}IB": 1024**k for k, p in enumerate("KMGT", 1)}
-)
-DURATION = re.compile(r"(?:\d+(?:\.\d+)?[smhd])+")
-MEMORY = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[KMGT]?I?B)", re.IGNORECASE)
+Value = TypeVar("Value")
 DEVICE = re.compile(r"auto|cpu|cuda(?::\d+)?")
 
 
@@ -162,25 +156,20 @@ class HelpFormatter(argparse.HelpFormatter):
 
 def duration(text: str) -> float:
     """Seconds of "90s", "10m", "1h30m", or of a plain number."""
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-        if DURATION.fullmatch(text.lower()):
-            parts = re.findall(r"([\d.]+)([smhd])", text.lower())
-            seconds = sum(float(number) * SECONDS[unit] for number, unit in parts)
-    if not 0 < seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"'{text}' is no duration: give 90s, 10m, 1h30m or a number of seconds")
-    return seconds
+    return _as_argument(parse_duration, text)
 
 
 def memory(text: str) -> int:
     """Bytes of "8GB" (10^9), "500MB", "8GiB" (2^30)."""
-    match = MEMORY.fullmatch(text.strip())
-    size = round(float(match["number"]) * BYTES[match["unit"].upper()]) if match else 0
-    if size <= 0:
-        raise argparse.ArgumentTypeError(f"'{text}' is no amount of memory: give 8GB, 500MB or 8GiB")
-    return size
+    return _as_argument(parse_memory, text)
+
+
+def _as_argument(parse: Callable[[str], Value], text: str) -> Value:
+    """argparse shows the words of an ArgumentTypeError, but not those of a ValueError."""
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def positive(text: str) -> int:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from mvl_auto.cli.common import DONE, Command, device, duration, layer, memory, partly_failed, positive, run_command
 from mvl_auto.cli.tables import table
 from mvl_auto.errors import PartlyFailed
+from mvl_auto.text import duration_text, exact_duration, memory_text, shape_text
 
 if TYPE_CHECKING:
     from mvl_auto.plans import Anomaly, Configuration, Plan
@@ -171,15 +172,13 @@ def anomalies(heading: str, found: Sequence[Anomaly], most: int = MOST_ANOMALIES
 
 def overview(plan: Plan) -> str:
     """The plan in a few lines: its budget, and one row per configuration, the recommended one with a star."""
-    from mvl_auto.planners.reasons import minutes
-
     header = ["configuration", "voxel mm", "image", "patch", "token", "batch", "depth x width", "steps", "llm block"]
     rows = [_row(each, plan.recommended) for each in plan.configurations.values()]
     channels = ", ".join(channel.name for channel in plan.channels)
     labels = ", ".join(plan.labels.foreground_names)
-    budget = f"{plan.memory_budget / 1e9:.1f} GB of memory"
+    budget = f"{memory_text(plan.memory_budget)} of memory"
     if plan.time_budget is not None:
-        budget += f" and {minutes(plan.time_budget)} of training"
+        budget += f" and {duration_text(plan.time_budget)} of training"
     return f"\n{plan.dataset}: channels {channels}; labels {labels}; for {budget}\n{table(header, rows)}"
 
 
@@ -190,9 +189,9 @@ def _row(configuration: Configuration, recommended: str) -> list[str]:
     return [
         configuration.name + star,
         " ".join(f"{mm:.3g}" for mm in configuration.spacing[-axes:]),
-        _by(configuration.median_image_size_in_voxels[-axes:]),
-        _by(configuration.patch_size),
-        _by(network.token_size),
+        shape_text(map(round, configuration.median_image_size_in_voxels[-axes:]), "x"),
+        shape_text(configuration.patch_size, "x"),
+        shape_text(network.token_size, "x"),
         str(configuration.batch_size),
         f"{network.depth} x {network.width}",
         str(configuration.iterations),
@@ -202,10 +201,6 @@ def _row(configuration: Configuration, recommended: str) -> list[str]:
 
 def _shortened(source: str) -> str:
     return source if len(source) <= LONGEST_SOURCE else f"{source[: LONGEST_SOURCE - 3]}..."
-
-
-def _by(lengths: Sequence[float]) -> str:
-    return "x".join(f"{length:.0f}" for length in lengths)
 
 
 def reasons(plan: Plan) -> str:
@@ -237,7 +232,7 @@ def _what_was_planned(args: argparse.Namespace) -> list[str]:
         "-c": args.configurations,
         "--memory": None if args.memory is None else f"{args.memory}B",
         "--preset": args.preset,
-        "--time": None if args.time is None else exactly(args.time),
+        "--time": None if args.time is None else exact_duration(args.time),
         "--device": None if args.device == "auto" else args.device,
         "--llm": None if args.llm == "auto" else args.llm,
         "--patch-size": args.patch_size,
@@ -251,11 +246,6 @@ def _what_was_planned(args: argparse.Namespace) -> list[str]:
         if value is not None:
             words += [option, *map(str, value if isinstance(value, list) else [value])]
     return words
-
-
-def exactly(seconds: float) -> str:
-    """A duration as words that `duration` takes for the very same number."""
-    return f"{seconds:.0f}s" if seconds.is_integer() else repr(seconds)
 
 
 COMMAND = Command(

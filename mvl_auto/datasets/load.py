@@ -16,6 +16,7 @@ from mvl_auto.errors import MvlError, all_noted, noting
 from mvl_auto.files import Hashes, reading, sha256_of_file
 from mvl_auto.images import Geometry, Volume, check_finite, check_same_geometry, read_image, stored_values
 from mvl_auto.plans import LabelScheme
+from mvl_auto.text import count_text
 
 
 def load_case(
@@ -91,7 +92,7 @@ def hash_files(case: Case, hashes: Hashes | None = None) -> str:
 def _check_channels(volume: Volume, expected: int | None, file: Path) -> None:
     if expected is not None and volume.num_channels != expected:
         raise MvlError(
-            f"has {volume.num_channels} channel{'s' * (volume.num_channels != 1)}, expected {expected}",
+            f"has {count_text(volume.num_channels, 'channel')}, expected {expected}",
             file=file,
             remedy="Give every case the channels that dataset.json names.",
         )

@@ -6,7 +6,8 @@ import io
 
 import pytest
 
-from mvl_auto.cli.bars import bars, clock_time, plain_lines, terminal_bars
+from mvl_auto.cli.bars import bars, plain_lines, terminal_bars
+from mvl_auto.text import clock_text
 
 
 class Clock:
@@ -34,7 +35,7 @@ def test_fast_work_is_one_line_in_all():
 def test_steady_work_is_a_line_for_each_tenth():
     lines = work([1] * 100, pause=1, total=100)
     assert lines == [
-        *(f"training: {p} %, {p}/100 step, {clock_time(100 - p)} left" for p in range(10, 100, 10)),
+        *(f"training: {p} %, {p}/100 step, {clock_text(100 - p)} left" for p in range(10, 100, 10)),
         "training: 100 %, 100/100 step, took 1:40",
     ]
 
@@ -87,11 +88,6 @@ def test_work_that_fails_has_no_closing_line():
     with pytest.raises(ZeroDivisionError), plain_lines(stream, Clock())("training", 4):
         raise ZeroDivisionError
     assert stream.getvalue() == ""
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(7, "0:07"), (59.6, "1:00"), (750, "12:30"), (3723, "1:02:03")])
-def test_clock_time(seconds, text):
-    assert clock_time(seconds) == text
 
 
 def test_a_terminal_gets_a_bar_with_its_note():

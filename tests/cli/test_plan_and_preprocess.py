@@ -5,16 +5,12 @@ from __future__ import annotations
 import argparse
 from typing import get_args
 
-import hypothesis
 import pytest
 from builders import make_dataset
-from hypothesis import strategies as st
 from trained import make_configuration, make_plan
 
 from mvl_auto import plans
 from mvl_auto.cli import common, plan_and_preprocess, train
-from mvl_auto.cli.common import duration
-from mvl_auto.cli.plan_and_preprocess import exactly
 from mvl_auto.cli.tables import table
 from mvl_auto.planners.budget import PRESETS
 
@@ -182,13 +178,3 @@ def test_oddities_are_a_table_cut_after_twenty_rows():
 def labels_that_label_nothing(number: int) -> list[plans.Anomaly]:
     odd = plans.Anomaly(file="", what="labels nothing", remedy="Check that this is meant.")
     return [odd.model_copy(update={"file": f"labelsTr/case_{k:02}.nii.gz"}) for k in range(number)]
-
-
-@hypothesis.given(seconds=st.one_of(st.floats(1e-9, 1e12), st.integers(1, 10**12).map(float)))
-def test_a_time_that_is_printed_is_the_time_that_is_read(seconds):
-    assert duration(exactly(seconds)) == seconds
-
-
-@pytest.mark.parametrize(("typed", "printed"), [("30d", "2592000s"), ("1234567s", "1234567s"), ("90", "90s")])
-def test_long_times_are_printed_as_words_that_are_durations(typed, printed):
-    assert exactly(duration(typed)) == printed

@@ -154,7 +154,7 @@ def test_a_case_that_breaks_is_named_and_the_others_are_done(raw, tmp_path, work
     assert report.done == (NAMES[0], NAMES[2], NAMES[3], NAMES[5])
     assert sorted(report.failed) == [NAMES[1], NAMES[4]]
     assert str(truncated.images[0]) in report.failed[NAMES[1]]
-    assert "3x4x5" in report.failed[NAMES[4]] or "5x4x3" in report.failed[NAMES[4]]
+    assert "3 x 4 x 5" in report.failed[NAMES[4]] or "5 x 4 x 3" in report.failed[NAMES[4]]
     shutil.copy(raw.cases[1].images[0], truncated.images[0])
     shutil.copy(raw.cases[4].label, mismatched.label)
     again = preprocess_dataset(dataset, plan_for(dataset), [FULLRES], tmp_path / "prepared", workers=1)

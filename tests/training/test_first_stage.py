@@ -260,7 +260,7 @@ def test_a_segmentation_of_another_size_is_named(root, tmp_path):
     run = write_first(root, plan)
     cache = cache_cases(tmp_path, plan)
     write_array(run / "fold1" / "validation" / "c.nii.gz", found_in("c")[1:], (1, 1, 1))
-    with pytest.raises(MvlError, match=r"fold1/validation/c.nii.gz: is 11x16x14 voxels, its image 12x16x14"):
+    with pytest.raises(MvlError, match=r"fold1/validation/c.nii.gz: is 11 x 16 x 14 voxels, its image 12 x 16 x 14"):
         prepare_first_stage(first_of(root, plan), cache, ["a", "c"], (16, 16, 16), workers=1)
 
 
