@@ -18,6 +18,7 @@ from mvl_auto.errors import MvlError, noting
 from mvl_auto.files import entries, is_there
 from mvl_auto.images import file_ending, known_formats, stem
 
+SEGMENTATION_ENDING = ".seg.nrrd"
 CHANNEL_NAME = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
 
 
@@ -48,7 +49,7 @@ def find_cases(
         what_is_wrong = "is not a known image format" if there else "does not exist"
         raise MvlError(what_is_wrong, file=folder, remedy=f"Give a folder of {what}: {known_formats()}.")
     visible = [entry for entry in entries(folder) if not entry.name.startswith(".")]
-    images = [entry for entry in visible if (entry.is_file() and file_ending(entry)) or _is_dicom_folder(entry)]
+    images = [entry for entry in visible if _is_image_file(entry) or _is_dicom_folder(entry)]
     if not images and _is_dicom_folder(folder):
         return (Case(folder.absolute().name, (folder,)),)
     if not images:
@@ -132,6 +133,11 @@ def _check_group(name: str, files: list[Path], num_channels: int, folder: Path) 
             file=folder / name,
             remedy="Add or remove channel files.",
         )
+
+
+def _is_image_file(entry: Path) -> bool:
+    """Segmentations of 3D Slicer are not: they are saved beside the images that they belong to."""
+    return file_ending(entry) not in ("", SEGMENTATION_ENDING) and entry.is_file()
 
 
 def _is_dicom_folder(entry: Path) -> bool:

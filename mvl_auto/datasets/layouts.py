@@ -107,7 +107,7 @@ def _cases_in_folders(folder: Path, num_channels: int, problems: list[MvlError])
         problems.append(error)
         return []
     incomplete = {stem(problem.file) for problem in problems if problem.file is not None}
-    labels = {stem(path): path for path in _image_files(folder / "labelsTr")}
+    labels = _labels_by_name(folder / "labelsTr", problems)
     for name in sorted(images.keys() - labels.keys()):
         file = images[name].images[0]
         if join_channels(file) in labels:
@@ -118,6 +118,18 @@ def _cases_in_folders(folder: Path, num_channels: int, problems: list[MvlError])
     for name in sorted(labels.keys() - images.keys() - incomplete):
         problems.append(_no_image(labels[name], folder / "imagesTr"))
     return [Case(name, images[name].images, labels[name]) for name in images if name in labels]
+
+
+def _labels_by_name(folder: Path, problems: list[MvlError]) -> dict[str, Path]:
+    """The first of each name; a second one is a problem."""
+    labels: dict[str, Path] = {}
+    for path in _image_files(folder):
+        name = stem(path)
+        if name in labels:
+            what = f"{labels[name].name} and {path.name} are both labels of the case '{name}'"
+            problems.append(MvlError(what, file=folder, remedy="Remove one of them."))
+        labels.setdefault(name, path)
+    return labels
 
 
 def complete_cases(cases: list[Case], num_channels: int, folder: Path, problems: list[MvlError]) -> tuple[Case, ...]:

@@ -44,6 +44,8 @@ class FileGrid:
     nifti_header: Any = None  # nibabel's header, for a NIfTI file
     itk_frame: tuple[tuple[float, ...], ...] | None = None  # SimpleITK's spacing, origin, direction, to the last bit
     has_frame: bool = True  # False for PNG and its like, which do not say where in the patient they are
+    quantum: float = 0.0  # step between the values that a header's slope can give; 0 where there is no slope
+    mended: str = ""  # what was wrong with the header and has an answer in the header itself; empty for nothing
     tilt_degrees: float = 0.0  # of a DICOM series with a tilted gantry, which ITK reads as if it stood upright
 
 

@@ -199,7 +199,7 @@ def test_a_missing_or_broken_description(tmp_path: Path) -> None:
         ({"labels": {"background": 0, "liver": True}}, "'liver' has the value True"),
         ({"labels": {"background": 0, "liver": float("inf")}}, "'liver' has the value inf, which is no whole number"),
         ({"labels": {"background": 0, "liver": float("nan")}}, "'liver' has the value nan, which is no whole number"),
-        ({"labels": {"background": 0, "liver": 2**64 - 1}}, "'liver' has the value 18446744073709551615, too large"),
+        ({"labels": {"background": 0, "liver": 2**64}}, "'liver' has the value 18446744073709551616, too large"),
         ({"labels": {"background": 0, "liver": 1, "ignore": 1}}, "ignore value 1 is also part of a label"),
         ({"labels": {"background": 0, "liver": 1, "ignore": [2]}}, "'ignore' is a region"),
         ({"modality": None}, "names no channels"),

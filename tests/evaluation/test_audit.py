@@ -71,8 +71,6 @@ def test_each_fault_is_named_and_scores_above_a_right_label(truth, fault):
     usual = usual_agreement([right.per_label])
     of_wrong = suspicion_score(wrong.per_label, wrong.suspicions[0].gain, usual)
     assert of_wrong > suspicion_score(right.per_label, 0, usual)
-        right.per_label, 0, usual
-    )
 
 
 def test_an_object_that_only_the_label_has_is_extra_and_where_it_is(truth):
