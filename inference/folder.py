@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import TypeVar
 
 from mvl_auto.datasets import Case, find_cases
-from mvl_auto.errors import MvlError
+from mvl_auto.errors import MvlError, all_noted
 from mvl_auto.files import CannotWrite, clear_unfinished, ensure_writable_folder, locked
+from mvl_auto.inference.label_files import write_color_tables, write_label_names
 from mvl_auto.inference.predict import Prediction
 from mvl_auto.inference.predictor import Predictor, Ready, load_predictor, prediction_file, probabilities_file
 from mvl_auto.inference.record import MadeBy, Record, open_record
 from mvl_auto.inference.sliding_window import STEP
+from mvl_auto.inference.volumes import write_volumes
 from mvl_auto.logs import log_file
 from mvl_auto.network.device import choose_device
 from mvl_auto.progress import Advance, Progress, silent
@@ -52,12 +54,16 @@ def predict_folder(
     step: float = STEP,
     overwrite: bool = False,
     probabilities: bool = False,
+    color_table: bool = False,
+    volumes: bool = False,
     progress: Progress = silent,
 ) -> Report:
     """Predict every image of `input` (a folder, or one image) into the folder `output`.
 
     trained: from `find_trained`; several folds are an ensemble. step: from one window to the next, a share of the
     patch. overwrite: also what is there already. probabilities: write them too, in output/probabilities.
+    color_table: write colour tables for ITK-SNAP and 3D Slicer. volumes: write volumes.csv of what is there then.
+    A case whose channels are incomplete is in the report, and the others are done.
     Raises MvlError, before any work, when there is nothing to read, `output` cannot be written or holds predictions
     of other networks, the device does not exist, or a network is damaged; and at once when its disk is full.
     """
@@ -69,13 +75,21 @@ def predict_folder(
             "is the folder of the images; predictions have their names", file=output, remedy="Choose another for -o."
         )
     on = choose_device(device)
-    cases = find_cases(input, len(trained.plan.channels))
+    problems: list[MvlError] = []
+    cases = find_cases(input, len(trained.plan.channels), problems=problems)
+    if not cases:
+        raise all_noted(problems)
     ensure_writable_folder(output)
     with locked(output, "predicting"), log_file(output / "log.txt"):
         clear_unfinished(output)
         record = open_record(output, _made_by(trained, mirror, step), overwrite)
         whole = [] if overwrite else [case.name for case in cases if _is_whole(case, record, probabilities)]
         report = Report(skipped=whole)
+        for problem in problems:
+            _failed(Path(problem.file or input).name, problem, report)
+        write_label_names(output, trained.plan.labels)
+        if color_table:
+            write_color_tables(output, trained.plan.labels)
         todo = [case for case in cases if case.name not in set(whole)]
         log.info(
             "%s: %d images to predict, %d are there already; %s, fold%s %s, on %s",
@@ -86,6 +100,10 @@ def predict_folder(
             predictor = load_predictor(trained, blocks_folder, str(on), mirror, step, probabilities)
             with progress("predicting", len(cases), done=len(whole)) as advance:
                 predict_cases(predictor, todo, record, report, advance)
+        if volumes:
+            there = [case for case in cases if case.name not in report.failed]
+            pairs = [(case, output / prediction_file(case)) for case in there]
+            write_volumes(pairs, output, trained.plan, progress)
     return report
 
 
@@ -150,7 +168,7 @@ def _predict(
         ready = reading.result()
         return ready, predictor.predict(ready, go)
     except MvlError as error:
-        _failed(case, error, report)
+        _failed(case.name, error, report)
         advance(left, note=case.name)
         return None
 
@@ -163,11 +181,11 @@ def _wait_for(being_written: list[tuple[Case, Future[None]]], report: Report) ->
         except CannotWrite:  # nor could any other
             raise
         except MvlError as error:
-            _failed(case, error, report)
+            _failed(case.name, error, report)
         else:
             report.done.append(case.name)
 
 
-def _failed(case: Case, error: MvlError, report: Report) -> None:
-    log.error("%s: %s", case.name, error)
-    report.failed[case.name] = str(error)
+def _failed(name: str, error: MvlError, report: Report) -> None:
+    log.error("%s: %s", name, error)
+    report.failed[name] = str(error)

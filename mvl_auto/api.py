@@ -187,13 +187,17 @@ def predict(
     step: float = 0.5,
     overwrite: bool = False,
     probabilities: bool = False,
+    color_table: bool = False,
+    volumes: bool = False,
     progress: Progress = silent,
 ) -> PredictionReport:
     """Segment an image, or every image of a folder, by the trained networks of a run, on the images' own grids.
 
     dataset, configuration, run: which run, where the root has several; folds: which of its networks (default: all
     that are finished). mirror: average over mirrored versions. step: from one window to the next, a share of
-    the patch. overwrite: also what is there already and whole. probabilities: write them too.
+    the patch. overwrite: also what is there already and whole. probabilities: write them too. color_table: write
+    the labels' names and colours for ITK-SNAP and 3D Slicer. volumes: write volumes.csv, the volume (ml) and mean
+    intensities of every label in every case.
     Raises MvlError for what the user can mend; a single image that fails is in the report.
     """
     from mvl_auto import inference
@@ -210,6 +214,8 @@ def predict(
         step=step,
         overwrite=overwrite,
         probabilities=probabilities,
+        color_table=color_table,
+        volumes=volumes,
         progress=progress,
     )
 
