@@ -5,20 +5,28 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mvl_auto.datasets import Case, load_case, to_classes
+from mvl_auto.datasets import Case, find_cases, load_case, split_volumes, to_classes
 from mvl_auto.errors import MvlError
 from mvl_auto.files import write_text
 from mvl_auto.images import read_label
+from mvl_auto.inference.predictor import prediction_file
 from mvl_auto.plans import Plan
 from mvl_auto.progress import Progress, silent
 
 VOLUMES = "volumes.csv"
 MM3_PER_ML = 1000
+
+
+def find_pairs(input: Path, output: Path, names: Sequence[str], plan: Plan) -> list[tuple[Case, Path]]:
+    """The cases of these names in a folder of images, each with the file of its prediction."""
+    cases = split_volumes(find_cases(input, len(plan.channels), problems=[]))
+    return [(case, output / prediction_file(case)) for case in cases if case.name in set(names)]
 
 
 def write_volumes(pairs: Sequence[tuple[Case, Path]], folder: Path, plan: Plan, progress: Progress = silent) -> Path:
@@ -41,7 +49,7 @@ def write_volumes(pairs: Sequence[tuple[Case, Path]], folder: Path, plan: Plan, 
 
 def measure_case(case: Case, prediction: Path, plan: Plan) -> Iterator[dict[str, Any]]:
     """The rows of one case. Raises MvlError when image and prediction differ in shape."""
-    volume, _ = load_case(Case(case.name, case.images), plan.labels, len(plan.channels))
+    volume, _ = load_case(replace(case, label=None), plan.labels, len(plan.channels))
     classes = to_classes(read_label(prediction)[0], plan.labels, prediction)
     if classes.shape != volume.array.shape[1:]:
         raise MvlError("has another shape than its image", file=prediction, remedy="Predict it again with --overwrite.")

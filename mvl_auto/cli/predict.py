@@ -55,10 +55,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=share,
         default=0.5,
         metavar="SHARE",
-        help="distance from one window to the next, as a share of the patch (default: 0.5)",
+        help="distance from one window to the next, as a share of the window (default: 0.5)",
     )
-    parser.add_argument("--overwrite", action="store_true", help="predict also what is there already")
-    parser.add_argument("--probabilities", action="store_true", help="write them too, into FOLDER/probabilities")
+    parser.add_argument("--overwrite", action="store_true", help="predict again where a prediction exists")
+    parser.add_argument(
+        "--probabilities", action="store_true", help="write the probabilities too, into FOLDER/probabilities"
+    )
     parser.add_argument(
         "--color-table", action="store_true", help="write the labels' names and colours for ITK-SNAP and 3D Slicer"
     )
@@ -75,7 +77,7 @@ def share(text: str) -> float:
     except ValueError:
         number = 0.0
     if not 0 < number <= 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a share: give a number above 0, up to 1")
+        raise argparse.ArgumentTypeError(f"'{text}' must be a number above 0 and at most 1")
     return number
 
 
@@ -92,14 +94,14 @@ def run(args: argparse.Namespace) -> int:
         folds=args.folds,
         device=args.device,
         mirror=not args.no_mirroring,
-        step=args.step_size,
+        step_size=args.step_size,
         overwrite=args.overwrite,
         probabilities=args.probabilities,
         color_table=args.color_table,
         volumes=args.volumes,
         progress=args.progress,
     )
-    there = f", {len(report.skipped)} were there already" if report.skipped else ""
+    there = f", {len(report.skipped)} existed already" if report.skipped else ""
     print(f"{count_text(len(report.done), 'image')} predicted{there}, in {args.output}")
     if report.failed:
         print(f"{count_text(len(report.failed), 'image')} failed:")
@@ -115,8 +117,8 @@ def run(args: argparse.Namespace) -> int:
 COMMAND = Command(
     name="mvl_predict",
     summary="Segment images with a trained network: on each image's own grid, under its own name. "
-    "If interrupted, run the same command again to resume. An image that cannot be read is named, and the others are "
-    "done.",
+    "If interrupted, run the same command again to resume. An image that cannot be read is reported, the others are "
+    "segmented.",
     example="""
         mvl_predict -i imgs -o preds
         mvl_predict -i imgs -o preds -d 4 -f 0 1 --no-mirroring

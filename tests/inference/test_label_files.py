@@ -51,7 +51,7 @@ def test_predictions_carry_the_names_of_their_labels(tmp_path, root):
     labels = LabelScheme(class_values=(0, 1, 2), class_names=("background", "Milz <&> Äste", "b]]>"))
     write_trained(root, make_plan(make_configuration(normalization="z_score"), labels=labels))
     write_array(tmp_path / "imgs" / "a.nii.gz", make_case((14, 18, 16))[0][0], (1, 1, 1))
-    predict_folder(tmp_path / "imgs", tmp_path / "preds", find_trained(root), root / "blocks", device="cpu")
+    predict_folder(tmp_path / "imgs", tmp_path / "preds", find_trained(root), root / "blocks")
     names = {0: "background", 1: "Milz <&> Äste", 2: "b]]>"}
     assert names_as_totalsegmentator_reads_them(tmp_path / "preds" / "a.nii.gz") == names
     written = json.loads((tmp_path / "preds" / "labels.json").read_text(encoding="utf-8"))

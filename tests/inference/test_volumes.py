@@ -10,11 +10,10 @@ import pytest
 from builders import write_array
 from trained import make_configuration, make_labels, make_plan, write_trained
 
+from mvl_auto import api
 from mvl_auto.datasets import Case
 from mvl_auto.errors import MvlError
-from mvl_auto.inference import predict_folder
 from mvl_auto.inference.volumes import write_volumes
-from mvl_auto.runs import find_trained
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -62,9 +61,8 @@ def test_prediction_writes_them_of_what_is_there(tmp_path, root):
     for n, name in enumerate("ab"):
         write_array(tmp_path / "imgs" / f"{name}.nii.gz", np.arange(960.0).reshape(10, 8, 12) % 7 + n, (1, 1, 1))
     (tmp_path / "imgs" / "c.nii.gz").write_bytes(b"damaged")
-    report = predict_folder(
-        tmp_path / "imgs", tmp_path / "preds", find_trained(root), root / "blocks", device="cpu", volumes=True
-    )
+    report = api.predict(tmp_path / "imgs", tmp_path / "preds", root=root, device="cpu", volumes=True, color_table=True)
+    assert (tmp_path / "preds" / "colors_slicer.ctbl").is_file()
     assert list(report.failed) == ["c"]
     found = rows(tmp_path / "preds" / "volumes.csv")
     assert [(row["case"], row["label"]) for row in found] == [
