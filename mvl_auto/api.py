@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from mvl_auto.audit import AuditReport
     from mvl_auto.datasets import Dataset
     from mvl_auto.evaluation import Summary
-    from mvl_auto.inference import Report as PredictionReport
+    from mvl_auto.inference import PredictionReport
     from mvl_auto.planners import ByHand, Diagnosis, Repairs
     from mvl_auto.training import TrainingResult
 
@@ -184,7 +184,7 @@ def predict(
     folds: Sequence[str | int] | None = None,
     device: str = "auto",
     mirror: bool = True,
-    step: float = 0.5,
+    step_size: float = 0.5,
     overwrite: bool = False,
     probabilities: bool = False,
     progress: Progress = silent,
@@ -192,8 +192,8 @@ def predict(
     """Segment an image, or every image of a folder, by the trained networks of a run, on the images' own grids.
 
     dataset, configuration, run: which run, where the root has several; folds: which of its networks (default: all
-    that are finished). mirror: average over mirrored versions. step: from one window to the next, a share of
-    the patch. overwrite: also what is there already and whole. probabilities: write them too.
+    that are finished). mirror: average over mirrored versions. step_size: distance from one window to the next, as a
+    share of the window. overwrite: predict again where a prediction exists. probabilities: write them too.
     Raises MvlError for what the user can mend; a single image that fails is in the report.
     """
     from mvl_auto import inference
@@ -205,11 +205,8 @@ def predict(
         Path(output),
         find_trained(root, dataset, configuration, run, folds),
         blocks_folder(root),
-        device=device,
-        mirror=mirror,
-        step=step,
+        inference.PredictionSettings(device, mirror, step_size, probabilities),
         overwrite=overwrite,
-        probabilities=probabilities,
         progress=progress,
     )
 
