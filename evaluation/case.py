@@ -8,17 +8,18 @@ What takes long is measured once per label, inside the smallest box that holds t
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mvl_auto.errors import MvlError
 from mvl_auto.evaluation import surfaces
 from mvl_auto.evaluation.boundary import count_boundaries, default_width_mm
 from mvl_auto.evaluation.lesions import DEFAULT_MIN_IOU, count_lesions
-from mvl_auto.evaluation.metrics import METRICS, OVERLAP_METRICS, Measured, Part
+from mvl_auto.evaluation.metrics import METRICS, OVERLAP_METRICS, Measured, Part, choose_metrics
 from mvl_auto.evaluation.overlap import confusion_matrix, counts_of
 from mvl_auto.evaluation.surfaces import DEFAULT_TOLERANCE_MM
 from mvl_auto.plans import IGNORE, LabelScheme
@@ -43,6 +44,33 @@ class Scoring:
 
     def tolerance_of(self, label: str) -> float:
         return self.tolerances_mm.get(label, self.tolerance_mm)
+
+
+def make_scoring(
+    metrics: str | Iterable[str],
+    tolerance_mm: float | Mapping[str, float] | None = None,
+    boundary_mm: float | None = None,
+    lesion_iou: float | None = None,
+) -> Scoring:
+    """A `Scoring` from what a user says; None stands for the default.
+
+    metrics: as `choose_metrics` takes them. tolerance_mm: for all labels, or by label.
+    Raises MvlError for an unknown metric, a length that is negative or not finite, an overlap outside 0 to 1.
+    """
+    by_label: Mapping[str, float] = tolerance_mm if isinstance(tolerance_mm, Mapping) else {}
+    for_all = DEFAULT_TOLERANCE_MM if tolerance_mm is None or isinstance(tolerance_mm, Mapping) else tolerance_mm
+    for length in (for_all, *by_label.values(), *([] if boundary_mm is None else [boundary_mm])):
+        if not 0 <= length < math.inf:
+            raise MvlError(f"{length} mm is not a usable length", remedy="Give a number of millimetres from 0 on.")
+    if lesion_iou is not None and not 0 <= lesion_iou <= 1:
+        raise MvlError(f"a lesion overlap of {lesion_iou} is not possible", remedy="Give a number from 0 to 1.")
+    return Scoring(
+        choose_metrics(metrics),
+        for_all,
+        dict(by_label),
+        boundary_mm,
+        DEFAULT_MIN_IOU if lesion_iou is None else lesion_iou,
+    )
 
 
 @dataclass(frozen=True)

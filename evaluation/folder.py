@@ -152,7 +152,7 @@ def values_in(array: NDArray[np.integer]) -> frozenset[int]:
     for start in range(0, flat.size, VOXELS_AT_ONCE):
         some = flat[start : start + VOXELS_AT_ONCE]
         lowest, highest = int(some.min()), int(some.max())
-        if 0 <= lowest and highest < FEW:
+        if lowest >= 0 and highest < FEW:
             found.update(np.flatnonzero(np.bincount(some)).tolist())
         else:
             found.update(np.unique(some).tolist())

@@ -21,7 +21,9 @@ from mvl_auto.evaluation.overlap import Counts
 from mvl_auto.evaluation.surfaces import DEFAULT_TOLERANCE_MM, SurfaceDistances
 
 Part = Literal["counts", "surfaces", "voxel_surfaces", "boundary", "lesions"]
-EMPTY_SURFACES = SurfaceDistances(*[np.zeros(0)] * 4, diagonal_mm=0.0)
+NO_SURFACES = SurfaceDistances(*[np.zeros(0)] * 4, diagonal_mm=0.0)
+NO_BOUNDARY = BoundaryCounts(0, 0)
+NO_LESIONS = LesionCounts(0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -34,10 +36,10 @@ class Measured:
     counts: Counts
     voxel_ml: float = 0.001
     tolerance_mm: float = DEFAULT_TOLERANCE_MM
-    surfaces: SurfaceDistances = field(default=EMPTY_SURFACES)
-    voxel_surfaces: SurfaceDistances = field(default=EMPTY_SURFACES)
-    boundary: BoundaryCounts = BoundaryCounts(0, 0)
-    lesions: LesionCounts = LesionCounts(0, 0, 0)
+    surfaces: SurfaceDistances = field(default=NO_SURFACES)
+    voxel_surfaces: SurfaceDistances = field(default=NO_SURFACES)
+    boundary: BoundaryCounts = field(default=NO_BOUNDARY)
+    lesions: LesionCounts = field(default=NO_LESIONS)
 
 
 @dataclass(frozen=True)

@@ -143,7 +143,7 @@ def mean_of_means_interval(table: Array, seed: int = 0) -> tuple[float, float]:
 
 
 def wilcoxon(differences: ArrayLike) -> float:
-    """The two-sided p value of Wilcoxon's signed-rank test; zeros are left out (Wilcoxon 1945); 1 where all are zero."""
+    """Two-sided p value of Wilcoxon's signed-rank test (1945); zeros are left out; 1 where all are zero."""
     from scipy import stats
 
     values = _defined(differences)
@@ -210,7 +210,7 @@ def two_level_standard_error(table: Array, seed: int = 0) -> float:
 
 
 def student(mean: float, error: float, degrees: int) -> tuple[float, float, float]:
-    """Two-sided p value of a true mean of 0, and the 95 % interval, from a standard error and its degrees of freedom."""
+    """Two-sided p value of a true mean of 0, and its 95 % interval, by Student's t distribution."""
     from scipy import stats
 
     if degrees < 1 or not math.isfinite(error):
