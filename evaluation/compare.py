@@ -31,8 +31,9 @@ BY_CASE = (
     "seed often differ as clearly. Train at least 3 seeds or folds of each for that."
 )
 BY_RUN = (
-    "The unit is the run: {runs} runs per model, paired by their order and fold. Runs and cases were both resampled "
-    "(two-level bootstrap); tests and intervals are Student's with {degrees} degree{s} of freedom."
+    "The unit is the run: {runs} runs per model, paired by their order and fold, so that this says whether the methods "
+    "differ. Tests and intervals count the variation between runs and between cases (Student's t; the interval of a "
+    "two-level bootstrap over runs and cases is in the files)."
 )
 FEW_RUNS = " So few runs show only differences that are very large against the noise of a seed: see detectable."
 CHOICES: Mapping[str, tuple[str, ...]] = {  # metric -> what must have been chosen alike
@@ -129,8 +130,7 @@ def compare_models(
 def _unit(runs: int) -> tuple[str, str]:
     if runs == 1:
         return "case", BY_CASE
-    reason = BY_RUN.format(runs=runs, degrees=runs - 1, s="s" * (runs > 2))
-    return "run", reason + FEW_RUNS * (runs < 4)
+    return "run", BY_RUN.format(runs=runs) + FEW_RUNS * (runs < 4)
 
 
 def _corrected(rows: list[Row]) -> list[Row]:

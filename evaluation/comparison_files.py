@@ -30,7 +30,7 @@ NOTE = (
 )
 MOST_PANELS = 24
 PANEL_INCHES = (3.4, 2.6)
-BETTER, WORSE = "#1b7837", "#b2182b"
+BETTER, WORSE = "#2166ac", "#b35806"  # told apart by colour-blind readers too
 
 
 def write_comparison(comparison: ModelComparison, folder: Path) -> list[Path]:
@@ -138,8 +138,9 @@ def _draw_panel(axis: Axes, row: Row, values: Sequence[float]) -> None:
     axis.axhline(row.compared.difference, color="black", linewidth=1.2, linestyle="--")
     if math.isfinite(row.compared.low):
         axis.axhspan(row.compared.low, row.compared.high, color="black", alpha=0.15, linewidth=0)
-    title = f"{row.second} minus {row.first}\n{row.label}, p (Holm) {p_text(row.p_corrected)}"
-    axis.set_title(_plain(title), fontsize=8, parse_math=False)
+    second, first, label = (_plain(_one_line(name)) for name in (row.second, row.first, row.label))
+    title = f"{second} minus {first}\n{label}, p (Holm) {p_text(row.p_corrected)}"
+    axis.set_title(title, fontsize=8, parse_math=False)
     unit = METRICS[row.metric].unit
     axis.set_ylabel(row.metric + (f" ({unit})" if unit and not row.metric.endswith(unit) else ""), fontsize=8)
     axis.set_xlabel("cases, ordered", fontsize=8)
@@ -182,8 +183,8 @@ def _one_line(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Without control characters, which a font cannot draw and SVG cannot hold; line ends stay."""
-    return "".join(sign if sign.isprintable() or sign == "\n" else " " for sign in text)
+    """Without control characters, which a font cannot draw and SVG cannot hold."""
+    return "".join(sign if sign.isprintable() else " " for sign in text)
 
 
 def _or_none(value: Any) -> Any:

@@ -58,7 +58,15 @@ def as_text(comparison: ModelComparison) -> str:
         for first, second in comparison.pairs:
             rows = [row for row in comparison.rows if (row.metric, row.first, row.second) == (metric, first, second)]
             lines += ["", f"{metric}: {second} minus {first}"]
-            header = ["label", f"{comparison.unit}s", "difference", "95 % interval", "won/lost", "p (Holm)", "detectable"]
+            header = [
+                "label",
+                f"{comparison.unit}s",
+                "difference",
+                "95 % interval",
+                "won/lost",
+                "p (Holm)",
+                "detectable",
+            ]
             cells = [
                 [
                     " ".join(row.label.split()),
