@@ -195,7 +195,8 @@ def _score_all(
         if not others:
             raise first
         names = some_names(set(failed) - {pair.name for pair in pairs if failed.get(pair.name) is first})
-        raise MvlError(f"{first.what}; {len(others)} more cases fail: {names}", file=first.file, remedy=first.remedy)
+        more = f"{len(others)} more case{'s fail' if len(others) > 1 else ' fails'}: {names}"
+        raise MvlError(f"{first.what}; {more}", file=first.file, remedy=first.remedy)
     return {pair.name: scored[pair.name] for pair in pairs}
 
 

@@ -119,7 +119,9 @@ def test_volumes_by_hand():
     found = counts_of(confusion_matrix(drawn("1111..", "......"), drawn("..1...", "......"), 2), [1])
     assert metrics.volume_error_ml(found, voxel_ml=0.5) == pytest.approx((1 - 4) * 0.5)
     assert metrics.volume_similarity(found) == pytest.approx(1 - 3 / 5)
-    assert metrics.specificity(counts_of(confusion_matrix(drawn("1..."), drawn("11.."), 2), [1])) == pytest.approx(2 / 3)
+    assert metrics.specificity(counts_of(confusion_matrix(drawn("1..."), drawn("11.."), 2), [1])) == pytest.approx(
+        2 / 3
+    )
 
 
 @given(two_maps())
