@@ -296,7 +296,9 @@ def _row_means(table: Array) -> Array:
 
 def _draws(number: int, rng: np.random.Generator) -> Array:
     """(RESAMPLES, number): how often each of `number` units is drawn, with replacement."""
-    return rng.multinomial(number, np.full(number, 1 / max(number, 1)), size=RESAMPLES).astype(float)
+    if not number:
+        return np.zeros((RESAMPLES, 0))
+    return rng.multinomial(number, np.full(number, 1 / number), size=RESAMPLES).astype(float)
 
 
 def _percentiles(resampled: Array, counts: NDArray[np.integer]) -> tuple[Array, Array]:

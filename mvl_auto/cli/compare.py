@@ -57,7 +57,7 @@ def as_text(comparison: ModelComparison) -> str:
     for metric in comparison.metrics:
         for first, second in comparison.pairs:
             rows = [row for row in comparison.rows if (row.metric, row.first, row.second) == (metric, first, second)]
-            lines += ["", f"{metric}: {second} minus {first}"]
+            lines += ["", f"{metric}: {second} minus {first}, n {comparison.unit}s"]
             header = [
                 "label",
                 f"{comparison.unit}s",
