@@ -13,8 +13,12 @@ VERSION = next(
     line.split('"')[1] for line in (HERE / "mvl_auto/version.py").read_text().splitlines() if line.startswith("__")
 )
 STAGES = ["planners", "preprocessing", "inference", "evaluation"]
-PARTS = ["cli", "demo", "llm", "network", "training"]
 COMMANDS = ["plan_and_preprocess", "train", "predict", "evaluate", "demo", "block", "explain", "doctor", "compare"]
+FOLDERS = {"mvl_auto": "mvl_auto"} | {f"mvl_auto.{stage}": stage for stage in STAGES}
+PACKAGES = [
+    *FOLDERS,
+    *(f"{name}.{inner}" for name, folder in FOLDERS.items() for inner in find_packages(str(HERE / folder))),
+]
 LORA = ["peft>=0.15"]
 DASK = ["distributed>=2024.5"]
 DICOM = ["pylibjpeg>=2.0", "pylibjpeg-openjpeg>=2.3", "python-gdcm>=3.0.24"]  # decoders of compressed DICOM

@@ -27,10 +27,9 @@ from mvl_auto.evaluation.pairs import Pair, match_cases, some_names
 from mvl_auto.evaluation.summary import Summary, summarise
 from mvl_auto.files import read_json
 from mvl_auto.images import check_same_geometry, read_label
-from mvl_auto.labels import read_scheme, to_classes
+from mvl_auto.jobs import JobFailed, log_trace, run_jobs, worthwhile_workers
 from mvl_auto.plans import LabelScheme
 from mvl_auto.progress import Progress, silent
-from mvl_auto.workers import JobFailed, log_trace, run_jobs, worthwhile_workers
 
 MOST_WORKERS = 8  # each holds one case's two label maps
 BACKGROUND = 0
