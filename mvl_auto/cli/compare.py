@@ -58,15 +58,7 @@ def as_text(comparison: ModelComparison) -> str:
         for first, second in comparison.pairs:
             rows = [row for row in comparison.rows if (row.metric, row.first, row.second) == (metric, first, second)]
             lines += ["", f"{metric}: {second} minus {first}, n {comparison.unit}s"]
-            header = [
-                "label",
-                f"{comparison.unit}s",
-                "difference",
-                "95 % interval",
-                "won/lost",
-                "p (Holm)",
-                "detectable",
-            ]
+            header = ["label", "n", "difference", "95 % interval", "won/lost", "p (Holm)", "detectable"]
             cells = [
                 [
                     " ".join(row.label.split()),

@@ -135,13 +135,13 @@ def run(args: argparse.Namespace) -> int:
         missing_as_zero=args.missing_as_zero,
         **settings,
     )
-    print(labels_table(summary))
+    print(labels(summary))
     print(worst_cases(summary))
     print(f"\nwrote scores.csv, scores_long.csv, scores_wide.csv and scores.json in {folder}")
     return DONE
 
 
-def labels_table(summary: Summary) -> str:
+def labels(summary: Summary) -> str:
     """A table with one row per label, mean and standard deviation over the cases, and a row of means.
 
     Metrics that do not fit beside each other go into further tables.
