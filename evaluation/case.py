@@ -20,7 +20,7 @@ from mvl_auto.evaluation import surfaces
 from mvl_auto.evaluation.boundary import count_boundaries, default_width_mm
 from mvl_auto.evaluation.lesions import DEFAULT_MIN_IOU, count_lesions
 from mvl_auto.evaluation.metrics import METRICS, OVERLAP_METRICS, Measured, Part, choose_metrics
-from mvl_auto.evaluation.overlap import confusion_matrix, counts_of
+from mvl_auto.evaluation.overlap import confusion_matrix, counts_of, foreground_box
 from mvl_auto.evaluation.surfaces import DEFAULT_TOLERANCE_MM
 from mvl_auto.plans import IGNORE, LabelScheme
 
@@ -105,9 +105,14 @@ def score_case(
     IGNORE in the reference do not count: they are taken out of both masks. scoring: default, the overlap metrics.
     spacing_mm: one per axis, in the order of the axes (default: 1 mm).
     """
+    if reference.shape != predicted.shape:
+        raise ValueError(f"class maps of shapes {reference.shape} and {predicted.shape} cannot be compared")
     scoring = scoring or Scoring()
-    confusion = confusion_matrix(reference, predicted, len(labels.class_values))
     grid, reference, predicted = _without_flat_axes(reference, predicted, spacing_mm or (1.0,) * reference.ndim)
+    used = foreground_box(reference, predicted)
+    reference, predicted = reference[used], predicted[used]
+    confusion = confusion_matrix(reference, predicted, len(labels.class_values))
+    confusion[0, 0] += math.prod(grid.shape) - reference.size  # background in both
     boxes = _boxes(reference, predicted, len(labels.class_values)) if scoring.parts - {"counts"} else []
     scores = []
     for name, classes in zip(labels.foreground_names, labels.foreground_classes, strict=True):

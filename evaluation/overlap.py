@@ -94,9 +94,7 @@ def confusion_matrix(
     """
     if reference.shape != predicted.shape:
         raise ValueError(f"class maps of shapes {reference.shape} and {predicted.shape} cannot be compared")
-    box = foreground_box(reference, predicted)
-    outside = reference.size - reference[box].size  # background in both
-    flat_reference, flat_predicted = reference[box].ravel(), predicted[box].ravel()
+    flat_reference, flat_predicted = reference.ravel(), predicted.ravel()
     matrix = np.zeros(num_classes * num_classes, np.int64)
     for start in range(0, flat_reference.size, VOXELS_AT_ONCE):
         some = slice(start, start + VOXELS_AT_ONCE)
@@ -106,7 +104,6 @@ def confusion_matrix(
         ignored = rows.min() < 0
         pairs = rows * num_classes + columns
         matrix += np.bincount(pairs[rows >= 0] if ignored else pairs, minlength=matrix.size)
-    matrix[0] += outside
     return matrix.reshape(num_classes, num_classes)
 
 

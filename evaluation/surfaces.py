@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mvl_auto.evaluation.nearest import mutual_distances
 from mvl_auto.evaluation.surfels import surfels
 
 HD_PERCENTILE = 95.0
@@ -135,37 +136,14 @@ def _measure(
         find(reference, spacing),
         find(prediction, spacing),
     )
+    reference_mm, prediction_mm = mutual_distances(in_reference, in_prediction, grid, spacing)
     return SurfaceDistances(
-        reference_mm=_distances(in_reference, in_prediction, grid, spacing),
+        reference_mm=reference_mm,
         reference_areas=reference_areas,
-        prediction_mm=_distances(in_prediction, in_reference, grid, spacing),
+        prediction_mm=prediction_mm,
         prediction_areas=prediction_areas,
         diagonal_mm=diagonal,
     )
-
-
-def _distances(
-    start: NDArray[np.intp], end: NDArray[np.intp], grid: tuple[int, ...], spacing_mm: tuple[float, ...]
-) -> Array:
-    """From each start position to the nearest end position, mm. Both ascending, flat positions of the grid."""
-    from scipy.spatial import KDTree
-
-    if not end.size:
-        return np.full(len(start), np.inf)
-    distances = np.zeros(len(start))
-    apart = ~_contained(start, end)  # where the surfaces coincide, which is most of them, the distance is 0
-    if apart.any():
-        starts, ends = (np.stack(np.unravel_index(places, grid), 1) for places in (start[apart], end))
-        _, nearest = KDTree(ends * spacing_mm).query(starts * spacing_mm)
-        # from whole steps, so that three steps of 0.7 mm are as long everywhere in the image
-        distances[apart] = np.sqrt((((starts - ends[nearest]) * spacing_mm) ** 2).sum(1))
-    return distances
-
-
-def _contained(places: NDArray[np.intp], among: NDArray[np.intp]) -> NDArray[np.bool_]:
-    """Which of the places are among others; both ascending."""
-    found = np.searchsorted(among, places).clip(max=len(among) - 1)
-    return np.asarray(among[found] == places)
 
 
 def _largest(distances: SurfaceDistances, of_direction: Callable[[Array, Array], float]) -> float:

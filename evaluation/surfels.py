@@ -31,12 +31,11 @@ def surfels(mask: NDArray[np.bool_], spacing_mm: tuple[float, ...]) -> tuple[NDA
 
 def patterns(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """For every corner where voxels meet, which of them are inside: one bit each, `offsets` has the order."""
-    padded = np.pad(mask.view(np.uint8), 1)
-    codes = np.zeros([size + 1 for size in mask.shape], np.uint8)
-    shifted = np.empty_like(codes)
-    for bit, offset in enumerate(offsets(mask.ndim)):
-        view = padded[tuple(slice(start, start + size) for start, size in zip(offset, codes.shape, strict=True))]
-        codes |= np.left_shift(view, np.uint8(bit), out=shifted)
+    codes = np.zeros([size + 2 for size in mask.shape], np.uint8)
+    codes[(slice(1, -1),) * mask.ndim] = mask
+    for axis in range(mask.ndim):  # along each axis, the next voxel's bits move up behind this one's
+        here, next_one = ((slice(None),) * axis + (some,) for some in (slice(None, -1), slice(1, None)))
+        codes = codes[here] | np.left_shift(codes[next_one], np.uint8(2 ** (mask.ndim - 1 - axis)))
     return codes
 
 
@@ -52,12 +51,10 @@ def areas(spacing_mm: tuple[float, ...]) -> NDArray[np.float64]:
         return np.array([0.0, 1.0, 1.0, 0.0])
     if len(spacing_mm) == 2:
         return np.array([_length(code, spacing_mm) for code in range(16)])
-    table = np.zeros(256)
-    for code, triangles in enumerate(_triangles()):
-        edges = triangles * spacing_mm
-        normals = np.cross(edges[:, 1] - edges[:, 0], edges[:, 2] - edges[:, 0])
-        table[code] = np.linalg.norm(normals, axis=-1).sum() / 2
-    return table
+    triangles, codes = _triangles()
+    edges = (triangles[:, 1:] - triangles[:, :1]) * spacing_mm
+    normals = np.cross(edges[:, 0], edges[:, 1])
+    return np.bincount(codes, np.linalg.norm(normals, axis=1) / 2, minlength=256)
 
 
 def _length(code: int, spacing_mm: tuple[float, ...]) -> float:
@@ -75,25 +72,23 @@ def _length(code: int, spacing_mm: tuple[float, ...]) -> float:
 
 
 @lru_cache(maxsize=1)
-def _triangles() -> list[NDArray[np.float64]]:
-    """The triangles (n, 3 corners, 3 axes) of each of the 256 patterns, in voxels, by scikit-image's marching cubes.
+def _triangles() -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """The triangles (n, 3 corners, 3 axes) of all 256 patterns, in voxels, and the pattern of each triangle.
 
     Patterns of more than four voxels take the triangles of their complement: the original 15 cases, which keep the two
-    sides of an ambiguous face alike.
+    sides of an ambiguous face alike. Computed by scikit-image's marching cubes.
     """
     from skimage.measure import marching_cubes
 
-    table = []
-    for code in range(256):
+    triangles, codes = [], []
+    for code in range(1, 255):
         cube = _inside(code, 3)
         if cube.sum() > 4:
             cube = ~cube
-        if not cube.any():
-            table.append(np.zeros((0, 3, 3)))
-            continue
         corners, faces, _, _ = marching_cubes(cube.astype(np.float32), 0.5, method="lorensen")
-        table.append(corners.astype(np.float64)[faces])
-    return table
+        triangles.append(corners.astype(np.float64)[faces])
+        codes += [code] * len(faces)
+    return np.concatenate(triangles), np.array(codes)
 
 
 def _inside(code: int, dimensions: int) -> NDArray[np.bool_]:
