@@ -33,7 +33,7 @@ from mvl_auto.progress import Progress, silent
 
 MOST_WORKERS = 8  # each holds one case's two label maps
 BACKGROUND = 0
-VOXELS_AT_ONCE = 1 << 22
+VOXELS_AT_ONCE = 1 << 18
 FEW = 1 << 16  # values below this are counted, others sorted
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-VOXELS_AT_ONCE = 1 << 22  # bounds the 64-bit temporaries to 64 MB whatever the image's size
+VOXELS_AT_ONCE = 1 << 18  # bounds the 64-bit temporaries to a few MB, which stay in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -94,14 +94,14 @@ def confusion_matrix(
     """
     if reference.shape != predicted.shape:
         raise ValueError(f"class maps of shapes {reference.shape} and {predicted.shape} cannot be compared")
-    flat_reference, flat_predicted = reference.ravel(), predicted.ravel()
     matrix = np.zeros(num_classes * num_classes, np.int64)
-    for start in range(0, flat_reference.size, VOXELS_AT_ONCE):
-        some = slice(start, start + VOXELS_AT_ONCE)
-        rows, columns = flat_reference[some].astype(np.intp), flat_predicted[some]
-        if columns.min() < 0:
+    layers = max(1, VOXELS_AT_ONCE * len(reference) // max(reference.size, 1))
+    for start in range(0, len(reference), layers):
+        some = slice(start, start + layers)
+        rows, columns = reference[some].ravel().astype(np.intp), predicted[some].ravel()
+        if columns.size and columns.min() < 0:
             columns = np.maximum(columns, 0)
-        ignored = rows.min() < 0
+        ignored = rows.size and rows.min() < 0
         pairs = rows * num_classes + columns
         matrix += np.bincount(pairs[rows >= 0] if ignored else pairs, minlength=matrix.size)
     return matrix.reshape(num_classes, num_classes)
