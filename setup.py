@@ -69,9 +69,13 @@ setup(
         "transformers>=5.0",
     ],
     extras_require={
-        "test": [*LORA, *DASK, *DICOM, "hypothesis>=6.100", "mypy>=1.10", "packaging>=23", "pytest>=8", "ruff>=0.15"],
+        "test": [
+            *(*LORA, *DASK, "hypothesis>=6.100", "mypy>=1.10", "packaging>=23", "pytest>=8", "ruff>=0.15"),
+            "surface-distance-based-measures>=0.1",  # the reference for metrics weighted by area
+        ],
         "lora": LORA,
-        "bench": ["monai>=1.4", "nnunetv2>=2.5", "psutil>=5.9"],  # the peers of benchmarks/
+        # the peers of benchmarks/
+        "bench": ["monai>=1.4", "nnunetv2>=2.5", "psutil>=5.9", "surface-distance-based-measures>=0.1"],
         "dask": DASK,
         "dicom": DICOM,
     },

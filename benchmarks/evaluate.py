@@ -117,13 +117,13 @@ def run(tool: str, metrics: str, pairs: Path) -> Result:
     command = [sys.executable, __file__, "--worker", tool, metrics, str(pairs)]
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(command, stdout=output, env=environment)
-        _, status, usage = os.wait4(process.pid, 0)
+        status = process.wait()
         output.seek(0)
         said = output.read().splitlines()
     if status:
         raise SystemExit(f"{tool} failed with status {status}")
     content = json.loads(said[-1])
-    return Result(content["seconds"], usage.ru_maxrss * 1024, content["scores"])
+    return Result(content["seconds"], content["peak_bytes"], content["scores"])
 
 
 # ------------------------------------------------------------------------------------- in the worker
@@ -137,7 +137,13 @@ def work(tool: str, metrics: str, folder: str) -> None:
         score(*make_small(Path(warm)))
     start = time.process_time()
     scores = score(Path(folder) / "references", Path(folder) / "predictions")
-    print(json.dumps({"seconds": time.process_time() - start, "scores": scores}))
+    print(json.dumps({"seconds": time.process_time() - start, "peak_bytes": peak_bytes(), "scores": scores}))
+
+
+def peak_bytes() -> int:
+    """The most memory of this process since it started (getrusage would count its parent's, too)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith("VmHWM"))) * 1024
 
 
 def ours(metrics: list[str]) -> Callable[[Path, Path], Scores]:
