@@ -13,7 +13,18 @@ VERSION = next(
     line.split('"')[1] for line in (HERE / "mvl_auto/version.py").read_text().splitlines() if line.startswith("__")
 )
 STAGES = ["planners", "preprocessing", "inference", "evaluation"]
-COMMANDS = ["plan_and_preprocess", "train", "predict", "evaluate", "demo", "block", "explain", "doctor", "compare"]
+COMMANDS = [
+    "plan_and_preprocess",
+    "train",
+    "predict",
+    "evaluate",
+    "demo",
+    "block",
+    "explain",
+    "doctor",
+    "audit",
+    "compare",
+]
 FOLDERS = {"mvl_auto": "mvl_auto"} | {f"mvl_auto.{stage}": stage for stage in STAGES}
 PACKAGES = [
     *FOLDERS,

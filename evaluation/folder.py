@@ -54,8 +54,7 @@ def evaluate_folders(
     predictions: Path,
     *,
     scoring: Scoring | None = None,
-    labels: LabelScheme | None = None,
-    dataset_json: Path | None = None,
+    labels: LabelScheme | Path | None = None,
     only_common: bool = False,
     missing_as_zero: bool = False,
     workers: int | None = None,
@@ -63,19 +62,19 @@ def evaluate_folders(
 ) -> Summary:
     """Score every case of two folders.
 
-    scoring: the metrics and their settings (default: DEFAULT_METRICS). labels: what to score; by default what
-    `dataset_json` says or, without that, as `find_labels` finds it. only_common: leave out the cases that only
+    scoring: the metrics and their settings (default: DEFAULT_METRICS). labels: what to score, or a
+    dataset.json that says it (default: as `find_labels` finds it). only_common: leave out the cases that only
     one of the folders has, which are otherwise an error. missing_as_zero: a missing prediction counts as an empty one.
     workers: processes.
     Raises MvlError for a case without its partner, files that cannot be read, grids that differ, unknown labels.
     """
     scoring = scoring or Scoring(DEFAULT_METRICS)
     pairs = match_cases(references, predictions, only_common=only_common, missing_as_zero=missing_as_zero)
-    labels = labels or find_labels(references, predictions, dataset_json)
-    if labels is not None:
-        check_tolerances(scoring, labels.foreground_names)
-    found = _score_all(pairs, labels, scoring, workers, progress)
-    if labels is None:
+    scheme = labels if isinstance(labels, LabelScheme) else find_labels(references, predictions, labels)
+    if scheme is not None:
+        check_tolerances(scoring, scheme.foreground_names)
+    found = _score_all(pairs, scheme, scoring, workers, progress)
+    if scheme is None:
         values = frozenset().union(*(case.values for case in found.values())) - {BACKGROUND}
         if not values:
             raise MvlError(

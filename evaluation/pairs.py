@@ -10,6 +10,7 @@ from pathlib import Path
 from mvl_auto.errors import MvlError
 from mvl_auto.files import entries
 from mvl_auto.images import FILE_ENDINGS, file_ending, stem
+from mvl_auto.text import list_text
 
 NAMES_IN_MESSAGE = 5
 
@@ -78,9 +79,7 @@ def label_files(folder: Path, what: str, may_be_empty: bool = False) -> dict[str
 
 def some_names(names: Iterable[str]) -> str:
     """The first few of some names, sorted, for messages."""
-    ordered = sorted(names)
-    more = len(ordered) - NAMES_IN_MESSAGE
-    return ", ".join(ordered[:NAMES_IN_MESSAGE]) + (f" and {more} more" if more > 0 else "")
+    return list_text(sorted(names), NAMES_IN_MESSAGE)
 
 
 def _refuse_other_case(expected: dict[str, Path], found: dict[str, Path]) -> None:

@@ -273,7 +273,7 @@ def evaluate(
         Path(references),
         Path(predictions),
         scoring=scoring,
-        dataset_json=None if dataset_json is None else Path(dataset_json),
+        labels=None if dataset_json is None else Path(dataset_json),
         only_common=only_common,
         missing_as_zero=missing_as_zero,
         workers=workers,

@@ -147,8 +147,10 @@ def labels(summary: Summary) -> str:
     Metrics that do not fit beside each other go into further tables.
     """
     per_label = summary.per_label()
-    plural = "s" if len(summary.cases) > 1 else ""
-    lines = ["", f"{len(summary.cases)} case{plural}; mean ± standard deviation over the n cases that have the label"]
+    lines = [
+        "",
+        f"{count_text(len(summary.cases), 'case')}; mean ± standard deviation over the n cases that have the label",
+    ]
     lines += units(summary.scoring, summary.metrics)
     columns = []
     for metric in shown(summary.metrics):

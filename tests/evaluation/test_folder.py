@@ -66,7 +66,7 @@ def test_names_come_from_the_dataset_json_beside_the_references(folders, tmp_pat
     other = tmp_path / "other" / "dataset.json"
     other.parent.mkdir()
     other.write_text(json.dumps({"labels": {"background": 0, "head": 1, "tail": 2}}))
-    assert evaluate_folders(*folders, dataset_json=other).labels == ("head", "tail")
+    assert evaluate_folders(*folders, labels=other).labels == ("head", "tail")
 
 
 def test_regions_and_the_ignore_label_of_dataset_json(folders, tmp_path):
@@ -286,7 +286,7 @@ def test_two_files_of_one_name(folders):
 
 
 def test_a_dataset_json_that_is_missing_or_no_object(folders, tmp_path):
-    assert "is missing" in refusal(*folders, dataset_json=tmp_path / "nowhere.json")
+    assert "is missing" in refusal(*folders, labels=tmp_path / "nowhere.json")
     (tmp_path / "dataset.json").write_text("[]")
     assert "dataset.json: is a list" in refusal(*folders)
 
