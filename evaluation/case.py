@@ -165,6 +165,8 @@ def _boxes(reference: NDArray[np.integer], predicted: NDArray[np.integer], class
     from scipy import ndimage
 
     boxes: list[list[Box]] = [[] for _ in range(classes)]
+    if not reference.size or classes < 2:  # find_objects takes 0 labels for all of them
+        return boxes
     for class_map in (reference, predicted):
         for number, box in enumerate(ndimage.find_objects(class_map, max_label=classes - 1), start=1):
             if box is not None:

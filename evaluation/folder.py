@@ -94,6 +94,7 @@ def score_files(pair: Pair, labels: LabelScheme | None, scoring: Scoring) -> Cas
     Raises MvlError when a file cannot be read, the grids differ, or a value has no label.
     """
     reference, geometry = read_label(pair.reference)
+    predicted: NDArray[np.integer]
     if pair.prediction is None:
         predicted = np.zeros(reference.shape, np.uint8)
     else:

@@ -21,7 +21,7 @@ from mvl_auto.evaluation.overlap import Counts
 from mvl_auto.evaluation.surfaces import DEFAULT_TOLERANCE_MM, SurfaceDistances
 
 Part = Literal["counts", "surfaces", "voxel_surfaces", "boundary", "lesions"]
-NO_SURFACES = SurfaceDistances(*[np.zeros(0)] * 4, diagonal_mm=0.0)
+NO_SURFACES = SurfaceDistances(np.zeros(0), np.zeros(0), np.zeros(0), np.zeros(0), diagonal_mm=0.0)
 NO_BOUNDARY = BoundaryCounts(0, 0)
 NO_LESIONS = LesionCounts(0, 0, 0)
 

@@ -54,7 +54,8 @@ def areas(spacing_mm: tuple[float, ...]) -> NDArray[np.float64]:
     triangles, codes = _triangles()
     edges = (triangles[:, 1:] - triangles[:, :1]) * spacing_mm
     normals = np.cross(edges[:, 0], edges[:, 1])
-    return np.bincount(codes, np.linalg.norm(normals, axis=1) / 2, minlength=256)
+    table: NDArray[np.float64] = np.bincount(codes, weights=np.linalg.norm(normals, axis=1) / 2, minlength=256)
+    return table
 
 
 def _length(code: int, spacing_mm: tuple[float, ...]) -> float:

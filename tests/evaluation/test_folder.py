@@ -310,7 +310,7 @@ def test_2d_against_3d(folders):
     write(predictions, "b.nii.gz", two_blocks()[0])
     message = refusal(references, predictions)
     assert str(predictions / "b.nii.gz") in message
-    assert "10x12x1" in message
+    assert "10 x 12 x 1." in message
 
 
 def test_probabilities_in_place_of_labels(folders):
