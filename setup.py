@@ -14,16 +14,8 @@ VERSION = next(
 )
 STAGES = ["planners", "preprocessing", "inference", "evaluation"]
 COMMANDS = [
-    "plan_and_preprocess",
-    "train",
-    "predict",
-    "evaluate",
-    "demo",
-    "block",
-    "explain",
-    "doctor",
-    "audit",
-    "compare",
+    *("plan_and_preprocess", "train", "predict", "evaluate", "compare"),
+    *("demo", "block", "explain", "doctor", "audit"),
 ]
 FOLDERS = {"mvl_auto": "mvl_auto"} | {f"mvl_auto.{stage}": stage for stage in STAGES}
 PACKAGES = [
@@ -81,7 +73,7 @@ setup(
     ],
     extras_require={
         "test": [
-            *(*LORA, *DASK, "hypothesis>=6.100", "mypy>=1.10", "packaging>=23", "pytest>=8", "ruff>=0.15"),
+            *(*LORA, *DASK, *DICOM, "hypothesis>=6.100", "mypy>=1.10", "packaging>=23", "pytest>=8", "ruff>=0.15"),
             "surface-distance-based-measures>=0.1",  # the reference for metrics weighted by area
         ],
         "lora": LORA,

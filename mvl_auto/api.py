@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from mvl_auto.evaluation import Summary
     from mvl_auto.evaluation.compare import ModelComparison
     from mvl_auto.evaluation.raters import Agreement
-    from mvl_auto.inference import Report as PredictionReport
+    from mvl_auto.inference import PredictionReport
     from mvl_auto.planners import ByHand, Diagnosis, Repairs
     from mvl_auto.training import TrainingResult
 
