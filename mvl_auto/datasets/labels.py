@@ -18,6 +18,7 @@ from mvl_auto.arrays import Array
 from mvl_auto.errors import MvlError
 from mvl_auto.images import smallest_type
 from mvl_auto.plans import IGNORE, LabelScheme
+from mvl_auto.text import list_text
 
 BACKGROUND_VALUE = 0
 IGNORE_NAME = "ignore"  # nnU-Net's name for voxels that nobody labelled
@@ -107,12 +108,11 @@ def _unknown_values(found: list[int], values: Array, scheme: LabelScheme, file: 
             file=file,
             remedy=f"Run mvl_doctor --fix FOLDER: in the copy that it writes, {found[0]} becomes {named[1]}.",
         )
-    more = f" and {len(found) - LISTED} more" if len(found) > LISTED else ""
     remedy = "Add it to dataset.json's labels, or correct the file."
     if len(found) == 1 and found[0] < 0 and scheme.ignore_value is None:
         remedy = f'If nobody labelled these voxels, add "ignore": {found[0]} to dataset.json\'s labels.'
     return MvlError(
-        f"has the label value{'s' * (len(found) > 1)} {', '.join(map(str, found[:LISTED]))}{more}, "
+        f"has the label value{'s' * (len(found) > 1)} {list_text(found, LISTED)}, "
         f"which dataset.json does not name (it names {', '.join(map(str, named))})",
         file=file,
         remedy=remedy,

@@ -135,11 +135,11 @@ def test_an_extent_beyond_the_image_is_cut_where_it_is_empty(tmp_path: Path) -> 
     larger = np.pad(truth(), 2)
     assert_array_equal(classes_of(case(tmp_path / "a", larger, STANDARD, start=(-2, -2, -2))), truth())
     larger[0, 0, 0] = 1
-    assert "is 12x10x9 voxels, its label" in refusal(case(tmp_path / "b", larger, STANDARD, start=(-2, -2, -2)))
+    assert "is 12 x 10 x 9 voxels, its label" in refusal(case(tmp_path / "b", larger, STANDARD, start=(-2, -2, -2)))
 
 
 def test_a_label_without_segments_is_never_padded(tmp_path: Path) -> None:
-    assert "is 12x10x9 voxels, its label" in refusal(case(tmp_path, truth()[1:], (), start=(1, 0, 0)))
+    assert "is 12 x 10 x 9 voxels, its label" in refusal(case(tmp_path, truth()[1:], (), start=(1, 0, 0)))
 
 
 def test_layers_are_merged_where_they_do_not_overlap(tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_two_segments_of_one_label_may_overlap(tmp_path: Path) -> None:
 @pytest.mark.parametrize("segments", [(), STANDARD])
 def test_a_single_empty_voxel_is_an_empty_segmentation(tmp_path: Path, segments: Any) -> None:
     assert not np.any(classes_of(case(tmp_path, np.zeros((1, 1, 1), np.uint8), segments)))
-    assert "is 12x10x9 voxels, its label" in refusal(case(tmp_path, np.ones((1, 1, 1), np.uint8), ()))
+    assert "is 12 x 10 x 9 voxels, its label" in refusal(case(tmp_path, np.ones((1, 1, 1), np.uint8), ()))
 
 
 def test_segments_that_nothing_explains_are_refused_by_name(tmp_path: Path) -> None:
