@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mvl_auto.datasets import find_cases, load_case
+from mvl_auto.datasets import find_cases, load_case, split_volumes
 from mvl_auto.errors import MvlError
 from mvl_auto.files import ensure_writable_folder, write_json, writing
 from mvl_auto.images import Volume, write_probabilities
@@ -72,7 +72,7 @@ def explain_folder(
     trained = load_trained(run.folds[0][0], blocks_folder)
     network, on = trained.network, choose_device(device)
     first = [] if run.previous is None else [each.network.to(on) for each in run.previous.load(blocks_folder)]
-    cases = find_cases(input, len(trained.plan.channels))
+    cases = split_volumes(find_cases(input, len(trained.plan.channels)))
     check_output_folder(input, output, cases)
     ensure_writable_folder(output)
     paths: list[Path] = []

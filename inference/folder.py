@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
-from mvl_auto.datasets import Case, find_cases
+from mvl_auto.datasets import Case, find_cases, split_volumes
 from mvl_auto.errors import MvlError
 from mvl_auto.files import CannotWrite, clear_unfinished, ensure_writable_folder, locked
 from mvl_auto.inference.output import check_output_folder
@@ -62,7 +62,7 @@ def predict_folder(
     """
     input, output, settings = Path(input), Path(output), settings or PredictionSettings()
     settings = replace(settings, device=str(choose_device(settings.device)))
-    cases = find_cases(input, len(trained.plan.channels))
+    cases = split_volumes(find_cases(input, len(trained.plan.channels)))
     made_by = _describe_maker(trained, settings)
     _check_output(input, output, cases, made_by, settings, overwrite)
     ensure_writable_folder(output)

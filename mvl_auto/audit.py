@@ -147,7 +147,8 @@ def _audit_cases(
 
 
 def _audit(case: Case, trained: Trained, state: State, checkpoint: str, device: str) -> AuditedCase:
-    from mvl_auto.inference.predict import network_input, predict_prepared
+    from mvl_auto.inference.predict import make_network_input, predict_prepared
+    from mvl_auto.inference.windows import PredictionSettings
     from mvl_auto.preprocessing.case import preprocess_case
 
     volume, classes = load_case(case, trained.labels, len(trained.plan.channels))
@@ -157,10 +158,9 @@ def _audit(case: Case, trained: Trained, state: State, checkpoint: str, device: 
         [trained.network],
         trained.labels,
         trained.configuration,
-        network_input(prepared, None, trained.plan, trained.configuration),
+        make_network_input(prepared, None, trained.plan, trained.configuration),
         prepared.trail,
-        device=device,
-        keep_probabilities=True,
+        PredictionSettings(device, probabilities=True),
     ).probabilities
     assert probabilities is not None
     found = audit_case(case.name, classes, probabilities, trained.labels)

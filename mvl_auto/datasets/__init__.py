@@ -5,6 +5,7 @@ from mvl_auto.datasets.dataset import Dataset, inspect_dataset, read_dataset
 from mvl_auto.datasets.labels import one_hot, read_scheme, to_classes, to_values
 from mvl_auto.datasets.load import hash_files, load_case, load_label
 from mvl_auto.datasets.segments import read_values
+from mvl_auto.datasets.volumes import split_volumes
 
 __all__ = [
     "Case",
@@ -20,6 +21,7 @@ __all__ = [
     "read_dataset",
     "read_scheme",
     "read_values",
+    "split_volumes",
     "to_classes",
     "to_values",
 ]

@@ -32,7 +32,7 @@ def load_case(
     volume = classes = None
     problems: list[MvlError] = []
     with noting(problems):
-        volume = read_image(case.images, hashes)
+        volume = read_image(case.images, hashes, case.dicom_volume)
         with noting(problems):
             _check_channels(volume, num_channels, case.images[0])
         check_finite(volume, case.images)
@@ -83,7 +83,7 @@ def hash_files(case: Case, hashes: Hashes | None = None) -> str:
     known = hashes or {}
     digest = hashlib.sha256()
     for path in (*case.images, case.label):
-        for file in [] if path is None else files_behind(path):
+        for file in [] if path is None else files_behind(path, case.dicom_volume if path != case.label else ""):
             with reading(file):
                 digest.update(bytes.fromhex(known.get(file) or sha256_of_file(file)))
     return digest.hexdigest()

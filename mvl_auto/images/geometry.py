@@ -46,7 +46,7 @@ class FileGrid:
     has_frame: bool = True  # False for PNG and its like, which do not say where in the patient they are
     quantum: float = 0.0  # step between the values that a header's slope can give; 0 where there is no slope
     mended: str = ""  # what was wrong with the header and has an answer in the header itself; empty for nothing
-    tilt_degrees: float = 0.0  # of a DICOM series with a tilted gantry, which ITK reads as if it stood upright
+    tilt_degrees: float = 0.0  # of a DICOM series with a tilted gantry: by so much its affine leans
 
 
 @dataclass(frozen=True, eq=False)

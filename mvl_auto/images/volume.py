@@ -5,7 +5,7 @@
     write_label(...)                 the other way, on the very grid of the image it belongs to
 
 NIfTI, NRRD, MetaImage, PNG, BMP, TIFF, and folders of DICOM slices. What canonical means is told in
-geometry.py; the formats are in nifti.py, itk.py and raster.py.
+geometry.py; the formats are in nifti.py, itk.py, raster.py and dicom/.
 """
 
 from __future__ import annotations
@@ -91,13 +91,15 @@ def stem(path: str | os.PathLike[str]) -> str:
     return name[: len(name) - len(file_ending(path))]
 
 
-def read_image(paths: Sequence[Path], hashes: Hashes | None = None) -> Volume:
+def read_image(paths: Sequence[Path], hashes: Hashes | None = None, dicom_volume: str = "") -> Volume:
     """Read an image: one file per channel, one file with all channels, or a folder of DICOM slices.
 
-    hashes: takes up the sha256 of the files that are read here; what SimpleITK reads by itself is not among them.
+    hashes: takes up the sha256 of the files that are read whole; what SimpleITK or pydicom reads is not among them.
+    dicom_volume: which of the volumes of a DICOM folder with several, such as `echo2`.
     Raises MvlError naming the file when one cannot be read, or when the channels' grids differ.
     """
-    arrays, geometries = zip(*(_read(Path(path), hashes=hashes) for path in paths), strict=True)
+    read = [_read(Path(path), hashes=hashes, dicom_volume=dicom_volume) for path in paths]
+    arrays, geometries = zip(*read, strict=True)
     for path, geometry in zip(paths[1:], geometries[1:], strict=True):
         check_same_geometry(geometries[0], geometry, paths[0], path, what="other channel")
     with np.errstate(over="ignore"):  # beyond float32: becomes infinity, which check_finite reports
@@ -142,10 +144,12 @@ def write_probabilities(path: Path, array: NDArray[np.float32], geometry: Geomet
     write_file(Path(path), np.ascontiguousarray(channels_last, dtype=np.float32), geometry.file)
 
 
-def read_file(path: Path, as_label: bool = False, hashes: Hashes | None = None) -> tuple[Array, FileGrid]:
+def read_file(
+    path: Path, as_label: bool = False, hashes: Hashes | None = None, dicom_volume: str = ""
+) -> tuple[Array, FileGrid]:
     """The channels (C, i, j, k) of one file as it has them, in the file's type and order of axes, and its grid.
 
-    as_label: read the indices of a palette instead of its colours. hashes: as in `read_image`.
+    as_label: read the indices of a palette instead of its colours. hashes, dicom_volume: as in `read_image`.
     Raises MvlError when the file cannot be read.
     """
     ending = file_ending(path)
@@ -155,7 +159,7 @@ def read_file(path: Path, as_label: bool = False, hashes: Hashes | None = None) 
     if path.is_dir():
         from mvl_auto.images.dicom import read_dicom
 
-        array, grid = read_dicom(path)
+        array, grid = read_dicom(path, dicom_volume)
     elif not there:
         raise MvlError("is missing", file=path)
     elif ending in NIFTI_ENDINGS:
@@ -214,9 +218,11 @@ def smallest_type(lowest: int, highest: int) -> np.dtype[np.generic]:
     return np.min_scalar_type(highest if lowest >= 0 else min(lowest, -highest - 1))
 
 
-def _read(path: Path, as_label: bool = False, hashes: Hashes | None = None) -> tuple[Array, Geometry]:
+def _read(
+    path: Path, as_label: bool = False, hashes: Hashes | None = None, dicom_volume: str = ""
+) -> tuple[Array, Geometry]:
     """The channels (C, Z, Y, X) of one file in canonical orientation, a view, in the file's type."""
-    array, grid = read_file(path, as_label, hashes)
+    array, grid = read_file(path, as_label, hashes, dicom_volume)
     geometry = canonical_geometry(grid, path)
     return to_canonical(array, geometry), geometry
 

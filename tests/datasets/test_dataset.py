@@ -331,16 +331,15 @@ def test_groups_that_contradict_themselves_or_could_mean_two_things(tmp_path: Pa
     assert read_dataset(dataset).groups == {"tiny_000": "tiny_001", "tiny_001": "bert"}
 
 
-def test_a_series_one_folder_too_deep_is_found(tmp_path: Path) -> None:
+def test_a_series_in_a_folder_of_the_folder_of_a_case_is_its_image(tmp_path: Path) -> None:
     dataset = tiny(tmp_path, layout="nnunet")
     (dataset / "imagesTr" / "tiny_001_0000.nii.gz").unlink()
-    deep = dataset / "imagesTr" / "tiny_001" / "DICOM"
+    deep = dataset / "imagesTr" / "tiny_001_0000" / "DICOM"
     touch(deep, "readme")
     assert "is a label without its image. Add its image" in refusal(dataset)
     (deep / "IM1").write_bytes(bytes(128) + b"DICM")
-    message = refusal(dataset)
-    assert message.startswith(f"{dataset}/labelsTr/tiny_001.nii.gz: is a label without its image: the DICOM slices are")
-    assert f"are in {deep}. Move them to {deep.parent}." in message
+    images = {case.name: case.images for case in read_dataset(dataset).cases}
+    assert images["tiny_001"] == (deep.parent,)
 
 
 @pytest.mark.parametrize(
