@@ -49,7 +49,7 @@ def kinds() -> list[Any]:
             for values in {(value,), (value, *beyond)}:
                 together = min(values) < 0 and max(values) > np.iinfo(np.int64).max  # no type holds both
                 if fits(value, dtype) and not together:
-                    road = TABLE if 0 <= min(values) and max(values) < 65_536 else SPARSE
+                    road = TABLE if min(values) >= 0 and max(values) < 65_536 else SPARSE
                     found.append(pytest.param(dtype, values, id=f"{np.dtype(dtype)} {values} {road}"))
     return found
 
