@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mvl_auto.cli.common import DONE, PARTLY_FAILED, Command, add_shared_arguments, layer, run_command
-from mvl_auto.cli.tables import table
+from mvl_auto.tables import table
 from mvl_auto.text import count_text, memory_text
 
 if TYPE_CHECKING:
