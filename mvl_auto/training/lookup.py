@@ -140,6 +140,7 @@ def keep_plan(run_folder: Path, plan: Plan) -> None:
 def check_same_run(earlier: ckpt.State, job: TrainingJob, now: ckpt.State) -> None:
     """Raise MvlError when the checkpoint that is there is not one of this very run."""
     fields = ("configuration", "plan_hash", "block", "previous", "seed", "training_cases")
+    now = now.model_copy(update={"block": ckpt.align_reference(now.block, earlier.block)})
     other = [name for name in fields if getattr(earlier, name) != getattr(now, name)]
     if job.learning_rate is not None and earlier.learning_rate not in (None, job.learning_rate):
         other.append("learning_rate")
