@@ -101,8 +101,8 @@ def predict_prepared(
     """
     device = torch.device(device)
     axis = cheapest_axis(image_czyx.shape[1:], configuration.patch_size)
-    classes = np.zeros(trail.size, np.int16)
-    probabilities = _nothing_found(labels, trail.size) if keep_probabilities else None
+    classes = np.zeros(trail.shape, np.int16)
+    probabilities = _nothing_found(labels, trail.shape) if keep_probabilities else None
     network_slabs = probability_slabs(
         networks,
         labels,

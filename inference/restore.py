@@ -47,7 +47,7 @@ def native_slabs(slabs: Iterable[tuple[int, Tensor]], trail: Trail, axis: int) -
     apart = trail.separate_axis
     near = [
         neighbours(network_size, native_size, interpolate=n != apart)
-        for n, (network_size, native_size) in enumerate(zip(trail.resampled_size, native, strict=True))
+        for n, (network_size, native_size) in enumerate(zip(trail.resampled_shape, native, strict=True))
     ]
     held, held_from, done = torch.empty(0), 0, 0
     for start, slab in slabs:

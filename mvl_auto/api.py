@@ -18,6 +18,7 @@ from mvl_auto.errors import MvlError
 from mvl_auto.files import clear_unfinished, ensure_writable_folder, locked
 from mvl_auto.jobs.dask import check_address
 from mvl_auto.logs import log_file
+from mvl_auto.names import checked_name
 from mvl_auto.paths import (
     blocks_folder,
     find_preprocessed_dataset,
@@ -133,6 +134,10 @@ def train(
     from mvl_auto import training
     from mvl_auto.planners.stage import DELETE
 
+    for name in (run, previous):
+        if name is not None:
+            checked_name(name, "run", remedy="Choose another with -n NAME.")
+
     root = find_root(root)
     folder = find_preprocessed_dataset(dataset, root)
     plan = read_document(folder / "plans.json", Plan, DELETE)
@@ -162,14 +167,10 @@ def choose_folds(wanted: Sequence[str | int], number: int) -> list[str]:
 
     number: how many the splits have. Raises MvlError, listing them, for one that does not exist.
     """
-    there = [*map(str, range(number)), "all"]
-    chosen = [str(fold).lower().removeprefix("fold").lstrip("_") for fold in wanted]
-    for given, fold in zip(wanted, chosen, strict=True):
-        if fold not in there:
-            raise MvlError(
-                f"there is no fold '{given}' (there are: {', '.join(there)})", remedy="Name one of them, as in fold0."
-            )
-    return list(dict.fromkeys(chosen))
+    from mvl_auto.runs import ALL
+    from mvl_auto.runs import choose_folds as choose
+
+    return choose(wanted, [*map(str, range(number)), ALL])
 
 
 def predict(

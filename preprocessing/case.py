@@ -54,7 +54,7 @@ def preprocess_case(
 def preprocess_label(label: Classes, trail: Trail) -> Classes:
     """Classes (Z Y X, canonical) on the network's grid, the way of `trail`; int16."""
     cropped = label.transpose(trail.transpose_forward)[slices(trail.crop)]
-    return resample_labels(cropped, trail.resampled_size, trail.separate_axis)
+    return resample_labels(cropped, trail.resampled_shape, trail.separate_axis)
 
 
 def separate_axis(spacing: Sequence[float], target: Sequence[float]) -> int | None:
@@ -83,11 +83,11 @@ def _trail(
         there = (here[0], *there[1:])  # slices stay where they are
     cropped = [stop - start for start, stop in box]
     return Trail(
-        size=size,
+        shape=size,
         transpose_forward=axes,
         crop=box,
         spacing=here,
-        resampled_size=tuple(
+        resampled_shape=tuple(
             max(1, round(voxels * old / new)) for voxels, old, new in zip(cropped, here, there, strict=True)
         ),
         resampled_spacing=there,
@@ -104,7 +104,7 @@ def _separate_axis(here: Sequence[float], there: Sequence[float], configuration:
 def _prepare_channels(cropped: Floats, plan: Plan, configuration: Configuration, trail: Trail) -> Floats:
     """One channel after the other, so that only one lies in memory twice."""
     mask = filled_mask(cropped) if any(configuration.use_mask_for_norm) else None
-    result = np.empty((len(cropped), *trail.resampled_size), np.float32)
+    result = np.empty((len(cropped), *trail.resampled_shape), np.float32)
     for c, channel in enumerate(cropped):
         try:
             normalised = normalise(
@@ -115,7 +115,7 @@ def _prepare_channels(cropped: Floats, plan: Plan, configuration: Configuration,
             )
         except MvlError as error:
             raise MvlError(f"channel '{plan.channels[c].name}' {error.what}", remedy=error.remedy) from error
-        result[c] = resample_channel(normalised, trail.resampled_size, trail.separate_axis)
+        result[c] = resample_channel(normalised, trail.resampled_shape, trail.separate_axis)
     return result
 
 

@@ -1,8 +1,8 @@
-"""All cases of a dataset prepared for training, in parallel; only what is missing or has changed is done.
+"""All cases of a dataset prepared for training, in parallel; only missing and changed cases are prepared.
 
-A case is read once, whichever configurations are made of it; those that prepare it alike share its files. It counts
-as done when its files and the settings that decide its arrays are those of before, by their hashes, so a run that was
-killed goes on where it stopped.
+A case is read once for all configurations; those that prepare it alike share its files. It is skipped when the hashes
+of its files and of the settings that decide its arrays are unchanged, so a run that was killed resumes where it
+stopped.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Report:
+class PreprocessingReport:
     """Names of the cases. failed: name -> why, in one line."""
 
     done: tuple[str, ...]
@@ -54,12 +54,13 @@ def preprocess_dataset(
     workers: int | None = None,
     scheduler: str | None = None,
     progress: Progress = silent,
-) -> Report:
+) -> PreprocessingReport:
     """Prepare every case for the configurations `names` of `plan`, into <folder>/<configuration>.
 
     workers: processes; None: one per core, fewer where there is little to do. scheduler: the address of a Dask
     cluster that prepares them instead. A case that fails does not stop the others. Raises MvlError when another
-    process is at it, and at once when the folder cannot be written (CannotWrite): what is finished stays.
+    process prepares or reads this cache, and at once when the folder cannot be written (CannotWrite): cases that are
+    finished stay.
     """
     configurations = [plan.configuration(name).name for name in names]
     prepare = partial(prepare_case, plan=plan, names=configurations, folder=folder)
@@ -70,9 +71,9 @@ def preprocess_dataset(
     failed: dict[str, str] = {}
     with ExitStack() as stack:
         for name in configurations:
-            stack.enter_context(locked(folder / name, "preprocessing"))
+            stack.enter_context(locked(folder / name, "preprocessing or training"))
             clear_unfinished(folder / name)
-            stack.callback(clear_unfinished, folder / name)  # workers that are stopped leave something
+            stack.callback(clear_unfinished, folder / name)  # of workers that were stopped
         outcomes = run_jobs(prepare, dataset.cases, min(workers, max(1, len(dataset.cases))), scheduler)
         stack.enter_context(closing(outcomes))
         advance = stack.enter_context(progress(f"preparing {', '.join(configurations)}", len(dataset.cases)))
@@ -84,11 +85,11 @@ def preprocess_dataset(
                 failed[case.name] = _reason(case, outcome)
             else:
                 (done if outcome else reused).append(case.name)
-    return Report(tuple(sorted(done)), tuple(sorted(reused)), dict(sorted(failed.items())))
+    return PreprocessingReport(tuple(sorted(done)), tuple(sorted(reused)), dict(sorted(failed.items())))
 
 
 def prepare_case(case: Case, plan: Plan, names: Sequence[str], folder: Path) -> bool:
-    """In a worker: whether there was anything to do for this case. Raises MvlError naming its file."""
+    """In a worker: prepare one case where that is needed; return whether it was. Raises MvlError naming its file."""
     files_hash = hash_files(case)
     settings = {name: plan.preprocessing_hash(name) for name in (*names, *plan.configurations)}
 
@@ -113,7 +114,7 @@ def prepare_case(case: Case, plan: Plan, names: Sequence[str], folder: Path) -> 
 
 
 def class_locations(label: Classes, num_classes: int) -> dict[int, Voxels]:
-    """Of each foreground class that occurs a sample of its voxels, (n, 3) Z Y X, always the same one."""
+    """A sample of the voxels of each foreground class that occurs, (n, 3) Z Y X; the same for the same label."""
     from scipy import ndimage
 
     locations = {}

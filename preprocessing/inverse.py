@@ -21,7 +21,7 @@ SLAB_BYTES = 128 << 20  # of resampled scores at a time
 def to_native(scores: Floats, trail: Trail, outside: Sequence[float] | None = None) -> Floats:
     """Probabilities or logits of the network on the canonical grid: (K, Z, Y, X) float32.
 
-    scores: (K, *trail.resampled_size). outside: of each output, what holds where the crop has cut away; None: 1 for
+    scores: (K, *trail.resampled_shape). outside: of each output, what holds where the crop has cut away; None: 1 for
     the first, 0 for the others, that is background for sure if they are probabilities of classes.
     """
     _check_shape(scores, trail)
@@ -39,7 +39,7 @@ def labels_in_native_space(
 ) -> Classes:
     """The class of each voxel of the canonical grid: (Z, Y, X) int16, background outside the crop.
 
-    scores: (K, *trail.resampled_size) of labels.num_outputs; any float type, a memory map too. Classes: the greatest
+    scores: (K, *trail.resampled_shape) of labels.num_outputs; any float type, a memory map too. Classes: the greatest
     score wins. Regions: each where its score exceeds `threshold` (0 for logits, 0.5 for probabilities), later ones
     over earlier ones. Beyond scores and result it needs about `slab_bytes`.
     """
@@ -88,8 +88,8 @@ def _cropped_size(trail: Trail) -> tuple[int, ...]:
 
 
 def _turned_size(trail: Trail) -> tuple[int, ...]:
-    return tuple(trail.size[axis] for axis in trail.transpose_forward)
+    return tuple(trail.shape[axis] for axis in trail.transpose_forward)
 
 
 def _check_shape(scores: Floats, trail: Trail) -> None:
-    assert scores.shape[1:] == trail.resampled_size, f"{scores.shape[1:]} is not {trail.resampled_size}"
+    assert scores.shape[1:] == trail.resampled_shape, f"{scores.shape[1:]} is not {trail.resampled_shape}"

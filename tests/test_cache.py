@@ -25,11 +25,11 @@ ARRAYS = ["case.b2nd", "case.seg", "case.locations"]
 
 def card(shape, name="case"):
     trail = Trail(
-        size=shape[1:],
+        shape=shape[1:],
         transpose_forward=(0, 1, 2),
         crop=tuple((0, size) for size in shape[1:]),
         spacing=(1.0, 1.0, 1.0),
-        resampled_size=shape[1:],
+        resampled_shape=shape[1:],
         resampled_spacing=(1.0, 1.0, 1.0),
         separate_axis=None,
     )

@@ -195,7 +195,7 @@ def _row(configuration: Configuration, recommended: str) -> list[str]:
         _by(network.token_size),
         str(configuration.batch_size),
         f"{network.depth} x {network.width}",
-        str(configuration.iterations),
+        str(configuration.steps),
         _shortened(network.llm.source),
     ]
 

@@ -158,9 +158,9 @@ def prepare_unseen(
     if is_previous_cached(folder, card):
         return False
     classes = read_classes(unseen.file, labels)
-    if classes.shape != cached.trail.size:
+    if classes.shape != cached.trail.shape:
         raise MvlError(
-            f"is {_by(classes.shape)} voxels, its image {_by(cached.trail.size)}",
+            f"is {_by(classes.shape)} voxels, its image {_by(cached.trail.shape)}",
             file=unseen.file,
             remedy=f"Delete it and run mvl_train again for fold {unseen.fold} of {run}.",
         )

@@ -15,35 +15,20 @@ import pytest
 from builders import make_dataset
 from commands import TINY_BLOCK, refuse, succeed
 from distributed import LocalCluster
-from jobs import fussy, lingering, mortal, sleep, square
+from jobs import lingering, mortal, sleep, square
 from walking import hashes
 
 from mvl_auto.datasets import read_dataset
 from mvl_auto.errors import MvlError
-from mvl_auto.jobs import JobFailed, WorkerDied, run_jobs
+from mvl_auto.jobs import WorkerDied
 from mvl_auto.jobs.dask import run_on_cluster
 from mvl_auto.planners import Budget, fingerprint_dataset, plan
 from mvl_auto.plans import LlmSettings
 from mvl_auto.preprocessing import preprocess_dataset
 
 PLAN = ("plan_and_preprocess", "--memory", "1GB", "--device", "cpu", "--llm", TINY_BLOCK, "-d")
-WORKERS = 2
+WORKERS = 2  # of the fixture `cluster`
 PROCESSES = {"processes": True, "memory_limit": 0, "dashboard_address": ":0"}
-
-
-@pytest.fixture(scope="module")
-def cluster():
-    """Two workers of one thread, restarted when they die; a task whose workers died twice is given up."""
-    with (
-        dask.config.set({"distributed.scheduler.allowed-failures": 1}),
-        LocalCluster(WORKERS, threads_per_worker=1, **PROCESSES) as cluster,
-    ):
-        yield cluster
-
-
-@pytest.fixture
-def address(cluster):
-    return cluster.scheduler_address
 
 
 @pytest.fixture
@@ -52,22 +37,6 @@ def nobody():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield f"tcp://127.0.0.1:{taken.getsockname()[1]}"
-
-
-def test_every_job_is_done_once_and_elsewhere(address):
-    found = list(run_jobs(square, range(7), 1, address))
-    assert sorted((job, result[0]) for job, result in found) == [(n, n * n) for n in range(7)]
-    assert os.getpid() not in {result[1] for _, result in found}
-
-
-def test_what_a_job_raises_is_its_result(address):
-    found = dict(run_on_cluster(fussy, range(5), address))
-    assert [found[n] for n in (0, 1, 4)] == [0, 1, 4]
-    assert isinstance(found[2], MvlError)
-    assert (str(found[2]), found[2].remedy) == ("two.nii.gz: is odd. Remove it.", "Remove it.")
-    assert isinstance(found[3], JobFailed)
-    assert str(found[3]) == "KeyError: 'three'"
-    assert "in fussy" in found[3].trace
 
 
 def test_a_job_whose_worker_is_killed_is_done_by_another_and_the_others_never_notice(address, tmp_path):
@@ -117,13 +86,14 @@ def test_a_worker_that_is_killed_takes_no_case_with_it(cluster, address, tmp_pat
     def killing(what, total, unit="case", done=0):
         def advance(amount=1, note=""):
             if len(killed) < 1 + what.startswith("preparing"):
-                nanny = list(cluster.workers.values())[len(killed)]
-                killed.append(nanny.pid)
-                os.kill(nanny.pid, signal.SIGKILL)
+                victim = next(nanny.pid for nanny in cluster.workers.values() if nanny.pid not in (None, *killed))
+                os.kill(victim, signal.SIGKILL)
+                killed.append(victim)
 
         yield advance
 
     fingerprint = fingerprint_dataset(raw, scheduler=address, progress=killing)
+    assert len(killed) == 1
     assert fingerprint == fingerprint_dataset(raw, workers=1)
     planned = plan(fingerprint, Budget(10**9, device="cpu"), LlmSettings(source="none"))
     for folder, how in [("there", {"scheduler": address, "progress": killing}), ("here", {"workers": 1})]:
@@ -181,7 +151,7 @@ def test_a_scheduler_that_is_lost_on_the_way_is_named():
         jobs = run_on_cluster(sleep, [0, 5], address)
         assert next(jobs) == (0, None)
         short_lived.close()
-        with pytest.raises(MvlError, match="was lost on the way") as raised:
+        with pytest.raises(MvlError, match="stopped answering") as raised:
             next(jobs)
     assert address in str(raised.value)
 

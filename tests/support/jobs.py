@@ -7,6 +7,8 @@ import signal
 import sys
 import time
 
+import psutil
+
 from mvl_auto.errors import MvlError
 
 
@@ -46,3 +48,25 @@ def threads_and_modules(_):
 
 def sleep(seconds):
     time.sleep(seconds)
+
+
+def large(job):
+    """More than any pipe takes at once, as a batch or a volume is."""
+    return bytes([job]) * (4 << 20)
+
+
+def large_after(seconds):
+    time.sleep(seconds)
+    return bytes(64 << 20)
+
+
+def talkative(_):
+    raise ValueError("first line\n" + "x" * 10_000 + "\nthe last line")
+
+
+def workers_of(process: psutil.Process) -> set[psutil.Process]:
+    """Its worker processes, without multiprocessing's own two: the tracker, and the server that forks the workers."""
+    words = {child: " ".join(child.cmdline()) for child in process.children()}
+    servers = {child for child, line in words.items() if "forkserver" in line}
+    own = {child for child, line in words.items() if "resource_tracker" not in line} - servers
+    return own.union(*(server.children() for server in servers))
