@@ -40,7 +40,7 @@ def nobody():
 
 
 def test_a_job_whose_worker_is_killed_is_done_by_another_and_the_others_never_notice(address, tmp_path):
-    found = dict(run_on_cluster(partial(mortal, folder=tmp_path), range(6), address))
+    found = dict(run_on_cluster(partial(mortal, folder=tmp_path, after=2.0), range(6), address))
     assert {job: result for job, result in found.items() if job != 2} == {0: 0, 1: 1, 3: 3, 4: 4, 5: 5}
     assert isinstance(found[2], WorkerDied)
     assert "died over it" in str(found[2])

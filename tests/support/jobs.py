@@ -24,18 +24,22 @@ def fussy(job):
     return job
 
 
-def mortal(job, folder):
-    """Job 1 kills its process the first time, job 2 each time."""
+def mortal(job, folder, after=0.0):
+    """Job 1 kills its process the first time, job 2 each time, after so many seconds.
+
+    Dask's nanny forgets a worker that dies before it has said that it runs, and starts no other.
+    """
     deaths = folder / f"{job}"
     if job == 2 or (job == 1 and not deaths.exists()):
         deaths.write_text(deaths.read_text() + "x" if deaths.exists() else "x")
+        time.sleep(after)
         os.kill(os.getpid(), signal.SIGKILL)
     return job
 
 
 def lingering(job, folder):
     """Job 2 kills its process after a while, in which the others are not done."""
-    time.sleep(0.2 if job == 2 else 0.5)
+    time.sleep(1.5 if job == 2 else 2.5)
     return mortal(job, folder) if job == 2 else job
 
 
