@@ -24,9 +24,9 @@ from torch import nn
 from mvl_auto.network import build_network
 from mvl_auto.network.device import autocast
 from mvl_auto.network.layers import keep_in_float32
+from mvl_auto.network.loss import Targets, deep_loss
 from mvl_auto.paths import blocks_folder, find_root
 from mvl_auto.plans import LlmSettings, NetworkSettings
-from mvl_auto.training.loss import deep_loss
 
 CASES = [((48, 56, 40), 4), ((96, 96, 96), 2)]
 OUTPUTS = 3
@@ -91,11 +91,11 @@ def measure(contenders: dict[str, Contender], patch: tuple[int, ...], batch: int
 def step(network: nn.Module, image: torch.Tensor, label: torch.Tensor, as_trained: bool = False) -> None:
     network.train()
     network.zero_grad(set_to_none=True)
-    table = torch.eye(OUTPUTS)
+    targets = Targets(torch.eye(OUTPUTS), softmax=True, masked=False)
     with autocast(image.device, training=as_trained):
         logits = network(image)
         levels = logits if isinstance(logits, list) else [logits]
-        loss = deep_loss(levels, label, table, softmax=True)
+        loss = deep_loss(levels, label, targets)
     loss.backward()
 
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from os import PathLike
 from typing import Any
 
-from mvl_auto.text import printable
+from mvl_auto.printable import printable
 
 
 class MvlError(Exception):

@@ -20,7 +20,7 @@ from typing import Any
 
 from mvl_auto.errors import MvlError
 from mvl_auto.files import cannot_write
-from mvl_auto.text import printable
+from mvl_auto.printable import printable
 from mvl_auto.version import __version__
 
 LOGGER = logging.getLogger("mvl_auto")

@@ -2,7 +2,7 @@
 
 A dataset, a run, a case and a fold are folders or files under the root, and their names come from files that anyone
 may have written. So each is checked where it enters (`checked_name`, or the type `Name` in a contract model).
-Label and channel names never become paths; mvl_auto.text keeps their control characters away from a terminal.
+Label and channel names never become paths; mvl_auto.printable keeps their control characters away from a terminal.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mvl_auto.errors import MvlError
-from mvl_auto.text import is_hidden, shown
+from mvl_auto.printable import is_hidden, shown
 
 MOST_BYTES = 150  # of a name in UTF-8: file systems allow 255, and endings, fold folders and "previous" are added
 RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10))}

@@ -10,6 +10,7 @@ from mvl_auto.planners.budget import Budget
 from mvl_auto.planners.presets import Ladder, Size
 from mvl_auto.planners.search import Rung
 from mvl_auto.plans import LARGEST_BATCH, LARGEST_SIDE, LARGEST_WIDTH, MOST_BLOCKS, MOST_STEPS, Shape
+from mvl_auto.text import shape_text
 
 REASON = "chosen by hand"
 LARGEST = {
@@ -49,7 +50,7 @@ class ByHand:
             raise MvlError("a time and a number of iterations both say how long to train", remedy="Leave out one.")
         if self.patch_size is not None and len(self.patch_size) == 3 and not volumetric:
             raise MvlError(
-                f"a patch of {_by(self.patch_size)} voxels is for volumes, the images of this dataset are flat",
+                f"a patch of {shape_text(self.patch_size)} voxels is for volumes, the images of this dataset are flat",
                 remedy="Give Y X.",
             )
 
@@ -91,8 +92,8 @@ def fixed(candidates: Sequence[Rung], by_hand: ByHand, token_size: Shape) -> lis
         patch = None
     elif any(voxels % token for voxels, token in zip(patch, token_size, strict=True)):
         raise MvlError(
-            f"a patch of {_by(patch)} voxels is not made of whole tokens of {_by(token_size)}",
-            remedy=f"Take {_by(_whole(patch, token_size))}.",
+            f"a patch of {shape_text(patch)} voxels is not made of whole tokens of {shape_text(token_size)}",
+            remedy=f"Take {shape_text(_whole(patch, token_size))}.",
         )
     changed = [
         replace(
@@ -119,7 +120,3 @@ def _sized(size: Size, by_hand: ByHand) -> Size:
 
 def _whole(patch: Shape, token_size: Shape) -> Shape:
     return tuple(-(-n // t) * t for n, t in zip(patch, token_size, strict=True))
-
-
-def _by(numbers: Sequence[int]) -> str:
-    return " x ".join(map(str, numbers))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 
 from mvl_auto.planners.candidates import Candidates
 from mvl_auto.planners.cost.block import SMOLLM2
@@ -24,8 +24,7 @@ from mvl_auto.planners.selection import Bought
 from mvl_auto.planners.spacing import ANISOTROPY_FACTOR, COARSE_AXIS_PERCENTILE, coarse_axis_of_cases, median_spacing
 from mvl_auto.planners.task import Task
 from mvl_auto.plans import BlockSizes, Configuration, ConfigurationName, Plan
-
-DAY, HOUR, MINUTE = 86_400, 3600, 60  # seconds
+from mvl_auto.text import duration_text, memory_text, percent_text, shape_text
 
 
 def reasons(candidates: Candidates, configuration: Configuration, bought: Bought) -> dict[str, str]:
@@ -64,29 +63,29 @@ def values(plan: Plan, configuration: Configuration) -> dict[str, str]:
     """field -> its value, for the fields that have a reason."""
     network = configuration.network
     of_plan = {
-        "transpose_forward": _by(plan.transpose_forward, " "),
-        "memory": f"{plan.memory_budget / 1e9:.2f} GB",
+        "transpose_forward": shape_text(plan.transpose_forward, " "),
+        "memory": memory_text(plan.memory_budget),
         "recommended": plan.recommended,
     }
     of_network = {
-        "token_size": _by(network.token_size),
-        "strides": ", ".join(_by(stride) for stride in (*network.stem_strides, network.token_stride)),
+        "token_size": shape_text(network.token_size),
+        "strides": ", ".join(shape_text(stride) for stride in (*network.stem_strides, network.token_stride)),
         "width": str(network.width),
         "depth": str(network.depth),
         "heads": str(network.heads),
-        "stem_channels": _by(network.stem_channels, " "),
+        "stem_channels": shape_text(network.stem_channels, " "),
         "llm": network.llm.source,
     }
     own = {
-        "spacing": f"{_by(configuration.spacing[-configuration.dimensions :])} mm",
-        "patch_size": _by(configuration.patch_size),
+        "spacing": f"{shape_text(configuration.spacing[-configuration.dimensions :])} mm",
+        "patch_size": shape_text(configuration.patch_size),
         "batch_size": str(configuration.batch_size),
         "normalization_schemes": ", ".join(dict.fromkeys(configuration.normalization_schemes)),
         "use_mask_for_norm": "yes" if any(configuration.use_mask_for_norm) else "no",
         "resample_separate_z": "yes" if configuration.resample_separate_z else "no",
         "iterations": str(configuration.steps),
         "oversample_foreground_percent": f"{configuration.oversample_foreground_percent:g}",
-        "mirror_axes": _by(configuration.mirror_axes, " ") or "none",
+        "mirror_axes": shape_text(configuration.mirror_axes, " ") or "none",
         "previous_stage": configuration.previous_stage or "none",
     }
     known = of_plan | of_network | own
@@ -115,8 +114,8 @@ def why_recommended(task: Task, configurations: Mapping[ConfigurationName, Confi
 def _spacing(task: Task, configuration: Configuration) -> str:
     if configuration.name == "3d_lowres":
         return (
-            f"coarsened from {_by(task.spacing)} mm by 3 % at a time until a patch covers {LOWRES_COVERAGE:.0%} of the "
-            f"median image: it covers {_share(configuration)}"
+            f"coarsened from {shape_text(task.spacing)} mm by 3 % at a time until a patch covers "
+            f"{LOWRES_COVERAGE:.0%} of the median image: it covers {_share(configuration)}"
         )
     cases = task.fingerprint.cases
     spacings, shapes = [case.spacing for case in cases], [case.shape_after_crop for case in cases]
@@ -174,7 +173,7 @@ def _above(candidates: Candidates, rung: Rung) -> Rung | None:
 def _growth(below: Rung, above: Rung) -> str:
     """What the next larger candidate has more of."""
     if above.patch_size != below.patch_size:
-        return f"patch {_by(above.patch_size)}"
+        return f"patch {shape_text(above.patch_size)}"
     if above.batch_size != below.batch_size:
         return f"batch {above.batch_size}"
     if above.size != below.size:
@@ -198,7 +197,8 @@ def _why_no_more(candidates: Candidates, bought: Bought) -> str:
 def _patch(candidates: Candidates, configuration: Configuration, bought: Bought) -> str:
     median = configuration.median_image_size_in_voxels[-configuration.dimensions :]
     whole = all(patch >= voxels for patch, voxels in zip(configuration.patch_size, median, strict=True))
-    covers = f"covers {'the whole' if whole else _share(configuration) + ' of the'} median image ({_by(median)} voxels)"
+    share = "the whole" if whole else f"{_share(configuration)} of the"
+    covers = f"covers {share} median image ({shape_text(median)} voxels)"
     if whole:
         return f"{covers}, in multiples of the token size"
     if configuration.patch_size == candidates.largest_patch:
@@ -228,8 +228,8 @@ def _after(candidates: Candidates, bought: Bought, what: str) -> str:
 
 def _token(configuration: Configuration) -> str:
     return (
-        f"axes are halved together once their spacings ({_by(configuration.network.spacing)} mm) are within a factor "
-        "of 2, while two tokens at least remain along each"
+        f"axes are halved together once their spacings ({shape_text(configuration.network.spacing)} mm) are within a "
+        "factor of 2, while two tokens at least remain along each"
     )
 
 
@@ -243,11 +243,11 @@ def _heads(candidates: Candidates, configuration: Configuration, bought: Bought)
 
 def _memory(candidates: Candidates, bought: Bought) -> str:
     how = "measured" if bought.measured else "estimated"
-    budget = f"of a budget of {candidates.task.budget.memory / 1e9:.2f} GB"
+    budget = f"of a budget of {memory_text(candidates.task.budget.memory)}"
     few = ""
     if bought.rung.size == SMALL and candidates.few_tokens:
         few = f"; with fewer than {TRUNK_TOKENS} tokens in an image no trunk beyond the small one is planned"
-    return f"{bought.memory / 1e9:.2f} GB ({how}) {budget}; {_why_no_more(candidates, bought)}{few}"
+    return f"{memory_text(bought.memory)} ({how}) {budget}; {_why_no_more(candidates, bought)}{few}"
 
 
 def _llm(task: Task, block: BlockSizes | None) -> str:
@@ -279,7 +279,7 @@ def _iterations(candidates: Candidates, configuration: Configuration, bought: Bo
     budget, ladder, hard = candidates.task.budget, candidates.ladder, candidates.task.hard
     rare = ""
     if hard.object_share is not None:
-        rare = f", its smallest class in objects of {_percent(hard.object_share)} of it"
+        rare = f", its smallest class in objects of {percent_text(hard.object_share)} of it"
     times = (
         f"times {hard.degree:.3g}: an image has {hard.patches:.3g} patches of 128^3 voxels{rare} "
         f"(easy up to {EASY_PATCHES:g} patches, hard from {HARD_PATCHES:g}"
@@ -288,7 +288,7 @@ def _iterations(candidates: Candidates, configuration: Configuration, bought: Bo
     if budget.seconds is None or bought.step_seconds is None:
         return f"{ladder.iterations} steps for an easy task, {times}"
     per_step = f"about {budget.seconds / configuration.steps:.2g} s a step"
-    bought_here = f"what {minutes(budget.seconds)} buy at {per_step}, measured here"
+    bought_here = f"what {duration_text(budget.seconds)} buy at {per_step}, measured here"
     whole = bought.rung.whole_schedule
     least = f"{ladder.iterations if whole else ladder.least_iterations} steps for an easy task, {times}"
     if budget.seconds / bought.step_seconds < candidates.least_steps(bought.rung):
@@ -309,24 +309,7 @@ def _mirroring(candidates: Candidates) -> str:
 # ---------------------------------------------------------------------------------------------- figures
 
 
-def minutes(seconds: float) -> str:
-    """`45 s`, `12 min`, `33.3 min`, `2 h`, `30 d`."""
-    for unit, name in ((DAY, "d"), (HOUR, "h"), (MINUTE, "min")):
-        if seconds >= 2 * unit:
-            return f"{seconds / unit:.3g} {name}"
-    return f"{seconds:.3g} s"
-
-
 def _share(configuration: Configuration) -> str:
     """Of the median image that a patch covers."""
     median = configuration.median_image_size_in_voxels[-configuration.dimensions :]
-    return _percent(math.prod(configuration.patch_size) / math.prod(median))
-
-
-def _percent(share: float) -> str:
-    """`25 %`, `0.0312 %`: three digits."""
-    return f"{100 * share:.3g} %"
-
-
-def _by(numbers: Iterable[float] | Sequence[int], between: str = " x ") -> str:
-    return between.join(f"{number:g}" for number in numbers)
+    return percent_text(math.prod(configuration.patch_size) / math.prod(median))

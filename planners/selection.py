@@ -14,6 +14,7 @@ from mvl_auto.planners.cost.estimate import TRUSTED, estimate_memory, estimate_w
 from mvl_auto.planners.presets import FRAGMENTATION, RESERVED
 from mvl_auto.planners.search import Rung, highest
 from mvl_auto.plans import BlockSizes, NetworkSettings, Shape
+from mvl_auto.text import memory_text
 
 HOPELESS = 8.0  # times the budget: what is estimated to need as much by hand is not even measured
 
@@ -115,10 +116,10 @@ def _in_memory(candidates: Sequence[Rung], network: Network, budget: Budget, wha
 
     least = _estimated(candidates[0], network, budget)
     if least > HOPELESS * budget.memory:
-        raise _too_little(budget, what, f"about {least / 1e9:.0f} GB")
+        raise _too_little(budget, what, f"about {memory_text(least)}")
     chosen = highest(candidates, cost, lambda rung: _estimated(rung, network, budget), budget.memory)
     if chosen is None:
-        raise _too_little(budget, what, f"{ceil(cost(candidates[0]) / 1e7) / 100:.2f} GB")
+        raise _too_little(budget, what, memory_text(ceil(cost(candidates[0]) / 1e7) * 1e7))
     return Bought(chosen, cost(chosen), measured=True, ends="ladder" if chosen == top else "memory")
 
 
@@ -128,7 +129,7 @@ class TooLittleMemory(MvlError):
 
 def _too_little(budget: Budget, what: str, needed: str) -> TooLittleMemory:
     return TooLittleMemory(
-        f"{budget.memory / 1e9:.2f} GB of memory pay for no {what} network: the smallest needs {needed}",
+        f"{memory_text(budget.memory)} of memory pay for no {what} network: the smallest needs {needed}",
         remedy="Give it more with --memory, choose less by hand, or train without the LLM block (--llm none).",
     )
 

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from mvl_auto.errors import MvlError
 from mvl_auto.names import MOST_BYTES, checked_name, fault_of_name, path_inside
 from mvl_auto.plans import Name
-from mvl_auto.text import printable, shown
+from mvl_auto.printable import printable, shown
 
 GOOD = ["la_007", "Dataset004_Hippocampus", "a.b", "..a", "a..", "fall 3", "Größe", "患者", "CONSOLE", "a" * MOST_BYTES]
 BAD = [

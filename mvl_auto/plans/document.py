@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from mvl_auto.errors import MvlError
 from mvl_auto.files import read_json, sha256_of_json, write_json
 from mvl_auto.names import fault_of_name
-from mvl_auto.text import printable
+from mvl_auto.printable import printable
 from mvl_auto.version import __version__
 
 SCHEMA_VERSION = 1

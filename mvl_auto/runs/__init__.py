@@ -5,7 +5,7 @@ from mvl_auto.runs.find import find_trained
 from mvl_auto.runs.folds import ALL, SUMMARY, VALIDATION, choose_folds, fold_folder
 from mvl_auto.runs.history import HISTORY, read_history
 from mvl_auto.runs.run import TrainedRun, read_run, short_name
-from mvl_auto.runs.trained import Trained, load_trained, network_of, trainable
+from mvl_auto.runs.trained import Trained, load_trained, network_of
 
 __all__ = [
     "ALL",
@@ -25,5 +25,4 @@ __all__ = [
     "read_history",
     "read_run",
     "short_name",
-    "trainable",
 ]

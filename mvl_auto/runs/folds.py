@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from mvl_auto.errors import MvlError
-from mvl_auto.text import shown
+from mvl_auto.printable import shown
 
 ALL = "all"  # the fold that trains on every case
 VALIDATION, SUMMARY = "validation", "summary.json"

@@ -72,13 +72,10 @@ def load_block_of(configuration: Configuration, state: State | None, blocks_fold
     return load_same_block(state.block.source, state.block.layer, state.block.sha256, blocks_folder)
 
 
-def trainable(network: nn.Module) -> dict[str, nn.Parameter]:
-    """The weights that training changes, by name: all but the frozen block's. There are no other buffers."""
-    return {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
-
-
 def load_weights(network: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
     """Copy weights into the network. Raises MvlError when a name, a shape or a type does not fit."""
+    from mvl_auto.network.optimizer import trainable
+
     own = trainable(network)
     check_tensors(weights, own, path)
     for name, parameter in own.items():

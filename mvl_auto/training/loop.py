@@ -16,24 +16,19 @@ from typing import Any
 
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from mvl_auto.files import cannot_write
-from mvl_auto.network.device import autocast
-from mvl_auto.plans import LabelScheme
-from mvl_auto.progress import Progress
-from mvl_auto.runs import checkpoint as ckpt
-from mvl_auto.runs import trainable
-from mvl_auto.runs.trained import load_weights
-from mvl_auto.training.loss import deep_loss, membership
-from mvl_auto.training.optimizer import (
-    CLIP_NORM,
+from mvl_auto.network.optimizer import (
     PEAK_LEARNING_RATE,
-    Average,
-    make_optimizer,
     optimizer_tensors,
     restore_optimizer,
+    trainable,
 )
+from mvl_auto.network.step import Learner, StepContext, training_step
+from mvl_auto.progress import Progress
+from mvl_auto.runs import checkpoint as ckpt
+from mvl_auto.runs.trained import load_weights
 from mvl_auto.training.schedule import Budget, learning_rate_factor
 
 log = logging.getLogger(__name__)
@@ -43,20 +38,12 @@ SAVE_EVERY = 120.0  # seconds between checkpoints
 
 
 @dataclass
-class Run:
+class Run(Learner):
     """All that changes while training, saved and restored as one."""
 
-    network: nn.Module
-    optimizer: torch.optim.AdamW
-    average: Average
-    step: int = 0
     elapsed: float = 0.0  # seconds, over all sittings
     waited: float = 0.0  # seconds spent waiting for batches, this sitting
     history: list[tuple[int, float, float, float]] = field(default_factory=list)
-
-    @classmethod
-    def fresh(cls, network: nn.Module) -> Run:
-        return cls(network, make_optimizer(network), Average(network))
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything that the next sitting needs."""
@@ -78,17 +65,14 @@ class Run:
 def optimise(
     run: Run,
     batches: Iterator[dict[str, Any]],
-    labels: LabelScheme,
+    context: StepContext,
     budget: Budget,
     folder: Path,
     state: ckpt.State,
-    device: torch.device,
     progress: Progress,
     started: float,
 ) -> None:
     """Train until the budget is spent. started: time.monotonic() when this sitting began."""
-    table = membership(labels, device)
-    precision, scaler = precision_of(device)
     before, saved, recent = run.elapsed, time.monotonic(), []
     run.elapsed = before + saved - started
     run.network.train()
@@ -100,9 +84,7 @@ def optimise(
             batch = next(batches)
             run.waited += time.monotonic() - asked
             rate = PEAK_LEARNING_RATE * learning_rate_factor(share)
-            loss = one_step(run, batch, labels, table, rate, device, precision, scaler)
-            run.step += 1
-            run.average.update(run.step)
+            loss = one_step(run, batch, context, rate)
             recent.append((run.step, loss, batch["names"]))
             now = time.monotonic()
             spent = before + now - started
@@ -118,49 +100,16 @@ def optimise(
                     saved = time.monotonic()
 
 
-def one_step(
-    run: Run,
-    batch: dict[str, Any],
-    labels: LabelScheme,
-    table: Tensor,
-    rate: float,
-    device: torch.device,
-    precision: torch.autocast,
-    scaler: torch.amp.GradScaler | None,
-) -> Tensor:
-    """Forward, backward, clip, step. Returns the loss, still on the device."""
-    image, label = sent(batch["data"], device), sent(batch["seg"], device)
-    for group in run.optimizer.param_groups:
-        group["lr"] = rate
-    with precision:
-        logits = run.network(image)
-        loss = deep_loss(logits, label, table, softmax=not labels.has_regions)
-    run.optimizer.zero_grad(set_to_none=True)
-    trainable = [p for group in run.optimizer.param_groups for p in group["params"]]
-    if scaler is None:
-        loss.backward()
-        nn.utils.clip_grad_norm_(trainable, CLIP_NORM)
-        run.optimizer.step()
-    else:
-        scaler.scale(loss).backward()
-        scaler.unscale_(run.optimizer)
-        nn.utils.clip_grad_norm_(trainable, CLIP_NORM)
-        scaler.step(run.optimizer)
-        scaler.update()
-    return loss.detach()
+def one_step(learner: Learner, batch: dict[str, Any], context: StepContext, rate: float) -> Tensor:
+    """A training step on a batch of arrays. Returns the loss, still on the device."""
+    image, label = sent(batch["data"], context.device), sent(batch["seg"], context.device)
+    return training_step(learner, image, label, context, rate)
 
 
 def sent(array: NDArray[Any], device: torch.device) -> Tensor:
     """An array of a batch on the device; a GPU fetches it from page-locked memory while it computes."""
     tensor = torch.as_tensor(array)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
-
-
-def precision_of(device: torch.device) -> tuple[torch.autocast, torch.amp.GradScaler | None]:
-    """Mixed precision where it is faster; on a GPU without bfloat16 with loss scaling."""
-    precision = autocast(device, training=True)
-    scaled = device.type == "cuda" and precision.fast_dtype == torch.float16
-    return precision, torch.amp.GradScaler("cuda") if scaled else None
 
 
 def check_finite(recent: list[tuple[int, Tensor, list[str]]], rate: float) -> float:

@@ -19,15 +19,16 @@ from mvl_auto.files import clear_unfinished, ensure_writable_folder, locked, wri
 from mvl_auto.logs import log_file
 from mvl_auto.network.device import choose_device
 from mvl_auto.network.layers import keep_in_float32
+from mvl_auto.network.step import StepContext, step_context
 from mvl_auto.plans import Configuration, DatasetRecord, Plan, Splits, read_document, write_document
 from mvl_auto.progress import Progress, silent
 from mvl_auto.runs import checkpoint as ckpt
 from mvl_auto.runs import load_trained, network_of
 from mvl_auto.runs.trained import load_block_of
+from mvl_auto.text import duration_text
 from mvl_auto.training.batches import Batches, batches_ahead, default_workers
 from mvl_auto.training.first_stage import FirstStage, find_first_stage, prepare_first_stage
-from mvl_auto.training.loop import Run, one_step, optimise, precision_of, save_run
-from mvl_auto.training.loss import membership
+from mvl_auto.training.loop import Run, one_step, optimise, save_run
 from mvl_auto.training.previous import PreviousChannels
 from mvl_auto.training.schedule import Budget, planned
 from mvl_auto.training.validation import VALIDATION, validate
@@ -144,7 +145,7 @@ def train_network(
     started = time.monotonic()
     if device.type == "cpu":
         keep_in_float32(network)
-    run = Run.fresh(network)
+    run = Run.of(network)
     if (folder / ckpt.CHECKPOINT).is_file():
         earlier = ckpt.read_state(folder)
         check_same_run(earlier, state, folder)
@@ -159,15 +160,18 @@ def train_network(
     before = run.elapsed
     try:
         with batches_ahead(batches, workers) as ahead:
-            announce(run, batches, plan, budget, device)
-            optimise(run, ahead, plan.labels, budget, folder, state, device, progress, started)
+            context = step_context(plan.labels, device)
+            announce(run, batches, context, budget)
+            optimise(run, ahead, context, budget, folder, state, progress, started)
     except torch.OutOfMemoryError as error:
         raise MvlError(
             f"the memory of {device} is too small for {configuration.name} as it is planned",
             remedy="Plan again with less --memory, or free some.",
         ) from error
     if run.step == 0:
-        raise MvlError(f"{budget.seconds:g} s were over before the first step", remedy="Give more with --time.")
+        raise MvlError(
+            f"{duration_text(budget.seconds)} were over before the first step", remedy="Give more with --time."
+        )
     log.info(
         "%s: %d steps in %.0f s; %.1f %% of the time was spent waiting for batches",
         folder,
@@ -180,39 +184,30 @@ def train_network(
     return save_run(folder, run, state, finished=True)
 
 
-def announce(run: Run, batches: Batches, plan: Plan, budget: Budget, device: torch.device) -> None:
+def announce(run: Run, batches: Batches, context: StepContext, budget: Budget) -> None:
     """Log how long the optimisation is going to take here; steps are timed on a copy that is thrown away."""
     if budget.seconds is not None:
         left = budget.seconds - run.elapsed
-        log.info("%s for the training, until %s; then its validation", duration(left), clock(left))
+        log.info("%s for the training, until %s; then its validation", duration_text(left), clock(left))
         return
     assert budget.steps is not None
-    trial = Run.fresh(copy.deepcopy(run.network).train())
-    table, (precision, scaler) = membership(plan.labels, device), precision_of(device)
+    trial = Run.of(copy.deepcopy(run.network).train())
     batch = batches.batch(run.step)
     for step in range(2 * TIMED_STEPS):
         if step == TIMED_STEPS:
-            _wait(device)
+            _wait(context.device)
             begun = time.monotonic()
-        one_step(trial, batch, plan.labels, table, 0.0, device, precision, scaler)
-    _wait(device)
+        one_step(trial, batch, context, 0.0)
+    _wait(context.device)
     per_step = (time.monotonic() - begun) / TIMED_STEPS
     left = (budget.steps - run.step) * per_step
     log.info(
         "%d steps at %.2f s on this device: about %s, until %s; then its validation",
         budget.steps - run.step,
         per_step,
-        duration(left),
+        duration_text(left),
         clock(left),
     )
-
-
-def duration(seconds: float) -> str:
-    """`45 s`, `12 min`, `3 h 20 min`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def clock(seconds: float) -> str:

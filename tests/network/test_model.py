@@ -14,8 +14,8 @@ from networks import RANDOM_BLOCK, tiny, tiny_llm
 from mvl_auto.llm import load_block
 from mvl_auto.network import build_network
 from mvl_auto.network.layers import keep_in_float32
+from mvl_auto.network.optimizer import trainable
 from mvl_auto.network.presets import compute_matched, paper, preset, unet, vit
-from mvl_auto.runs import trainable
 
 NETWORK_PAGE = Path(__file__).parents[2] / "docs/network.md"
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mvl_auto.cli.plan_and_preprocess import reasons as table_of_reasons
 from mvl_auto.planners import Budget, ByHand, plan
 from mvl_auto.planners.presets import GIB
-from mvl_auto.planners.reasons import minutes, values
+from mvl_auto.planners.reasons import values
 from mvl_auto.plans import Configuration, Fingerprint, Plan
 
 pytestmark = pytest.mark.usefixtures("estimated")
@@ -165,11 +165,3 @@ def test_the_table_has_each_number_with_its_value(monkeypatch):
     assert values(planned, chosen)["depth"] == "6"
     for configuration in planned.configurations.values():
         assert values(planned, configuration).keys() == configuration.reasons.keys()
-
-
-@pytest.mark.parametrize(
-    ("seconds", "told"),
-    [(45, "45 s"), (600, "10 min"), (2000, "33.3 min"), (7200, "2 h"), (36_000, "10 h"), (2_592_000, "30 d")],
-)
-def test_a_time_is_told_in_a_unit_that_fits(seconds, told):
-    assert minutes(seconds) == told

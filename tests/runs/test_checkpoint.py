@@ -11,8 +11,9 @@ from networks import RANDOM_BLOCK, tiny, tiny_llm
 from mvl_auto.errors import MvlError
 from mvl_auto.llm import load_block
 from mvl_auto.network import build_network
+from mvl_auto.network.optimizer import trainable
 from mvl_auto.network.presets import preset
-from mvl_auto.runs import State, trainable
+from mvl_auto.runs import State
 from mvl_auto.runs.checkpoint import AVERAGED, CHECKPOINT, read_tensors, save
 from mvl_auto.runs.trained import load_weights
 

@@ -11,9 +11,9 @@ from torch.profiler import ProfilerActivity, profile
 from mvl_auto.llm import load_block
 from mvl_auto.network import build_network
 from mvl_auto.network.layers import Normalisation, keep_in_float32
-from mvl_auto.plans import IGNORE, LabelScheme, NetworkSettings
-from mvl_auto.training.loss import deep_loss, membership
-from mvl_auto.training.optimizer import Average, make_optimizer
+from mvl_auto.network.loss import Targets, deep_loss
+from mvl_auto.network.optimizer import Average, make_optimizer
+from mvl_auto.plans import IGNORE, NetworkSettings
 
 
 def real_peak(
@@ -27,7 +27,7 @@ def real_peak(
 ) -> int:
     """Bytes at the peak of two training steps on the CPU. blocks: folder of the block bank.
 
-    In mixed precision every voxel is ignored: so the loss leaves voxels out, as it always does on a GPU.
+    In mixed precision every voxel is ignored: the loss leaves voxels out.
     """
     block = load_block(settings.llm.source, "last", blocks).to(torch.bfloat16) if settings.llm.present else None
     network = build_network(settings, channels, outputs, block).train()
@@ -35,12 +35,11 @@ def real_peak(
     optimizer, average = make_optimizer(network), Average(network)
     image = torch.zeros(batch, channels, *patch)
     label = torch.full((batch, *patch), IGNORE if mixed else 0, dtype=torch.int16)
-    scheme = LabelScheme(class_values=tuple(range(outputs)), class_names=tuple(map(str, range(outputs))))
-    table = membership(scheme, torch.device("cpu"))
+    targets = Targets(torch.eye(outputs), softmax=True, masked=mixed)
 
     def step() -> None:
         with torch.autocast("cpu", torch.bfloat16) if mixed else nullcontext():
-            loss = deep_loss(network(image), label, table, softmax=True)
+            loss = deep_loss(network(image), label, targets)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from networks import tiny
 
+from mvl_auto.network.optimizer import trainable
 from mvl_auto.plans import Channel, ChannelStatistics, Configuration, LabelScheme, Plan, write_document
 from mvl_auto.runs import checkpoint as ckpt
-from mvl_auto.runs import network_of, trainable
+from mvl_auto.runs import network_of
 
 STATISTICS = ChannelStatistics(mean=0, median=0, std=1, min=-3, max=3, percentile_00_5=-2, percentile_99_5=2)
 

@@ -11,9 +11,10 @@ from networks import RANDOM_BLOCK, tiny, tiny_llm
 from mvl_auto.llm import load_block
 from mvl_auto.network import build_network
 from mvl_auto.network.layers import keep_in_float32
+from mvl_auto.network.loss import targets_of
+from mvl_auto.network.step import Learner, StepContext
 from mvl_auto.plans import LabelScheme
-from mvl_auto.training.loop import Run, one_step
-from mvl_auto.training.loss import membership
+from mvl_auto.training.loop import one_step
 
 CPU = torch.device("cpu")
 LABELS = LabelScheme(class_values=(0, 1, 2), class_names=("background", "a", "b"))
@@ -35,7 +36,7 @@ def half_block(tmp_path_factory):
     return load_block(RANDOM_BLOCK, "last", tmp_path_factory.mktemp("blocks")).to(torch.bfloat16)
 
 
-def new_run(half_block, lora_rank: int = 0, kept: bool = False) -> Run:
+def new_run(half_block, lora_rank: int = 0, kept: bool = False) -> Learner:
     """The gate is open and nothing decays, so that only a gradient moves a weight, and every one has some."""
     if lora_rank:
         pytest.importorskip("peft", reason="LoRA needs the extra [lora]")
@@ -43,13 +44,13 @@ def new_run(half_block, lora_rank: int = 0, kept: bool = False) -> Run:
     torch.nn.init.ones_(network.llm.gate)
     if kept:
         keep_in_float32(network)
-    run = Run.fresh(network)
+    run = Learner.of(network)
     for group in run.optimizer.param_groups:
         group["weight_decay"] = 0.0
     return run
 
 
-def step(run: Run, precision: str, scaler: torch.amp.GradScaler | None = None) -> torch.Tensor:
+def step(run: Learner, precision: str, scaler: torch.amp.GradScaler | None = None) -> torch.Tensor:
     random = torch.Generator().manual_seed(1)
     batch = {
         "data": torch.randn(2, 1, *PATCH, generator=random).numpy(),
@@ -57,14 +58,14 @@ def step(run: Run, precision: str, scaler: torch.amp.GradScaler | None = None) -
     }
     dtype, enabled = PRECISIONS[precision]
     autocast = torch.autocast("cpu", dtype, enabled=enabled)
-    return one_step(run, batch, LABELS, membership(LABELS, CPU), RATE, CPU, autocast, scaler)
+    return one_step(run, batch, StepContext(targets_of(LABELS, CPU), CPU, autocast, scaler), RATE)
 
 
 def scaler_for(precision: str, scale: float = SCALE) -> torch.amp.GradScaler | None:
     return torch.amp.GradScaler("cpu", init_scale=scale) if precision == "float16" else None
 
 
-def copied(run: Run) -> dict[str, torch.Tensor]:
+def copied(run: Learner) -> dict[str, torch.Tensor]:
     return {name: weight.detach().clone() for name, weight in run.network.named_parameters()}
 
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mvl_auto.runs import trainable
-
 PEAK_LEARNING_RATE = 1.5e-3
 WEIGHT_DECAY = 0.05
 BETAS = (0.9, 0.98)
 CLIP_NORM = 1.0
 EMA_DECAY = 0.995
 MOMENTS, STEP = ("exp_avg", "exp_avg_sq"), "step"  # AdamW's names for its state
+
+
+def trainable(network: nn.Module) -> dict[str, nn.Parameter]:
+    """The weights that training changes, by name: all but the frozen block's. There are no other buffers."""
+    return {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
 
 
 def make_optimizer(network: nn.Module) -> torch.optim.AdamW:
