@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import unicodedata
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 from mvl_auto.errors import MvlError
@@ -50,17 +49,3 @@ def fault_of_name(text: Any) -> str | None:
     if len(text.encode()) > MOST_BYTES:
         return f"it is longer than {MOST_BYTES} bytes"
     return None
-
-
-def path_inside(folder: Path, path: str, file: str | PathLike[str] | None = None) -> Path:
-    """`path`, relative to `folder` and inside it, as the file `file` names it.
-
-    Raises MvlError for an absolute path, one that leaves the folder through "..", and one that no file can have.
-    Links are followed by nobody here: a link in the folder may lead out of it, as in copies of large datasets.
-    """
-    parts = Path(path).parts
-    if not parts or Path(path).is_absolute() or ".." in parts or any(map(is_hidden, path)):
-        raise MvlError(
-            f"names the file {shown(path)}, which does not lie in {folder}", file=file, remedy="Name a file in it."
-        )
-    return folder / path

@@ -11,6 +11,7 @@ from mvl_auto.datasets.cases import Case, channel_files, find_cases, join_channe
 from mvl_auto.errors import MvlError, noting
 from mvl_auto.files import entries, is_there
 from mvl_auto.images import file_ending, stem
+from mvl_auto.names import checked_name
 
 DESCRIBE = "See docs/dataset.md for an example."
 
@@ -139,6 +140,7 @@ def complete_cases(cases: list[Case], num_channels: int, folder: Path, problems:
         with noting(problems):
             if others:
                 raise MvlError(f"has two cases called '{name}'", file=description, remedy="Rename or remove one.")
+            checked_name(name, "case", description)
             _check_files(case, num_channels, description)
             whole.append(case)
     return tuple(whole)

@@ -10,6 +10,7 @@ part of a path is a `Name`. The ranges lie far beyond real data: they keep a dam
 
 from __future__ import annotations
 
+from os import PathLike
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -80,6 +81,7 @@ class Document(Frozen):
 
 
 D = TypeVar("D", bound=Document)
+M = TypeVar("M", bound=BaseModel)
 Json = dict[str, Any]
 MIGRATIONS: dict[int, Any] = {}  # version -> function that turns its JSON into the next version's
 
@@ -115,6 +117,14 @@ def parse_document(content: Any, path: Path, model: type[D], remedy: str = "") -
         return model.model_validate(content | {"schema_version": SCHEMA_VERSION})
     except ValidationError as error:
         raise MvlError(f"is damaged {first_fault(error)}", file=path, remedy=remedy) from error
+
+
+def build(model: type[M], file: str | PathLike[str], /, **fields: Any) -> M:
+    """A model of values that a foreign `file` has. Raises MvlError where one does not fit."""
+    try:
+        return model(**fields)
+    except ValidationError as error:
+        raise MvlError(f"cannot be used {first_fault(error)}", file=file) from error
 
 
 def first_fault(error: ValidationError) -> str:

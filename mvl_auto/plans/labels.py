@@ -10,7 +10,7 @@ from mvl_auto.plans.document import MOST_CLASSES, Frozen, Text
 
 IGNORE = -1  # in cached label maps: voxels that neither loss nor metrics look at
 
-Value = Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)]  # in a label file
+Value = Annotated[int, Field(ge=-(1 << 63), lt=1 << 64)]  # in a label file
 ClassNumber = Annotated[int, Field(ge=0, lt=MOST_CLASSES)]
 Numbers = Annotated[tuple[ClassNumber, ...], Field(max_length=MOST_CLASSES)]
 Words = Annotated[tuple[Text, ...], Field(max_length=MOST_CLASSES)]
