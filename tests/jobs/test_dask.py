@@ -45,7 +45,7 @@ def test_a_job_whose_worker_is_killed_is_done_by_another_and_the_others_never_no
     assert isinstance(found[2], WorkerDied)
     assert "died over it" in str(found[2])
     assert (tmp_path / "1").read_text() == "x"
-    assert (tmp_path / "2").read_text() == "xxxx", "twice among the others, twice alone"
+    assert 3 <= len((tmp_path / "2").read_text()) <= 4, "once or twice among the others, twice alone"
 
 
 def test_a_job_is_not_blamed_for_sharing_its_worker_with_one_that_kills_it(tmp_path):
