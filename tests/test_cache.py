@@ -249,11 +249,6 @@ def read_all(folder):
 # ---------------------------------------------------------------------- stale or swapped, and shared
 
 
-def read_all(folder, name):
-    reader = open_case(folder, name)
-    return reader.image(), reader.label(), reader.locations(1)
-
-
 def test_a_card_or_an_array_of_another_case_is_refused_even_with_equal_shapes(tmp_path):
     for seed, name in enumerate(["case", "other"]):
         make(tmp_path, (1, 6, 7, 8), seed=seed, name=name)
@@ -261,7 +256,7 @@ def test_a_card_or_an_array_of_another_case_is_refused_even_with_equal_shapes(tm
     for suffix in (".json", ".b2nd", ".seg", ".locations"):
         shutil.copy(tmp_path / f"other{suffix}", tmp_path / f"case{suffix}")
         with pytest.raises(MvlError, match=rf"case{suffix}: is damaged \(it belongs to the case 'other'\)"):
-            read_all(tmp_path, "case")
+            read_all(tmp_path)
         assert not is_cached(tmp_path, "case", FILES, SETTINGS)
         for path, content in kept.items():
             path.write_bytes(content)

@@ -23,6 +23,11 @@ SOCKET_NAME = len("/pymp-12345678/listener-12345678")  # what multiprocessing ap
 SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
 KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # Windows has only SIGTERM, which ends a process as surely
 
+LIKELY = {
+    "SIGKILL": "most likely the system ran out of memory; try fewer workers",
+    "SIGBUS": "most likely the shared memory (/dev/shm) is full; try fewer workers, or a container with more",
+}
+
 _starting = threading.RLock()
 
 
@@ -49,7 +54,7 @@ def starting_workers() -> Iterator[None]:
     Python's multiprocessing would run the user's script again in each worker, which fails without an
     `if __name__ == "__main__"` guard. Our workers run functions of installed modules alone.
     """
-    with _starting, _without_main(), _interrupts_ignored():
+    with _starting, _without_main(), interrupts_ignored():
         use_short_socket_paths()
         yield
 
@@ -82,7 +87,7 @@ def _without_main() -> Iterator[None]:
 
 
 @contextmanager
-def _interrupts_ignored() -> Iterator[None]:
+def interrupts_ignored() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -93,7 +98,7 @@ def _interrupts_ignored() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def cause_of_death(exitcode: int | None) -> str:
+def cause_of_end(exitcode: int | None) -> str:
     """How a process ended, for a message: `exit code 3`, `SIGTERM`."""
     if exitcode is None or exitcode >= 0:
         return f"exit code {exitcode}"
@@ -101,4 +106,4 @@ def cause_of_death(exitcode: int | None) -> str:
         name = signal.Signals(-exitcode).name
     except ValueError:
         name = f"signal {-exitcode}"
-    return f"{name}: most likely the system ran out of memory; try fewer workers" if exitcode == -9 else name
+    return f"{name}: {LIKELY[name]}" if name in LIKELY else name

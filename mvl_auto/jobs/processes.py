@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from mvl_auto.errors import MvlError
 from mvl_auto.jobs.outcome import JobFailed, WorkerDied, outcome_of
-from mvl_auto.jobs.parent import cause_of_death, end_with_parent, starting_workers
+from mvl_auto.jobs.parent import cause_of_end, end_with_parent, starting_workers
 
 if TYPE_CHECKING:
     from multiprocessing.context import ForkServerContext, SpawnContext
@@ -82,7 +82,7 @@ class _Worker(Generic[J, R]):
         except (EOFError, OSError):
             self.process.join()
             self.pipe.close()
-            return WorkerDied(f"its worker process died ({cause_of_death(self.process.exitcode)})")
+            return WorkerDied(f"its worker process died ({cause_of_end(self.process.exitcode)})")
 
 
 def _start(function: Callable[[J], R]) -> _Worker[J, R]:

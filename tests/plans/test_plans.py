@@ -29,6 +29,7 @@ from mvl_auto.plans import (
     read_document,
     write_document,
 )
+from mvl_auto.printable import printable
 
 SPLITS = Splits(fingerprint_hash="abc", seed=3, folds=(("a", "b"), ("c",)))
 
@@ -247,7 +248,7 @@ def refusal(path: Path) -> str | None:
         line = str(error)
     else:
         return None
-    assert line.isprintable()
+    assert printable(line) == line
     assert len(line) < 1000
     return line
 
