@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 
 import dask
@@ -14,8 +16,8 @@ WORKERS = 2
 PROCESSES = {"processes": True, "memory_limit": 0, "dashboard_address": ":0"}
 
 
-@pytest.fixture(scope="package")
-def cluster():
+@contextmanager
+def local_cluster() -> Iterator[LocalCluster]:
     """Two workers of one thread, restarted when they die; a task whose workers died twice is given up."""
     with (
         dask.config.set({"distributed.scheduler.allowed-failures": 1}),
@@ -24,9 +26,18 @@ def cluster():
         yield cluster
 
 
+@pytest.fixture(scope="package")
+def address():
+    """Of a cluster for tests that kill nobody."""
+    with local_cluster() as cluster:
+        yield cluster.scheduler_address
+
+
 @pytest.fixture
-def address(cluster):
-    return cluster.scheduler_address
+def doomed():
+    """A cluster for one test that kills workers: the last one killed may not be started again."""
+    with local_cluster() as cluster:
+        yield cluster
 
 
 @pytest.fixture(params=["in this process", "in processes", "on Dask"])
@@ -39,7 +50,7 @@ def run(request):
 
 @pytest.fixture(params=["in processes", "on Dask"])
 def run_elsewhere(request):
-    """As `run`, where a job may kill its process."""
+    """As `run`, where a job may kill its process, since that is not this one."""
     if request.param == "on Dask":
-        return partial(run_jobs, workers=1, scheduler=request.getfixturevalue("address"))
+        return partial(run_jobs, workers=1, scheduler=request.getfixturevalue("doomed").scheduler_address)
     return partial(run_jobs, workers=WORKERS)

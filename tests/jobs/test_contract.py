@@ -50,11 +50,12 @@ def test_results_larger_than_a_pipe_come_back_whole(run):
 
 
 def test_a_job_whose_worker_dies_is_tried_again_and_the_others_are_done(run_elsewhere, tmp_path):
-    found = dict(run_elsewhere(partial(mortal, folder=tmp_path, after=2.0), range(6)))
+    found = dict(run_elsewhere(partial(mortal, folder=tmp_path, after=4.0), range(6)))
     assert {job: result for job, result in found.items() if job != 2} == {0: 0, 1: 1, 3: 3, 4: 4, 5: 5}
     assert isinstance(found[2], WorkerDied)
     assert (tmp_path / "1").read_text() == "x"
-    assert len((tmp_path / "2").read_text()) > 1
+    assert "died" in str(found[2])
+    assert 2 <= len((tmp_path / "2").read_text()) <= 4, "Dask tries it twice among the others, twice alone"
 
 
 @pytest.mark.parametrize("taken", [0, 1])

@@ -39,7 +39,7 @@ def mortal(job, folder, after=0.0):
 
 def lingering(job, folder):
     """Job 2 kills its process after a while, in which the others are not done."""
-    time.sleep(1.5 if job == 2 else 2.5)
+    time.sleep(4 if job == 2 else 6)  # as in `mortal`: Dask's nanny needs its time
     return mortal(job, folder) if job == 2 else job
 
 
