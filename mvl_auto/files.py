@@ -209,7 +209,9 @@ def read_json(path: Path, remedy: str = "", most: int = LARGEST_JSON) -> Any:
 def parse_json(text: bytes | str, path: Path, remedy: str = "") -> Any:
     """JSON that was read from `path`. Raises MvlError as `read_json` does."""
     try:
-        return json.loads(text if isinstance(text, str) else text.decode("utf-8"), object_pairs_hook=_without_twins)
+        if isinstance(text, bytes):
+            text = text.decode(json.detect_encoding(text))  # Windows puts a byte order mark, or UTF-16
+        return json.loads(text, object_pairs_hook=_without_twins)
     except RecursionError as error:
         raise MvlError("is not valid JSON (it is nested too deeply)", file=path, remedy=remedy) from error
     except ValueError as error:  # also for numbers of thousands of digits

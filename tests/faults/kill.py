@@ -32,9 +32,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from builders import make_dataset
 from commands import TINY_BLOCK
 
+HERE = ["--device", "cpu", "--workers"]
 STAGES = {
-    "plan": ["plan_and_preprocess", "-d", "7", "--llm", TINY_BLOCK, *["--memory", "1GB", "--device", "cpu", "--workers", "2"]],
-    "train": ["train", "7", "fold0", "--steps", "8", "--device", "cpu", "--workers", "1"],
+    "plan": ["plan_and_preprocess", "-d", "7", "--llm", TINY_BLOCK, "--memory", "1GB", *HERE, "2"],
+    "train": ["train", "7", "fold0", "--steps", "8", *HERE, "1"],
     "predict": ["predict", "-i", "imgs", "-o", "preds", "-d", "7", "--device", "cpu"],
     "evaluate": ["evaluate", "-r", "refs", "-p", "preds"],
 }  # fmt: skip
