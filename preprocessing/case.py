@@ -19,6 +19,7 @@ from mvl_auto.images.crop import filled_mask, nonzero_box, slices
 from mvl_auto.plans import Configuration, Plan, Trail
 from mvl_auto.preprocessing.normalize import normalize_channel
 from mvl_auto.preprocessing.resample import resample_channel, resample_labels
+from mvl_auto.text import count_text
 
 SEPARATE_FACTOR = 3  # between the coarsest axis and the finest (nnU-Net's ANISO_THRESHOLD)
 SPACING_DIGITS = 6  # of mm, as in the fingerprint: the last bits differ between orientations of one image
@@ -124,6 +125,6 @@ def _check_channels(image: Floats, plan: Plan) -> None:
     if len(image) != len(plan.channels):
         names = ", ".join(channel.name for channel in plan.channels)
         raise MvlError(
-            f"has {len(image)} channels, {plan.dataset} has {len(plan.channels)} ({names})",
+            f"has {count_text(len(image), 'channel')}, {plan.dataset} has {len(plan.channels)} ({names})",
             remedy="Give one file per channel, or one file with all channels, in that order.",
         )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from mvl_auto.cli.common import BAD_INPUT, DONE, PARTLY_FAILED, Command, device, run_command
+from mvl_auto.text import count_text
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,6 +61,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--probabilities", action="store_true", help="write the probabilities too, into FOLDER/probabilities"
     )
+    parser.add_argument(
+        "--color-table", action="store_true", help="write the labels' names and colours for ITK-SNAP and 3D Slicer"
+    )
+    parser.add_argument(
+        "--volumes",
+        action="store_true",
+        help="write volumes.csv: volume (ml) and mean intensities of every label in every case",
+    )
 
 
 def share(text: str) -> float:
@@ -87,15 +97,20 @@ def run(args: argparse.Namespace) -> int:
         step_size=args.step_size,
         overwrite=args.overwrite,
         probabilities=args.probabilities,
+        color_table=args.color_table,
+        volumes=args.volumes,
         progress=args.progress,
     )
     there = f", {len(report.skipped)} existed already" if report.skipped else ""
-    print(f"{len(report.done)} predicted{there}, in {args.output}")
+    print(f"{count_text(len(report.done), 'image')} predicted{there}, in {args.output}")
+    if report.failed:
+        print(f"{count_text(len(report.failed), 'image')} failed:")
+        for reason in report.failed.values():
+            print(f"  {reason}")
+    if report.done or report.skipped:
+        print(f"next: {shlex.join(['mvl_evaluate', '-r', 'REFERENCES', '-p', str(args.output)])}")
     if not report.failed:
         return DONE
-    print(f"{len(report.failed)} failed:")
-    for reason in report.failed.values():
-        print(f"  {reason}")
     return PARTLY_FAILED if report.done or report.skipped else BAD_INPUT
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -43,9 +44,9 @@ def find_cases(
 ) -> tuple[Case, ...]:
     """The cases of a folder, by name; also of one image file or one folder of DICOM slices.
 
-    With several channels, `case_0000`, `case_0001`, ... are one case; with one channel, `_0000` is
-    taken off where every name has it. what: the word for messages. problems: takes up what is wrong with single
-    cases, which are then left out; without it the first of them is raised.
+    With several channels, `case_0000`, `case_0001`, ... are one case; with one channel, `_0000` is taken off a name,
+    but where `case_0001` or `case` is another image of the folder. what: the word for messages. problems: takes up
+    what is wrong with single cases, which are then left out; without it the first of them is raised.
     Raises MvlError when there is nothing to read, a channel is missing, or two files claim one name.
     """
     folder = Path(folder)
@@ -119,11 +120,12 @@ def _grouped(
     images: list[Path], num_channels: int, folder: Path, problems: list[MvlError] | None = None
 ) -> tuple[Case, ...]:
     stems = {stem(path) for path in images}
-    all_numbered = all(name.endswith("_0000") for name in stems)
+    numbered = Counter(join_channels(path) for path in images if CHANNEL_NAME.match(stem(path)))
     groups: dict[str, list[Path]] = {}
     for path in images:
         name = join_channels(path)
-        is_channel = f"{name}_0000" in stems and (num_channels > 1 or all_numbered)
+        alone = numbered[name] == 1 and name not in stems
+        is_channel = f"{name}_0000" in stems and (num_channels > 1 or alone)
         groups.setdefault(name if is_channel else stem(path), []).append(path)
     if not groups:
         raise MvlError("has no case", file=folder, remedy=f"Put images there: {known_formats()}.")

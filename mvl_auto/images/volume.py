@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -126,18 +126,26 @@ def read_label(path: Path, hashes: Hashes | None = None) -> tuple[Array, Geometr
     return np.array(whole_numbers(array[0], geometry.file, path), order="C"), geometry
 
 
-def write_label(path: Path, values: Array, geometry: Geometry, label_values: Sequence[int] = ()) -> None:
+def write_label(
+    path: Path,
+    values: Array,
+    geometry: Geometry,
+    label_values: Sequence[int] = (),
+    label_names: Mapping[int, str] | None = None,
+) -> None:
     """Write a label map on the grid of the file that `geometry` came from.
 
     values: integers (Z, Y, X), canonical orientation. label_values: all that a label map of this
     dataset may hold, so that every case gets the same type: the image's own where it is an integer
-    type that can hold them, else the smallest unsigned one that can.
+    type that can hold them, else the smallest unsigned one that can. label_names: of the values, for the header
+    extension of a NIfTI file (label_table.py); other formats have no place for them.
     Raises MvlError when the file cannot be written or the format cannot hold the values.
     """
     if values.shape != geometry.shape:
         raise ValueError(f"values have shape {values.shape}, their geometry {geometry.shape}")
     dtype = _label_type(values, label_values, geometry.file.dtype)
-    write_file(Path(path), from_canonical(values, geometry).astype(dtype), geometry.file)
+    grid = geometry.file if label_names is None else replace(geometry.file, label_names=label_names)
+    write_file(Path(path), from_canonical(values, geometry).astype(dtype), grid)
 
 
 def write_probabilities(path: Path, array: NDArray[np.float32], geometry: Geometry) -> None:

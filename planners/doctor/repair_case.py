@@ -24,13 +24,15 @@ from mvl_auto.datasets import Case, files_behind
 from mvl_auto.datasets.segments import read_segmentation, segments_of
 from mvl_auto.errors import MvlError
 from mvl_auto.files import copy_file
-from mvl_auto.images import read_file, write_file
+from mvl_auto.images import file_ending, read_file, write_file
 from mvl_auto.images.geometry import canonical_geometry
 from mvl_auto.planners.doctor.piece import Piece, Repair
 from mvl_auto.planners.doctor.repair_grid import in_place_of, straightened
 from mvl_auto.planners.doctor.repair_values import finite, repaired_values
 from mvl_auto.planners.fingerprint.case import name_in
 from mvl_auto.plans import LabelScheme
+
+NIFTI = ".nii.gz"
 
 
 def repair_case(case: Case, labels: LabelScheme, targets: Mapping[Path, Path], folder: Path) -> tuple[Repair, ...]:
@@ -57,6 +59,11 @@ def copy_or_tell(file: Path, target: Path, folder: Path) -> tuple[Repair, ...]:
             raise
         return (Repair(file=name_in(folder, file), found=error.what, done="the copy is without it", outcome="left"),)
     return ()
+
+
+def place_of_repaired(target: Path) -> Path:
+    """Where a repaired file goes: a folder of DICOM slices becomes one NIfTI file beside its place."""
+    return target if file_ending(target) else target.with_name(f"{target.name}{NIFTI}")
 
 
 def propose_repairs(case: Case, labels: LabelScheme, folder: Path) -> tuple[Repair, ...]:
@@ -115,6 +122,7 @@ def _write(path: Path, piece: Piece | None, target: Path, folder: Path) -> tuple
         there = target if path.is_dir() else target.parent
         copied = [copy_or_tell(file, there / file.relative_to(here), folder) for file in below]
         return tuple(repair for left in copied for repair in left)
+    target = place_of_repaired(target)
     native = piece.array.astype(piece.array.dtype.newbyteorder("="), copy=False)
     write_file(target, native[0] if len(native) == 1 else np.moveaxis(native, 0, -1), piece.grid)
     return ()

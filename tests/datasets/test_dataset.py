@@ -504,6 +504,16 @@ def test_channel_numbers_are_taken_off(tmp_path: Path) -> None:
         find_cases(tmp_path, 3)
 
 
+def test_one_stray_file_renames_no_other_case(tmp_path: Path) -> None:
+    touch(tmp_path, "a_0000.png", "b_0000.png", "x_0001.png")
+    assert list(found(tmp_path, 1)) == ["a", "b", "x_0001"]
+    touch(tmp_path, "x_0000.png", "c.png")
+    assert list(found(tmp_path, 1)) == ["a", "b", "c", "x_0000", "x_0001"]
+    touch(tmp_path, "a.png")
+    assert found(tmp_path, 1)["a"] == ["a.png"]
+    assert found(tmp_path, 1)["a_0000"] == ["a_0000.png"]
+
+
 def test_numbers_that_are_no_channels_stay(tmp_path: Path) -> None:
     touch(tmp_path, "scan_2020.nii.gz", "scan_2021.nii.gz", "scan_0000.nii.gz")
     assert list(found(tmp_path, 1)) == ["scan_0000", "scan_2020", "scan_2021"]
