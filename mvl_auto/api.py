@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mvl_auto.errors import MvlError
-from mvl_auto.files import clear_unfinished, ensure_writable_folder, locked
+from mvl_auto.files import clear_unfinished, ensure_writable_folder, is_there, locked
 from mvl_auto.jobs.dask import check_address
 from mvl_auto.logs import log_file
 from mvl_auto.paths import (
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from mvl_auto.audit import AuditReport
     from mvl_auto.datasets import Dataset
     from mvl_auto.evaluation import Summary
-    from mvl_auto.inference import Report as PredictionReport
+    from mvl_auto.inference import PredictionReport
     from mvl_auto.planners import ByHand, Diagnosis, Repairs
     from mvl_auto.training import TrainingResult
 
@@ -184,34 +184,48 @@ def predict(
     folds: Sequence[str | int] | None = None,
     device: str = "auto",
     mirror: bool = True,
-    step: float = 0.5,
+    step_size: float = 0.5,
     overwrite: bool = False,
     probabilities: bool = False,
+    color_table: bool = False,
+    volumes: bool = False,
     progress: Progress = silent,
 ) -> PredictionReport:
     """Segment an image, or every image of a folder, by the trained networks of a run, on the images' own grids.
 
     dataset, configuration, run: which run, where the root has several; folds: which of its networks (default: all
-    that are finished). mirror: average over mirrored versions. step: from one window to the next, a share of
-    the patch. overwrite: also what is there already and whole. probabilities: write them too.
+    that are finished). mirror: average over mirrored versions. step_size: distance from one window to the next, as a
+    share of the window. overwrite: predict again where a prediction exists. probabilities: write them too.
+    color_table: write the labels' names and colours for ITK-SNAP and 3D Slicer. volumes: write volumes.csv, the volume
+    (ml) and mean intensities of every label in every case.
     Raises MvlError for what the user can mend; a single image that fails is in the report.
     """
-    from mvl_auto import inference
     from mvl_auto.runs import find_trained
 
     root = find_root(root)
-    return inference.predict_folder(
-        Path(input),
-        Path(output),
-        find_trained(root, dataset, configuration, run, folds),
+    if not is_there(Path(input)):
+        raise MvlError("does not exist", file=input, remedy="Give a folder of images, or one image.")
+    trained = find_trained(root, dataset, configuration, run, folds)
+    from mvl_auto import inference  # torch, after all that can be refused without it
+    from mvl_auto.inference.label_files import write_color_tables
+    from mvl_auto.inference.volumes import find_pairs, write_volumes
+
+    input, output = Path(input), Path(output)
+    report = inference.predict_folder(
+        input,
+        output,
+        trained,
         blocks_folder(root),
-        device=device,
-        mirror=mirror,
-        step=step,
+        inference.PredictionSettings(device, mirror, step_size, probabilities),
         overwrite=overwrite,
-        probabilities=probabilities,
         progress=progress,
     )
+    if color_table:
+        write_color_tables(output, trained.plan.labels)
+    if volumes:
+        there = find_pairs(input, output, [*report.done, *report.skipped], trained.plan)
+        write_volumes(there, output, trained.plan, progress)
+    return report
 
 
 def explain(

@@ -147,7 +147,8 @@ def _audit_cases(
 
 
 def _audit(case: Case, trained: Trained, state: State, checkpoint: str, device: str) -> AuditedCase:
-    from mvl_auto.inference.predict import network_input, predict_prepared
+    from mvl_auto.inference.predict import make_network_input, predict_prepared
+    from mvl_auto.inference.windows import PredictionSettings
     from mvl_auto.preprocessing.case import preprocess_case
 
     volume, classes = load_case(case, trained.labels, len(trained.plan.channels))
@@ -157,10 +158,9 @@ def _audit(case: Case, trained: Trained, state: State, checkpoint: str, device: 
         [trained.network],
         trained.labels,
         trained.configuration,
-        network_input(prepared, None, trained.plan, trained.configuration),
+        make_network_input(prepared, None, trained.plan, trained.configuration),
         prepared.trail,
-        device=device,
-        keep_probabilities=True,
+        PredictionSettings(device, probabilities=True),
     ).probabilities
     assert probabilities is not None
     found = audit_case(case.name, classes, probabilities, trained.labels)
@@ -196,7 +196,7 @@ def file_voxel(place_zyx: Sequence[int], geometry: Geometry) -> tuple[int, int, 
     """The index (i, j, k) in the image's file of a voxel of the canonical array."""
     index = [0, 0, 0]
     for canonical, axis, flipped in zip(reversed(place_zyx), geometry.axes, geometry.flips, strict=True):
-        index[axis] = geometry.file.shape[axis] - 1 - canonical if flipped else canonical
+        index[axis] = geometry.file.shape[axis] - 1 - int(canonical) if flipped else int(canonical)
     return index[0], index[1], index[2]
 
 

@@ -8,24 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from source_files import source_files
 
-REPOSITORY = Path(__file__).parents[1]
 STAGES = {"planners", "preprocessing", "training", "inference", "evaluation"}
-IN_TOP_FOLDERS = STAGES - {"training"}
 MODELS = {"network", "llm"}
 RUNS = {"runs"}  # what a run is on disk: it builds networks to load their weights into
 SURFACE = {"api", "audit", "cli", "demo"}  # on top of the stages
-
-
-def source_files() -> dict[str, Path]:
-    """Module name below mvl_auto ("planners.spacing", "errors", "" for the package) -> its file."""
-    folders = {"": REPOSITORY / "mvl_auto"} | {stage: REPOSITORY / stage for stage in IN_TOP_FOLDERS}
-    files = {}
-    for package, folder in folders.items():
-        for file in folder.rglob("*.py"):
-            parts = [package, *file.relative_to(folder).with_suffix("").parts]
-            files[".".join(part for part in parts if part and part != "__init__")] = file
-    return files
 
 
 FILES = source_files()

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mvl_auto.cli.common import DONE, Command, device, duration, layer, memory, partly_failed, positive, run_command
-from mvl_auto.cli.tables import table
-from mvl_auto.errors import PartlyFailed
+from mvl_auto.cli.common import (
+    BAD_INPUT,
+    DONE,
+    Command,
+    device,
+    duration,
+    layer,
+    memory,
+    partly_failed,
+    positive,
+    run_command,
+)
+from mvl_auto.cli.tables import WIDTH, table
+from mvl_auto.errors import MvlError, PartlyFailed
 from mvl_auto.text import duration_text, exact_duration, memory_text, shape_text
 
 if TYPE_CHECKING:
@@ -17,7 +29,8 @@ if TYPE_CHECKING:
 
 CONFIGURATIONS = ["2d", "3d_fullres", "3d_lowres", "3d_cascade_fullres"]
 PRESETS = ["S", "M", "L", "XL", "cpu"]
-LONGEST_SOURCE = 28  # characters in the table
+FACTS = ["voxel, mm", "image, voxels", "patch, voxels", "token, voxels", "batch", "depth x width", "steps"]
+STAR = "\n* recommended"
 MOST_ANOMALIES = 20  # rows on the screen; fingerprint.json has all
 
 
@@ -111,7 +124,8 @@ def run(args: argparse.Namespace) -> int:
         depth=args.depth,
         iterations=args.iterations,
     )
-    failures = []
+    failures: list[PartlyFailed] = []
+    refused: list[MvlError] = []
     for dataset in args.dataset:
         try:
             plan = api.plan_and_preprocess(
@@ -134,14 +148,25 @@ def run(args: argparse.Namespace) -> int:
             )
         except TooOdd as error:
             print(anomalies("odd about this dataset", error.anomalies, len(error.anomalies)), end="")
-            raise
+            if len(args.dataset) == 1:
+                raise
+            refused.append(error)
+            continue
         except PartlyFailed as failure:
             failures.append(failure)
             if failure.result is None:
                 continue
             plan = failure.result
+        except MvlError as failure:
+            if len(args.dataset) == 1:
+                raise
+            refused.append(failure)
+            continue
         report(dataset, plan, args)
-    return partly_failed(COMMAND, failures) if failures else DONE
+    if not (failures or refused):
+        return DONE
+    code = partly_failed(COMMAND, [*failures, *refused])
+    return BAD_INPUT if len(refused) == len(args.dataset) else code
 
 
 def report(dataset: str, plan: Plan, args: argparse.Namespace) -> None:
@@ -171,23 +196,26 @@ def anomalies(heading: str, found: Sequence[Anomaly], most: int = MOST_ANOMALIES
 
 
 def overview(plan: Plan) -> str:
-    """The plan in a few lines: its budget, and one row per configuration, the recommended one with a star."""
-    header = ["configuration", "voxel mm", "image", "patch", "token", "batch", "depth x width", "steps", "llm block"]
-    rows = [_row(each, plan.recommended) for each in plan.configurations.values()]
+    """The plan in a few lines: its budget, and one column per configuration, the recommended one with a star."""
+    configurations = list(plan.configurations.values())
+    flat = all(each.dimensions == 2 for each in configurations)
+    axes = "Y X" if flat else "Z Y X" if all(each.dimensions == 3 for each in configurations) else "Z Y X, 2d: Y X"
+    header = [f"axes: {axes}", *(each.name + " *" * (each.name == plan.recommended) for each in configurations)]
+    rows = zip(FACTS, *map(_facts, configurations), strict=True)
+    blocks = ", ".join(dict.fromkeys(each.network.llm.source for each in configurations))
     channels = ", ".join(channel.name for channel in plan.channels)
     labels = ", ".join(plan.labels.foreground_names)
     budget = f"{memory_text(plan.memory_budget)} of memory"
     if plan.time_budget is not None:
         budget += f" and {duration_text(plan.time_budget)} of training"
-    return f"\n{plan.dataset}: channels {channels}; labels {labels}; for {budget}\n{table(header, rows)}"
+    about = textwrap.fill(f"{plan.dataset}: channels {channels}; labels {labels}; for {budget}", WIDTH)
+    return f"\n{about}\n{table(header, list(rows))}\nLLM block: {blocks}" + STAR
 
 
-def _row(configuration: Configuration, recommended: str) -> list[str]:
-    network = configuration.network
-    axes = configuration.dimensions
-    star = " *" if configuration.name == recommended else ""
+def _facts(configuration: Configuration) -> list[str]:
+    """A column of the table: the values of FACTS."""
+    network, axes = configuration.network, configuration.dimensions
     return [
-        configuration.name + star,
         " ".join(f"{mm:.3g}" for mm in configuration.spacing[-axes:]),
         shape_text(map(round, configuration.median_image_size_in_voxels[-axes:]), "x"),
         shape_text(configuration.patch_size, "x"),
@@ -195,12 +223,7 @@ def _row(configuration: Configuration, recommended: str) -> list[str]:
         str(configuration.batch_size),
         f"{network.depth} x {network.width}",
         str(configuration.iterations),
-        _shortened(network.llm.source),
     ]
-
-
-def _shortened(source: str) -> str:
-    return source if len(source) <= LONGEST_SOURCE else f"{source[: LONGEST_SOURCE - 3]}..."
 
 
 def reasons(plan: Plan) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from mvl_auto.cli.common import BAD_INPUT, DONE, PARTLY_FAILED, Command, device, run_command
+from mvl_auto.text import count_text
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,10 +51,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="do not average over mirrored images: 8 times as fast in 3D",
     )
     parser.add_argument(
-        "--step", type=share, default=0.5, metavar="SHARE", help="of the patch, from window to window (default: 0.5)"
+        "--step-size",
+        type=share,
+        default=0.5,
+        metavar="SHARE",
+        help="distance from one window to the next, as a share of the window (default: 0.5)",
     )
-    parser.add_argument("--overwrite", action="store_true", help="predict also what is there already")
-    parser.add_argument("--probabilities", action="store_true", help="write them too, into FOLDER/probabilities")
+    parser.add_argument("--overwrite", action="store_true", help="predict again where a prediction exists")
+    parser.add_argument(
+        "--probabilities", action="store_true", help="write the probabilities too, into FOLDER/probabilities"
+    )
+    parser.add_argument(
+        "--color-table", action="store_true", help="write the labels' names and colours for ITK-SNAP and 3D Slicer"
+    )
+    parser.add_argument(
+        "--volumes",
+        action="store_true",
+        help="write volumes.csv: volume (ml) and mean intensities of every label in every case",
+    )
 
 
 def share(text: str) -> float:
@@ -61,7 +77,7 @@ def share(text: str) -> float:
     except ValueError:
         number = 0.0
     if not 0 < number <= 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is no share: give a number above 0, up to 1")
+        raise argparse.ArgumentTypeError(f"'{text}' must be a number above 0 and at most 1")
     return number
 
 
@@ -78,25 +94,31 @@ def run(args: argparse.Namespace) -> int:
         folds=args.folds,
         device=args.device,
         mirror=not args.no_mirroring,
-        step=args.step,
+        step_size=args.step_size,
         overwrite=args.overwrite,
         probabilities=args.probabilities,
+        color_table=args.color_table,
+        volumes=args.volumes,
         progress=args.progress,
     )
-    there = f", {len(report.skipped)} were there already" if report.skipped else ""
-    print(f"{len(report.done)} predicted{there}, in {args.output}")
+    there = f", {len(report.skipped)} existed already" if report.skipped else ""
+    print(f"{count_text(len(report.done), 'image')} predicted{there}, in {args.output}")
+    if report.failed:
+        print(f"{count_text(len(report.failed), 'image')} failed:")
+        for reason in report.failed.values():
+            print(f"  {reason}")
+    if report.done or report.skipped:
+        print(f"next: {shlex.join(['mvl_evaluate', '-r', 'REFERENCES', '-p', str(args.output)])}")
     if not report.failed:
         return DONE
-    print(f"{len(report.failed)} failed:")
-    for reason in report.failed.values():
-        print(f"  {reason}")
     return PARTLY_FAILED if report.done or report.skipped else BAD_INPUT
 
 
 COMMAND = Command(
     name="mvl_predict",
     summary="Segment images with a trained network: on each image's own grid, under its own name. "
-    "Stopped and started again, it goes on; an image that cannot be read is named, and the others are done.",
+    "If interrupted, run the same command again to resume. An image that cannot be read is reported, the others are "
+    "segmented.",
     example="""
         mvl_predict -i imgs -o preds
         mvl_predict -i imgs -o preds -d 4 -f 0 1 --no-mirroring

@@ -22,7 +22,7 @@ from mvl_auto.planners.fingerprint.intensities import Sketch, sketch
 from mvl_auto.plans import Anomaly, CaseFingerprint, LabelScheme
 from mvl_auto.text import shape_text
 
-EXAMINATION_VERSION = 3  # raised whenever the same files are found to be something else than before
+EXAMINATION_VERSION = 4  # raised whenever the same files are found to be something else than before
 SPACING_DIGITS = 6  # mm: a nanometre; turning an image must not change the last bits of its spacing
 
 

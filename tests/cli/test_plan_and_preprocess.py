@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import re
 from typing import get_args
 
+import hypothesis
 import pytest
 from builders import make_dataset
+from hypothesis import strategies as st
 from trained import make_configuration, make_plan
 
 from mvl_auto import plans
@@ -93,9 +96,12 @@ def test_numbers_by_hand_stand_in_the_plan_and_are_named(dataset, capsys):
     words = ["--patch-size", "8", "8", "8", "--batch-size", "3", "--depth", "2", "--width", "48", "--iterations", "9"]
     assert command("--preset", "cpu", *words, "--explain") == 0
     told = capsys.readouterr().out
-    row = next(line for line in told.splitlines() if line.startswith("3d_fullres *"))
-    assert "8x8x8" in row
-    assert row.split()[-6:-1] == ["3", "2", "x", "48", "9"]  # batch, depth x width, steps; then the block
+    header, _, *rows = told[told.index("axes: ") :].splitlines()
+    assert header.split("  ")[0] == "axes: Z Y X, 2d: Y X"
+    column = next(n for n, name in enumerate(re.split(r" {2,}", header)) if name == "3d_fullres *")
+    values = {cells[0]: cells[column] for cells in (re.split(r" {2,}", row) for row in rows[:7])}
+    assert {"patch, voxels": "8x8x8", "batch": "3", "depth x width": "2 x 48", "steps": "9"}.items() <= values.items()
+    assert f"LLM block: {BLOCK}" in told
     assert told.count("chosen by hand") == 9  # patch, batch, width, depth, iterations; the patch is none of 2d's
     again = next(line for line in told.splitlines() if line.startswith("next: ")).removeprefix("next: ")
     by_hand = "--patch-size 8 8 8 --batch-size 3 --depth 2 --width 48 --iterations 9"
@@ -122,7 +128,7 @@ def test_what_makes_no_sense_is_one_line_and_exit_code_2(dataset, capsys, words,
 def test_a_time_is_kept_in_the_plan_and_told(dataset, root, capsys):
     assert command("--preset", "cpu", "--time", "90", "--explain") == 0
     told = capsys.readouterr().out
-    assert "and 90 s of training" in told
+    assert "and 90 s of training" in " ".join(told.split())
     assert "measured here" in told
     plan = plans.read_document(root / "preprocessed" / "Dataset007_Tiny" / "plans.json", plans.Plan)
     assert plan.time_budget == 90
@@ -153,12 +159,20 @@ def test_the_last_columns_share_what_the_first_leaves():
     words = "one two three four five six seven"
     text = table(["file", "what", "why"], [["a", words, words], ["b", "short", ""]], width=66, wrapped=2)
     assert text.splitlines() == [
-        "file  what                            why",
-        "----  ------------------------------  ------------------------------",
-        "a     one two three four five six     one two three four five six",
-        "      seven                           seven",
+        "file  what                          why",
+        "----  ----------------------------  ------------------------------",
+        "a     one two three four five six   one two three four five six",
+        "      seven                         seven",
         "b     short",
     ]
+
+
+@hypothesis.given(st.lists(st.lists(st.text("ab ", max_size=60), min_size=4, max_size=4), min_size=1, max_size=4))
+def test_a_table_is_never_wider_than_the_screen(rows):
+    text = table(["one", "two", "three", "four"], rows, width=80)
+    assert max(map(len, text.splitlines())) <= 80
+    kept = "".join(text.split("\n", 2)[2].split())
+    assert sorted(kept) == sorted("".join("".join(cell.split()) for row in rows for cell in row))
 
 
 def test_a_table_without_rows_is_its_header():
