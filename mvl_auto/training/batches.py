@@ -10,7 +10,6 @@ import itertools
 import logging
 import multiprocessing
 import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
@@ -21,7 +20,7 @@ from torch.utils.data import DataLoader
 
 from mvl_auto.errors import MvlError
 from mvl_auto.jobs import available_cores
-from mvl_auto.jobs.processes import cause_of_end, end_with_parent, interrupts_ignored
+from mvl_auto.jobs.parent import cause_of_end, end_with_parent, starting_workers
 from mvl_auto.training.patches import Batch, Patches
 
 BATCHES_AHEAD = 3  # per worker
@@ -81,7 +80,7 @@ def _loader(
     """The iterator of a DataLoader over the steps, and its processes, which have ended after the block."""
     methods = multiprocessing.get_all_start_methods()
     before = set(multiprocessing.active_children())
-    with interrupts_ignored():
+    with starting_workers():
         loaded = iter(
             DataLoader(
                 patches,
@@ -110,7 +109,7 @@ def _as_it_is(batch: Any) -> Any:
 
 def _start_worker(number: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the training process
-    threading.Thread(target=end_with_parent, daemon=True).start()
+    end_with_parent()
 
 
 def _causes(processes: list[BaseProcess]) -> str:

@@ -216,7 +216,7 @@ def limit_of(job: TrainingJob, earlier: ckpt.State | None) -> TrainingLimit:
         return job.limit
     if earlier is not None:
         return TrainingLimit(earlier.budget_steps, earlier.budget_seconds)
-    return planned(job.fold.configuration.iterations, job.fold.plan.time_budget)
+    return planned(job.fold.configuration.steps, job.fold.plan.time_budget)
 
 
 def check_can_resume(job: TrainingJob, earlier: ckpt.State, limit: TrainingLimit) -> None:
