@@ -16,12 +16,10 @@ import numpy as np
 from mvl_auto.arrays import Classes, Floats
 from mvl_auto.errors import MvlError
 from mvl_auto.images.crop import filled_mask, nonzero_box, slices
+from mvl_auto.images.spacing import ANISOTROPY_FACTOR, resampled_shape, round_spacing
 from mvl_auto.plans import Configuration, Plan, Trail
 from mvl_auto.preprocessing.normalise import normalise
 from mvl_auto.preprocessing.resample import resample_channel, resample_labels
-
-SEPARATE_FACTOR = 3  # nnU-Net's ANISO_THRESHOLD
-SPACING_DIGITS = 6  # mm, as in the fingerprint: a turned image has other last bits in its spacing
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ def separate_axis(spacing: Sequence[float], target: Sequence[float]) -> int | No
     """
     for lengths in (spacing, target):
         longest = max(lengths)
-        if longest > SEPARATE_FACTOR * min(lengths):
+        if longest > ANISOTROPY_FACTOR * min(lengths):
             return lengths.index(longest) if lengths.count(longest) == 1 else None
     return None
 
@@ -77,7 +75,7 @@ def _trail(
     axes: tuple[int, ...],
     configuration: Configuration,
 ) -> Trail:
-    here = tuple(round(float(spacing[axis]), SPACING_DIGITS) for axis in axes)
+    here = round_spacing([spacing[axis] for axis in axes])
     there = tuple(configuration.spacing)
     if configuration.dimensions == 2:
         there = (here[0], *there[1:])  # slices stay where they are
@@ -87,9 +85,7 @@ def _trail(
         transpose_forward=axes,
         crop=box,
         spacing=here,
-        resampled_size=tuple(
-            max(1, round(voxels * old / new)) for voxels, old, new in zip(cropped, here, there, strict=True)
-        ),
+        resampled_size=resampled_shape(cropped, here, there),
         resampled_spacing=there,
         separate_axis=_separate_axis(here, there, configuration),
     )

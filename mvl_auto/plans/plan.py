@@ -74,6 +74,9 @@ class Configuration(Frozen):
     median_image_size_in_voxels: Vector = Field(description="at `spacing`, Z Y X after transpose_forward")
     patch_size: Shape = Field(description="voxels of a training crop")
     batch_size: int = Field(ge=1)
+    batch_dice: bool = Field(
+        False, description="the Dice loss sums over all patches of a batch (nnU-Net's key); false: patch by patch"
+    )
     normalization_schemes: tuple[Normalization, ...] = Field(description="one per channel")
     use_mask_for_norm: tuple[bool, ...] = Field(description="one per channel: statistics from non-zero voxels only")
     resample_separate_z: bool = Field(
@@ -109,7 +112,12 @@ class Plan(Document):
     @property
     def hash(self) -> str:
         """sha256 of what was decided; the words that explain it do not count."""
-        words: Any = {"mvl_auto_version": True, "configurations": {"__all__": {"reasons"}}}
+        without_batch_dice = {"reasons", "batch_dice"}  # plans from before the field keep their hash
+        of_each = {
+            name: {"reasons"} if configuration.batch_dice else without_batch_dice
+            for name, configuration in self.configurations.items()
+        }
+        words: Any = {"mvl_auto_version": True, "configurations": of_each}
         if self.time_budget is None:
             words["time_budget"] = True  # plans of before there was one keep their hash
         return sha256_of_json(self.model_dump(mode="json", exclude=words))

@@ -1,6 +1,6 @@
-"""What stands in for parts of a training step that the planner may not have: the same tensors, other numbers.
+"""A dummy frozen block: the same tensors as the real one, with arbitrary numbers in them.
 
-The frozen block comes from the bank and the loss from the training; what they cost depends on their shapes alone.
+The planner measures networks whose block it does not have; what a block costs depends on its shapes alone.
 
 Shape letters: b batch, n tokens, d hidden size, h heads; in the loss k outputs, n voxels.
 """
@@ -14,31 +14,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from mvl_auto.planners.cost.block import block_of
+from mvl_auto.planners.cost.block import block_from_settings
+from mvl_auto.planners.cost.step import TrainingStep
 from mvl_auto.plans import BFLOAT16, IGNORE, BlockSizes, NetworkSettings
 
 
-def stand_in(settings: NetworkSettings, block: BlockSizes | None = None) -> StandInBlock | None:
-    """The frozen block of a network, with its adapters; None where it has none.
-
-    block: what is known of it beyond the settings.
-
-    Raises ValueError when not even its width is.
-    """
-    known = block or block_of(settings.llm)
-    return None if known is None or not settings.llm.present else StandInBlock(known, settings.llm.lora_rank)
-
-
-def around(settings: NetworkSettings) -> NetworkSettings:
-    """The settings of the network around a stand-in, which brings its adapters, and has no weights to shuffle."""
+def settings_for_dummy(settings: NetworkSettings) -> NetworkSettings:
+    """The settings of a network around a dummy block, which brings its own adapters and has no weights to shuffle."""
     control = "block" if settings.llm.control == "permuted" else settings.llm.control
     return settings.model_copy(update={"llm": settings.llm.model_copy(update={"control": control, "lora_rank": 0})})
 
 
-class StandInBlock(nn.Module):
-    """A frozen Llama layer and final norm (mvl_auto.llm.block): weights as they are stored, cast on use.
+class DummyBlock(nn.Module):
+    """A frozen Llama layer and final norm (as mvl_auto.llm.block): weights as they are stored, cast when used.
 
-    lora_rank: of the adapters on its projections, which train; 0 for none.
+    lora_rank: of the trainable adapters on its projections; 0 for none.
     """
 
     def __init__(self, block: BlockSizes, lora_rank: int = 0) -> None:
@@ -48,6 +38,16 @@ class StandInBlock(nn.Module):
         self.layer, self.norm = _Layer(block, dtype, lora_rank), _Norm(block.hidden_size, dtype)
         for name, weight in self.named_parameters():
             weight.requires_grad_("lora" in name)
+
+    @classmethod
+    def for_step(cls, step: TrainingStep) -> DummyBlock | None:
+        """The frozen block of a step's network, with its adapters; None where it has none.
+
+        Raises ValueError when not even the block's width is known.
+        """
+        llm = step.settings.llm
+        known = step.block or block_from_settings(llm)
+        return None if known is None or not llm.present else cls(known, llm.lora_rank)
 
     def forward(
         self, hidden_bnd: Tensor, *, causal: bool = False, rotary: bool = False, final_norm: bool = True
@@ -128,7 +128,7 @@ def _with_weights_cast(module: nn.Module, hidden_bnd: Tensor, *words: bool) -> T
     return functional_call(module, cast, (hidden_bnd, *words))
 
 
-def step_loss(logits: list[Tensor], label_bzyx: Tensor, masked: bool) -> Tensor:
+def dummy_loss(logits: list[Tensor], label_bzyx: Tensor, masked: bool) -> Tensor:
     """Dice and cross-entropy at every level: the tensors of mvl_auto.training.loss, not its numbers.
 
     masked: leave out ignored voxels; on a GPU the loss does so without looking whether there are any.
