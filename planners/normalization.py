@@ -43,7 +43,7 @@ def normalization_schemes(
 
 
 def use_mask_for_norm(schemes: Sequence[Normalization], cases: Sequence[CaseFingerprint]) -> tuple[bool, ...]:
-    """Whether the statistics of a z-score come from non-zero voxels alone: where the crop removed more than a quarter."""
+    """Whether a z-score uses non-zero voxels alone, per channel: where the crop removed more than a quarter."""
     masked = relative_size_after_crop(cases) < CROP_MATTERS
     return tuple(masked and scheme == "z_score" for scheme in schemes)
 

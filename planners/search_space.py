@@ -62,7 +62,7 @@ class SearchSpace:
             patch_size=candidate.patch_size,
             batch_size=candidate.batch_size,
             channels=len(fingerprint.channels) + (len(fingerprint.labels.foreground_names) if self.previous else 0),
-            outputs=fingerprint.labels.num_outputs,
+            labels=fingerprint.labels,
             block=candidate.block,
             mixed_precision=self.task.budget.device == "gpu",
         )

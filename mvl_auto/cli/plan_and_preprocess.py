@@ -72,14 +72,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="K",
         help="which of its layers: last, 0, 1, ..., -1, ... (default: last)",
     )
-    by_hand = parser.add_argument_group("by hand", "numbers that stand as they are given, and are planned around")
-    by_hand.add_argument(
+    overrides = parser.add_argument_group("overrides", "override single values; the rest of the plan adapts to them")
+    overrides.add_argument(
         "--patch-size", type=positive, nargs="+", metavar="N", help="voxels, Z Y X (of 2d: Y X), as the cache has them"
     )
-    by_hand.add_argument("--batch-size", type=positive, metavar="N", help="patches of a training step")
-    by_hand.add_argument("--depth", type=positive, metavar="N", help="ViT blocks")
-    by_hand.add_argument("--width", type=positive, metavar="N", help="channels of a token")
-    by_hand.add_argument("--iterations", type=positive, metavar="N", help="training steps")
+    overrides.add_argument("--batch-size", type=positive, metavar="N", help="patches of a training step")
+    overrides.add_argument("--depth", type=positive, metavar="N", help="ViT blocks")
+    overrides.add_argument("--width", type=positive, metavar="N", help="channels of a token")
+    overrides.add_argument("--iterations", type=positive, metavar="N", help="training steps")
     helpers = parser.add_mutually_exclusive_group()
     helpers.add_argument("--workers", type=positive, metavar="N", help="processes (default: one per core)")
     helpers.add_argument(
@@ -100,15 +100,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from mvl_auto import api
-    from mvl_auto.planners import ByHand
-    from mvl_auto.planners.stage import TooOdd
+    from mvl_auto.planners import Overrides
+    from mvl_auto.planners.stage import AnomaliesFound
 
-    by_hand = ByHand(
+    overrides = Overrides(
         patch_size=None if args.patch_size is None else tuple(args.patch_size),
         batch_size=args.batch_size,
         width=args.width,
         depth=args.depth,
-        iterations=args.iterations,
+        steps=args.iterations,
     )
     failures = []
     for dataset in args.dataset:
@@ -123,7 +123,7 @@ def run(args: argparse.Namespace) -> int:
                 device=args.device,
                 llm=args.llm,
                 llm_layer=args.llm_layer,
-                by_hand=by_hand,
+                overrides=overrides,
                 workers=args.workers,
                 scheduler=args.scheduler,
                 plan_only=args.plan_only,
@@ -131,7 +131,7 @@ def run(args: argparse.Namespace) -> int:
                 keep_going=args.keep_going,
                 progress=args.progress,
             )
-        except TooOdd as error:
+        except AnomaliesFound as error:
             print(anomalies("odd about this dataset", error.anomalies, len(error.anomalies)), end="")
             raise
         except PartlyFailed as failure:
@@ -171,7 +171,7 @@ def anomalies(heading: str, found: Sequence[Anomaly], most: int = MOST_ANOMALIES
 
 def overview(plan: Plan) -> str:
     """The plan in a few lines: its budget, and one row per configuration, the recommended one with a star."""
-    from mvl_auto.planners.reasons import minutes
+    from mvl_auto.planners.reasons import format_duration
 
     header = ["configuration", "voxel mm", "image", "patch", "token", "batch", "depth x width", "steps", "llm block"]
     rows = [_row(each, plan.recommended) for each in plan.configurations.values()]
@@ -179,7 +179,7 @@ def overview(plan: Plan) -> str:
     labels = ", ".join(plan.labels.foreground_names)
     budget = f"{plan.memory_budget / 1e9:.1f} GB of memory"
     if plan.time_budget is not None:
-        budget += f" and {minutes(plan.time_budget)} of training"
+        budget += f" and {format_duration(plan.time_budget)} of training"
     return f"\n{plan.dataset}: channels {channels}; labels {labels}; for {budget}\n{table(header, rows)}"
 
 

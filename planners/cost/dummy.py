@@ -2,7 +2,7 @@
 
 The planner measures networks whose block it does not have; what a block costs depends on its shapes alone.
 
-Shape letters: b batch, n tokens, d hidden size, h heads; in the loss k outputs, n voxels.
+Shape letters: b batch, n tokens, d hidden size, h heads.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch.func import functional_call
 
 from mvl_auto.planners.cost.block import block_from_settings
 from mvl_auto.planners.cost.step import TrainingStep
-from mvl_auto.plans import BFLOAT16, IGNORE, BlockSizes, NetworkSettings
+from mvl_auto.plans import BFLOAT16, BlockSizes, NetworkSettings
 
 
 def settings_for_dummy(settings: NetworkSettings) -> NetworkSettings:
@@ -126,35 +126,3 @@ def _with_weights_cast(module: nn.Module, hidden_bnd: Tensor, *words: bool) -> T
         return module(hidden_bnd, *words)
     cast = {name: weight.to(hidden_bnd.dtype) for name, weight in module.named_parameters()}
     return functional_call(module, cast, (hidden_bnd, *words))
-
-
-def dummy_loss(logits: list[Tensor], label_bzyx: Tensor, masked: bool) -> Tensor:
-    """Dice and cross-entropy at every level: the tensors of mvl_auto.training.loss, not its numbers.
-
-    masked: leave out ignored voxels; on a GPU the loss does so without looking whether there are any.
-    """
-    table = torch.eye(logits[0].shape[1], device=logits[0].device)
-    total = logits[0].new_zeros(())
-    for level in logits:
-        steps = [fine // coarse for fine, coarse in zip(label_bzyx.shape[1:], level.shape[2:], strict=True)]
-        label = label_bzyx[(slice(None), *(slice(step // 2, None, step) for step in steps))]
-        total = total + _level_loss(level, label, table, masked)
-    return total
-
-
-def _level_loss(logits_bkzyx: Tensor, label_bzyx: Tensor, table: Tensor, masked: bool) -> Tensor:
-    """mvl_auto.training.loss.dice_and_cross_entropy, line by line: what has a name there lives as long here."""
-    logits_bkn = logits_bkzyx.flatten(2).float().contiguous()
-    label_bn = label_bzyx.flatten(1).long()
-    seen_bn = label_bn != IGNORE
-    target_bkn = table.T[:, label_bn.clamp_min(0)].movedim(0, 1)
-    log_probability_bkn = logits_bkn.log_softmax(dim=1)
-    entropy_bn = -(log_probability_bkn * target_bkn).sum(dim=1)
-    probability_bkn, target_bkn = log_probability_bkn[:, 1:].exp(), target_bkn[:, 1:]
-    if masked:
-        entropy_bn = entropy_bn * seen_bn
-        probability_bkn, target_bkn = probability_bkn * seen_bn[:, None], target_bkn * seen_bn[:, None]
-    entropy = entropy_bn.sum() / seen_bn.sum().clamp_min(1)
-    overlap_bk = (probability_bkn * target_bkn).sum(dim=2)
-    dice = overlap_bk / (probability_bkn.sum(dim=2) + target_bkn.sum(dim=2))
-    return entropy - dice.mean()

@@ -22,7 +22,8 @@ LLM_TENSORS = 14.0  # of the hidden size, in the block and its mappers
 LLM_FFN_TENSORS = 4.0  # of the block's inner width
 MIXED = 0.72  # of the activations' bytes in mixed precision: half of them, but for norms and what follows them
 LOGIT_TENSORS = 6.0  # as computed, in order, log-softmax, softmax, target and a product, at full resolution
-LOGIT_TENSORS_MIXED = 7.5  # the same in float32, but for the first; softmax and target once more without the ignored
+LOGIT_TENSORS_MIXED = 5.5  # the same in float32, but for the first
+MASKED_LOGIT_TENSORS = 2.0  # softmax and target once more, without the ignored voxels
 CONVOLUTION_TENSORS = 7.0  # of the width of a trunk of convolutions: a residual pair
 
 
@@ -30,7 +31,8 @@ def estimate_memory(step: TrainingStep) -> int:
     """Bytes of tensors at the peak of a training step."""
     settings, voxels, channels = step.settings, float(step.patch_voxels), step.channels
     kernel = 3**settings.dimensions
-    logits = voxels * step.outputs * (LOGIT_TENSORS_MIXED if step.mixed_precision else LOGIT_TENSORS)
+    logit_tensors = LOGIT_TENSORS_MIXED if step.mixed_precision else LOGIT_TENSORS
+    logits = voxels * step.outputs * (logit_tensors + (MASKED_LOGIT_TENSORS if step.is_masked else 0.0))
     image = voxels * channels * (1.0 if channels == 1 else 2.0)  # as it comes, and channels last
     activations = 0.0
     weights = 0.0

@@ -20,7 +20,9 @@ from torch.utils._pytree import tree_leaves
 
 from mvl_auto.network import MedVisionLlama
 from mvl_auto.network.layers import Normalisation, keep_in_float32
-from mvl_auto.planners.cost.dummy import DummyBlock, dummy_loss, settings_for_dummy
+from mvl_auto.network.loss import deep_loss, targets_of
+from mvl_auto.network.optimizer import trainable
+from mvl_auto.planners.cost.dummy import DummyBlock, settings_for_dummy
 from mvl_auto.planners.cost.step import TrainingStep
 
 STATE_COPIES = 3  # of the trainable weights: two moments of Adam, and the moving average
@@ -34,10 +36,11 @@ def training_memory(step: TrainingStep) -> int:
         keep_in_float32(network, Normalisation)
         image = torch.zeros(step.batch_size, step.channels, *step.patch_size)
         label = torch.zeros(step.batch_size, *step.patch_size, dtype=torch.int16)
-        state = sum(weight.numel() * weight.element_size() for weight in network.parameters() if weight.requires_grad)
+        targets = targets_of(step.labels, image.device)
+        state = sum(weight.nbytes for weight in trainable(network).values())
         with torch.autocast("cpu", torch.bfloat16) if step.mixed_precision else nullcontext():
             with allocations.holding(state):  # the gradients of the step before, freed ahead of the new ones
-                loss = dummy_loss(network(image), label, masked=step.mixed_precision)
+                loss = deep_loss(network(image), label, targets)
             loss.backward()
     return allocations.peak + STATE_COPIES * state
 

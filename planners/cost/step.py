@@ -5,25 +5,34 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from mvl_auto.plans import BlockSizes, NetworkSettings, Shape
+from mvl_auto.plans import BlockSizes, LabelScheme, NetworkSettings, Shape
 
 
 @dataclass(frozen=True)
 class TrainingStep:
     """A network and its input in one training step.
 
-    patch_size: voxels per axis. channels: of the image. outputs: channels of the logits. block: what is known of the
-    frozen block beyond the settings; None where nothing more is. mixed_precision: bfloat16 where a GPU's autocast uses
-    it.
+    patch_size: voxels per axis. channels: of the image. block: what is known of the frozen block beyond the settings;
+    None where nothing more is. mixed_precision: bfloat16 where a GPU's autocast uses it.
     """
 
     settings: NetworkSettings
     patch_size: Shape
     batch_size: int
     channels: int
-    outputs: int
+    labels: LabelScheme
     block: BlockSizes | None = None
     mixed_precision: bool = False
+
+    @property
+    def outputs(self) -> int:
+        """Channels of the logits."""
+        return self.labels.num_outputs
+
+    @property
+    def is_masked(self) -> bool:
+        """Whether the loss leaves out ignored voxels."""
+        return self.labels.ignore_value is not None
 
     @property
     def patch_voxels(self) -> int:

@@ -45,28 +45,22 @@ def _median_seconds(step: TrainingStep, device: torch.device) -> float:
     import torch
 
     from mvl_auto.network import build_network
-    from mvl_auto.network.device import autocast
     from mvl_auto.network.layers import keep_in_float32
-    from mvl_auto.planners.cost.dummy import DummyBlock, dummy_loss, settings_for_dummy
+    from mvl_auto.network.step import Learner, step_context, training_step
+    from mvl_auto.planners.cost.dummy import DummyBlock, settings_for_dummy
 
     block = cast(Any, DummyBlock.for_step(step))
     network = build_network(settings_for_dummy(step.settings), step.channels, step.outputs, block).to(device).train()
     if device.type == "cpu":
         keep_in_float32(network)
-    trainable = [weight for weight in network.parameters() if weight.requires_grad]
-    optimizer = torch.optim.AdamW(trainable, fused=True)
+    learner, context = Learner.of(network), step_context(step.labels, device)
     generator = torch.Generator().manual_seed(0)
     image = torch.randn(step.batch_size, step.channels, *step.patch_size, generator=generator).to(device)
     label = torch.zeros(step.batch_size, *step.patch_size, dtype=torch.int16, device=device)
     taken = []
     for _ in range(WARM_UP + TIMED):
         begun = time.perf_counter()
-        with autocast(device, training=True):
-            loss = dummy_loss(network(image), label, masked=device.type == "cuda")
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(trainable, 1.0)
-        optimizer.step()
+        training_step(learner, image, label, context, learning_rate=0.0)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         taken.append(time.perf_counter() - begun)

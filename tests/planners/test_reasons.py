@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import math
 import re
+from functools import partial
 
 import pytest
 from fingerprints import BANK, DECATHLON, case_of, fingerprint_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mvl_auto import planners
 from mvl_auto.cli.plan_and_preprocess import reasons as table_of_reasons
-from mvl_auto.planners import Budget, ByHand, plan
+from mvl_auto.planners import Budget, Overrides
+from mvl_auto.planners.cost.estimate import estimate_memory
 from mvl_auto.planners.presets import GIB
-from mvl_auto.planners.reasons import minutes, values
+from mvl_auto.planners.reasons import format_duration, values
 from mvl_auto.plans import Configuration, Fingerprint, Plan
 
-pytestmark = pytest.mark.usefixtures("estimated")
+plan = partial(planners.plan, step_memory=estimate_memory)  # estimated, not measured: the search is the same
 MM, VOXELS = st.sampled_from([0.5, 0.8, 1.0, 2.5, 5.0]), st.integers(12, 400)
 SIZES = st.tuples(VOXELS, VOXELS, VOXELS)
 BUDGETS = st.builds(
@@ -32,8 +35,8 @@ def dataset(size, spacings, thing: float) -> Fingerprint:
     return fingerprint_of().model_copy(update={"cases": cases})
 
 
-def seconds_of(settings, patch_size, batch_size, channels, outputs, block) -> float:
-    return math.prod(patch_size) * batch_size * settings.width * settings.depth / 1e9
+def seconds_of(step) -> float:
+    return step.patch_voxels * step.batch_size * step.settings.width * step.settings.depth / 1e9
 
 
 def figure(pattern: str, told: str) -> float:
@@ -138,10 +141,10 @@ def test_the_order_of_axes_is_told_as_it_is():
 
 
 def test_numbers_by_hand_leave_the_others_their_reasons():
-    chosen = plan(fingerprint_of((100, 100, 100)), Budget(8 * GIB), by_hand=ByHand(depth=2)).configuration()
+    chosen = plan(fingerprint_of((100, 100, 100)), Budget(8 * GIB), overrides=Overrides(depth=2)).configuration()
     assert chosen.reasons["depth"] == "chosen by hand"
     assert all("the small trunk's" in chosen.reasons[field] for field in ("width", "heads", "stem_channels"))
-    large = plan(fingerprint_of((100, 100, 100)), Budget(8 * GIB), by_hand=ByHand(patch_size=(160, 160, 160)))
+    large = plan(fingerprint_of((100, 100, 100)), Budget(8 * GIB), overrides=Overrides(patch_size=(160, 160, 160)))
     assert large.configuration().reasons["batch_size"].startswith("8192000 voxels a step; ")
 
 
@@ -174,4 +177,4 @@ def test_the_table_has_each_number_with_its_value(monkeypatch):
     [(45, "45 s"), (600, "10 min"), (2000, "33.3 min"), (7200, "2 h"), (36_000, "10 h"), (2_592_000, "30 d")],
 )
 def test_a_time_is_told_in_a_unit_that_fits(seconds, told):
-    assert minutes(seconds) == told
+    assert format_duration(seconds) == told
