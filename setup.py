@@ -13,7 +13,7 @@ VERSION = next(
     line.split('"')[1] for line in (HERE / "mvl_auto/version.py").read_text().splitlines() if line.startswith("__")
 )
 STAGES = ["planners", "preprocessing", "inference", "evaluation"]
-COMMANDS = ["plan_and_preprocess", "train", "predict", "evaluate", "demo", "block", "explain", "doctor"]
+COMMANDS = ["plan_and_preprocess", "train", "predict", "evaluate", "demo", "block", "explain", "doctor", "audit"]
 FOLDERS = {"mvl_auto": "mvl_auto"} | {f"mvl_auto.{stage}": stage for stage in STAGES}
 PACKAGES = [
     *FOLDERS,
@@ -21,6 +21,7 @@ PACKAGES = [
 ]
 LORA = ["peft>=0.15"]
 DASK = ["distributed>=2024.5"]
+DICOM = ["pylibjpeg>=2.0", "pylibjpeg-openjpeg>=2.3", "python-gdcm>=3.0.24"]  # decoders of compressed DICOM
 
 setup(
     name="mvl-auto",
@@ -56,6 +57,7 @@ setup(
         "pandas>=2.2",
         "pillow>=10",
         "pydantic>=2.7",
+        "pydicom>=3.0.1",
         "safetensors>=0.4.3",
         "scikit-image>=0.22",
         "scipy>=1.11",
@@ -67,9 +69,10 @@ setup(
         "transformers>=5.0",
     ],
     extras_require={
-        "test": [*LORA, *DASK, "hypothesis>=6.100", "mypy>=1.10", "packaging>=23", "pytest>=8", "ruff>=0.15"],
+        "test": [*LORA, *DASK, *DICOM, "hypothesis>=6.100", "mypy>=1.10", "packaging>=23", "pytest>=8", "ruff>=0.15"],
         "lora": LORA,
         "bench": ["monai>=1.4", "nnunetv2>=2.5", "psutil>=5.9"],  # the peers of benchmarks/
         "dask": DASK,
+        "dicom": DICOM,
     },
 )

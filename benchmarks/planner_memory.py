@@ -5,8 +5,8 @@
 Each network is measured as the planner does it, in fake tensors, and then really trained for two steps on the CPU with
 the profiler's log of allocations. Prints a table in Markdown, and the worst of it. Goals: within 10 %, measuring takes
 less than two seconds, planning a dataset of the Decathlon less than 20 s. `estimate` is the rough estimate that decides
-whether anything is measured at all; it must lie within a factor of 1.25. Seconds are the processor's, with torch's cache
-of fake tensors cleared; those of planning with a time budget are the clock's.
+whether anything is measured at all; it must lie within a factor of 1.25. Seconds are the processor's, after torch's
+cache of fake tensors was cleared; those of planning with a time budget are the clock's.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from mvl_auto.files import read_json
 from mvl_auto.images import FILE_ENDINGS, check_same_geometry, file_ending, read_label, stem
 from mvl_auto.plans import LabelScheme
 from mvl_auto.progress import Progress, silent
+from mvl_auto.text import list_text
 
 MOST_WORKERS = 8  # each holds one case's two label maps
 NAMES_IN_MESSAGE = 5
@@ -160,10 +161,8 @@ def _label_files(folder: Path, what: str) -> dict[str, Path]:
 def _refuse_lonely(names: Iterable[str], folder: Path, what: str, of: int) -> None:
     lonely = sorted(names)
     if lonely:
-        more = f" and {len(lonely) - NAMES_IN_MESSAGE} more" if len(lonely) > NAMES_IN_MESSAGE else ""
-        shown = ", ".join(lonely[:NAMES_IN_MESSAGE]) + more
         raise MvlError(
-            f"has no {what} for {len(lonely)} of {of} cases: {shown}",
+            f"has no {what} for {len(lonely)} of {of} cases: {list_text(lonely, NAMES_IN_MESSAGE)}",
             file=folder,
             remedy="Add them, or use --only-common to leave these cases out.",
         )

@@ -1,15 +1,17 @@
-"""Prediction: trained networks, and images, to segmentations on the images' own grids."""
+"""Prediction: trained networks segment images on the images' own grids."""
 
-from mvl_auto.inference.folder import Report, predict_folder
+from mvl_auto.inference.folder import PredictionReport, predict_folder
 from mvl_auto.inference.predict import Prediction, predict_case, predict_prepared
-from mvl_auto.inference.sliding_window import sliding_window, stream_logits
+from mvl_auto.inference.sliding_window import stream_logits
+from mvl_auto.inference.windows import PredictionSettings, WindowSettings
 
 __all__ = [
     "Prediction",
-    "Report",
+    "PredictionReport",
+    "PredictionSettings",
+    "WindowSettings",
     "predict_case",
     "predict_folder",
     "predict_prepared",
-    "sliding_window",
     "stream_logits",
 ]

@@ -1,15 +1,16 @@
-"""What the LLM block does to an image, as maps in the image's own space.
+"""The effect of the LLM block on an image, as maps in the image's own space.
 
-    before     norm of each token as it comes to the LLM part
-    after      norm of each token as it leaves it
-    change     norm of what the LLM part adds to each token, relative to `before`
-    rollout    how much attention each token gets from all others, through all blocks of the trunk
+    before     norm of each token at the input of the LLM part
+    after      norm of each token at its output
+    change     norm of the difference that the LLM part makes to each token, relative to `before`
+    rollout    attention that each token gets from all others, through all blocks of the trunk
 
-All through the trained weights. The maps are made like a segmentation: by a network whose outputs they are, so that
-windows, ensembles of windows and the way back to native space are those of prediction (sliding_window.py, restore.py).
+The maps are the outputs of a network that wraps the trained one, so windows and the way back to native space are those
+of prediction (sliding_window.py, restore.py). Windows have the shape of the training patch, never more: rollout holds a
+matrix of tokens by tokens for each block.
 
-Attention rollout: Abnar and Zuidema 2020, arXiv 2005.00928. Each block is R <- (A + I) / 2 R, A the mean over heads;
-of the hybrid attention the global branch counts with its gate's mean, the local one as staying where one is.
+Attention rollout: Abnar and Zuidema 2020, arXiv 2005.00928. Each block is R <- (A + I) / 2 R, A the mean over heads. In
+hybrid attention the global branch counts with the mean of its gate; the local branch counts as the identity.
 """
 
 from __future__ import annotations
@@ -25,13 +26,15 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mvl_auto.datasets import find_cases, load_case
+from mvl_auto.datasets import find_cases, load_case, split_volumes
 from mvl_auto.errors import MvlError
 from mvl_auto.files import ensure_writable_folder, write_json, writing
 from mvl_auto.images import Volume, write_probabilities
-from mvl_auto.inference.predict import network_input, predict_case
-from mvl_auto.inference.restore import native_slabs, paste
+from mvl_auto.inference.output import check_output_folder
+from mvl_auto.inference.predict import make_network_input, predict_case
+from mvl_auto.inference.restore import native_slabs, paste_slab
 from mvl_auto.inference.sliding_window import cheapest_axis, stream_logits
+from mvl_auto.inference.windows import WindowSettings
 from mvl_auto.network import MedVisionLlama
 from mvl_auto.network.device import choose_device
 from mvl_auto.network.layers import pad_to_multiple, to_grid
@@ -49,7 +52,7 @@ class Explanation:
     """Maps in the image's own space, and the gate of the LLM part."""
 
     maps: dict[str, NDArray[np.float32]]  # name -> (Z, Y, X), canonical
-    gate: NDArray[np.float32] | None  # (d,): what each channel of the block's output is multiplied with
+    gate: NDArray[np.float32] | None  # (d,): the factor of each channel of the block's output
 
 
 def explain_folder(
@@ -63,12 +66,14 @@ def explain_folder(
 ) -> list[Path]:
     """Explain every image of a folder by the first network of a run; returns the files that were written.
 
-    Raises MvlError, naming the file, for the first image that cannot be read.
+    Raises MvlError when `output` is the folder of the images, and, naming the file, for the first image that cannot be
+    read.
     """
     trained = load_trained(run.folds[0][0], blocks_folder)
     network, on = trained.network, choose_device(device)
     first = [] if run.previous is None else [each.network.to(on) for each in run.previous.load(blocks_folder)]
-    cases = find_cases(input, len(trained.plan.channels))
+    cases = split_volumes(find_cases(input, len(trained.plan.channels)))
+    check_output_folder(input, output, cases)
     ensure_writable_folder(output)
     paths: list[Path] = []
     with progress("explaining", len(cases)) as advance:
@@ -91,27 +96,27 @@ def explain_case(
     device: torch.device,
     previous: NDArray[np.int16] | None = None,
 ) -> Explanation:
-    """The maps of one image as it was read. Raises MvlError for a network without LLM block.
+    """The maps of one image as it was read. Raises MvlError for a network without an LLM block or a ViT.
 
     previous: for the second stage of a cascade, the classes (Z, Y, X) that the first found.
     """
     if network.llm is None or configuration.network.trunk != "transformer":
         raise MvlError(
-            f"the network of {plan.dataset} has no LLM block to explain", remedy="Train one with a plan that has --llm."
+            f"the network of {plan.dataset} has no LLM block to explain",
+            remedy="Plan with --llm, then train that plan.",
         )
     prepared = preprocess_case(volume.array, volume.spacing, None, plan, configuration)
     axis = cheapest_axis(prepared.image.shape[1:], configuration.patch_size)
     slabs = stream_logits(
         Maps(network).eval().to(device),
-        torch.from_numpy(np.ascontiguousarray(network_input(prepared, previous, plan, configuration))),
-        configuration.patch_size,
+        torch.from_numpy(np.ascontiguousarray(make_network_input(prepared, previous, plan, configuration))),
         len(MAPS),
-        axis=axis,
-        device=device,
+        WindowSettings(configuration.patch_size, device=device),
+        axis,
     )
     maps = np.zeros((len(MAPS), *prepared.trail.size), np.float32)
     for first, slab in native_slabs(slabs, prepared.trail, axis):
-        paste(maps, slab.cpu().numpy(), prepared.trail, axis, first)
+        paste_slab(maps, slab.cpu().numpy(), prepared.trail, axis, first)
     gate = None if network.llm.gate is None else network.llm.gate.detach().cpu().numpy()
     return Explanation(dict(zip(MAPS, maps, strict=True)), gate)
 
@@ -126,12 +131,12 @@ def write_explanation(explanation: Explanation, volume: Volume, folder: Path, na
         about = {"mean_absolute": float(np.abs(gate).mean()), "largest_absolute": float(np.abs(gate).max())}
         write_json(folder / f"{name}_gate.json", about | {"values": [float(value) for value in gate]})
         paths.append(folder / f"{name}_gate.json")
-    paths.append(draw(explanation, volume, folder / f"{name}.png"))
+    paths.append(draw_maps(explanation, volume, folder / f"{name}.png"))
     return paths
 
 
-def draw(explanation: Explanation, volume: Volume, path: Path) -> Path:
-    """The middle slice of the image, and each map over it."""
+def draw_maps(explanation: Explanation, volume: Volume, path: Path) -> Path:
+    """Draw the middle slice of the image, and each map over it, as a PNG; returns its path."""
     from matplotlib.figure import Figure
 
     middle = volume.array.shape[1] // 2
@@ -165,7 +170,7 @@ class Maps(nn.Module):
         self.network = network
 
     def forward(self, image_bczyx: Tensor) -> Tensor:
-        network, size = self.network, image_bczyx.shape[2:]
+        network, shape = self.network, image_bczyx.shape[2:]
         token_size = network.settings.token_size
         grid = tuple(
             voxels // step
@@ -189,39 +194,39 @@ class Maps(nn.Module):
                 before.norm(dim=-1),
                 after.norm(dim=-1),
                 (after - before).norm(dim=-1) / before.norm(dim=-1).clamp_min(1e-6),
-                rollout(list(network.trunk), into_blocks),
+                compute_rollout(list(network.trunk), into_blocks),
             ],
             dim=-1,
         )
-        return _voxels(to_grid(tokens_bnm.float(), grid), token_size, size)
+        return _spread_over_voxels(to_grid(tokens_bnm.float(), grid), token_size, shape)
 
 
-def rollout(blocks: Sequence[nn.Module], inputs_bnd: Sequence[Tensor]) -> Tensor:
-    """(b, n): the attention that each token gets, averaged over all tokens that give it, 1 on average."""
+def compute_rollout(blocks: Sequence[nn.Module], inputs_bnd: Sequence[Tensor]) -> Tensor:
+    """(b, n): the attention that each token gets from all tokens together; its mean over the tokens is 1."""
     tokens = inputs_bnd[0].shape[1]
     identity = torch.eye(tokens, device=inputs_bnd[0].device)
     total = identity.expand(len(inputs_bnd[0]), -1, -1)
     for block, x_bnd in zip(blocks, inputs_bnd, strict=True):
         assert isinstance(block, VitBlock)
-        total = (attention_weights(block, x_bnd) + identity) / 2 @ total
+        total = (compute_attention(block, x_bnd) + identity) / 2 @ total
     return total.mean(dim=1) * tokens
 
 
-def attention_weights(block: VitBlock, x_bnd: Tensor) -> Tensor:
-    """(b, n, n): mean over heads of the global branch; the gate's share of it, the rest on the diagonal."""
+def compute_attention(block: VitBlock, x_bnd: Tensor) -> Tensor:
+    """(b, n, n): attention of the global branch, the mean over heads, times the gate; the rest on the diagonal."""
     layer = block.attention
     q, k, _ = (
         part.unflatten(-1, (layer.heads, -1)).transpose(1, 2)
         for part in layer.qkv(block.norm_1(x_bnd)).chunk(3, dim=-1)
     )
     weights = (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5).softmax(dim=-1).mean(dim=1)
-    fixed = {"global": 1.0, "sum": 0.5, "local": 0.0}
-    share = layer.gate.sigmoid().mean() if layer.mode == "gate" else torch.tensor(fixed[layer.mode])
+    without_gate = {"global": 1.0, "sum": 0.5, "local": 0.0}
+    share = layer.gate.sigmoid().mean() if layer.mode == "gate" else torch.tensor(without_gate[layer.mode])
     return share * weights + (1 - share) * torch.eye(weights.shape[-1], device=weights.device)
 
 
-def _voxels(maps_bmzyx: Tensor, token_size: Shape, size: Sequence[int]) -> Tensor:
-    """Each voxel gets the value of its token; the padding of the network is cut off."""
+def _spread_over_voxels(maps_bmzyx: Tensor, token_size: Shape, shape: Sequence[int]) -> Tensor:
+    """Each voxel gets the value of its token. shape: voxels of the image, without the padding of the network."""
     finer = F.interpolate(maps_bmzyx, scale_factor=list(map(float, token_size)), mode="nearest")
-    inside: tuple[EllipsisType | slice, ...] = (..., *(slice(0, voxels) for voxels in size))
+    inside: tuple[EllipsisType | slice, ...] = (..., *(slice(0, voxels) for voxels in shape))
     return finer[inside]

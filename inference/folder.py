@@ -1,8 +1,8 @@
 """A folder of images to a folder of segmentations.
 
-Each is written on the grid of its image, under its image's name, in the label values of the training data. While the
-networks work on one image, the next is read and preprocessed and the last one written, in a thread each. What is
-there already and whole is not done again (record.py); an image that cannot be read is reported, the others are done.
+Each segmentation is written on the grid of its image, under its image's name, with the label values of the training
+data. While the networks work on one image, one thread reads and preprocesses the next and another writes the last one.
+Complete predictions are not done again (record.py). An image that cannot be read is reported, the others are done.
 A cascade's first stage segments each image just before the second does.
 """
 
@@ -11,17 +11,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
-from mvl_auto.datasets import Case, find_cases
+from mvl_auto.datasets import Case, find_cases, split_volumes
 from mvl_auto.errors import MvlError
 from mvl_auto.files import CannotWrite, clear_unfinished, ensure_writable_folder, locked
+from mvl_auto.inference.output import check_output_folder
 from mvl_auto.inference.predict import Prediction
-from mvl_auto.inference.predictor import Predictor, Ready, load_predictor, prediction_file, probabilities_file
+from mvl_auto.inference.predictor import Predictor, PreparedImage, load_predictor, prediction_file, probabilities_file
 from mvl_auto.inference.record import MadeBy, Record, open_record
-from mvl_auto.inference.sliding_window import STEP
+from mvl_auto.inference.windows import PredictionSettings
 from mvl_auto.logs import log_file
 from mvl_auto.network.device import choose_device
 from mvl_auto.progress import Advance, Progress, silent
@@ -33,12 +34,12 @@ Result = TypeVar("Result")
 
 
 @dataclass
-class Report:
-    """What became of the cases of a folder, by name."""
+class PredictionReport:
+    """Names of the cases, by outcome."""
 
     done: list[str] = field(default_factory=list)
-    skipped: list[str] = field(default_factory=list)  # there already, and whole
-    failed: dict[str, str] = field(default_factory=dict)  # and why
+    skipped: list[str] = field(default_factory=list)  # complete from an earlier run
+    failed: dict[str, str] = field(default_factory=dict)  # name -> reason, in one line
 
 
 def predict_folder(
@@ -46,56 +47,52 @@ def predict_folder(
     output: Path,
     trained: TrainedRun,
     blocks_folder: Path,
+    settings: PredictionSettings | None = None,
     *,
-    device: str = "auto",
-    mirror: bool = True,
-    step: float = STEP,
     overwrite: bool = False,
-    probabilities: bool = False,
     progress: Progress = silent,
-) -> Report:
+) -> PredictionReport:
     """Predict every image of `input` (a folder, or one image) into the folder `output`.
 
-    trained: from `find_trained`; several folds are an ensemble. step: from one window to the next, a share of the
-    patch. overwrite: also what is there already. probabilities: write them too, in output/probabilities.
-    Raises MvlError, before any work, when there is nothing to read, `output` cannot be written or holds predictions
-    of other networks, the device does not exist, or a network is damaged; and at once when its disk is full.
+    trained: from `find_trained`; several folds are an ensemble. settings: None for the defaults. Probabilities go to
+    output/probabilities. overwrite: predict images again whose predictions exist.
+    Raises MvlError, before anything is written, when there is no image, `output` is the folder of the images or holds
+    other predictions, or the device does not exist; before the first image, when `output` cannot be written or a
+    network is damaged; CannotWrite at once when the disk is full.
     """
-    if not 0 < step <= 1:
-        raise MvlError(f"the step is {step:g}, it must lie between 0 and 1", remedy="Leave it at 0.5.")
-    input, output = Path(input), Path(output)
-    if output.resolve() in (input.resolve(), input.resolve().parent if input.is_file() else None):
-        raise MvlError(
-            "is the folder of the images; predictions have their names", file=output, remedy="Choose another for -o."
-        )
-    on = choose_device(device)
-    cases = find_cases(input, len(trained.plan.channels))
+    input, output, settings = Path(input), Path(output), settings or PredictionSettings()
+    settings = replace(settings, device=str(choose_device(settings.device)))
+    cases = split_volumes(find_cases(input, len(trained.plan.channels)))
+    made_by = _describe_maker(trained, settings)
+    _check_output(input, output, cases, made_by, settings, overwrite)
     ensure_writable_folder(output)
     with locked(output, "predicting"), log_file(output / "log.txt"):
         clear_unfinished(output)
-        record = open_record(output, _made_by(trained, mirror, step), overwrite)
-        whole = [] if overwrite else [case.name for case in cases if _is_whole(case, record, probabilities)]
-        report = Report(skipped=whole)
-        todo = [case for case in cases if case.name not in set(whole)]
+        record = open_record(output, made_by, overwrite)
+        skipped = [] if overwrite else [case for case in cases if _is_complete(case, record, settings)]
+        for case in skipped:
+            record.complete(case.name)
+        report = PredictionReport(skipped=[case.name for case in skipped])
+        todo = [case for case in cases if case.name not in set(report.skipped)]
         log.info(
-            "%s: %d images to predict, %d are there already; %s, fold%s %s, on %s",
-            input, len(todo), len(whole), trained.folder, "s" * (len(trained.folds) > 1),
-            ", ".join(trained.fold_names), on,
+            "%s: %d images to predict, %d are complete already; %s, fold%s %s, on %s",
+            input, len(todo), len(skipped), trained.folder, "s" * (len(trained.folds) > 1),
+            ", ".join(trained.fold_names), settings.device,
         )  # fmt: skip
         if todo:
-            predictor = load_predictor(trained, blocks_folder, str(on), mirror, step, probabilities)
-            with progress("predicting", len(cases), done=len(whole)) as advance:
+            predictor = load_predictor(trained, blocks_folder, settings)
+            with progress("predicting", len(cases), done=len(skipped)) as advance:
                 predict_cases(predictor, todo, record, report, advance)
     return report
 
 
 def predict_cases(
-    predictor: Predictor, cases: Sequence[Case], record: Record, report: Report, advance: Advance
+    predictor: Predictor, cases: Sequence[Case], record: Record, report: PredictionReport, advance: Advance
 ) -> None:
-    """Predict and write cases, entering into `report` what became of each."""
+    """Predict and write cases. Adds each to `report`."""
     with ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(1, "write") as writer:
         being_written: list[tuple[Case, Future[None]]] = []
-        for case, reading in ahead(reader, predictor.prepare, cases):
+        for case, reading in compute_ahead(reader, predictor.prepare, cases):
             predicted = _predict(predictor, case, reading, report, advance)
             if predicted is None:
                 continue
@@ -104,10 +101,10 @@ def predict_cases(
         _wait_for(being_written, report)
 
 
-def ahead(
+def compute_ahead(
     pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Iterable[Item]
 ) -> Iterator[tuple[Item, Future[Result]]]:
-    """Each item with its function's result to come; the next item's is under way by then."""
+    """Yield each item with the future of its result, after the next item was given to the pool."""
     previous: tuple[Item, Future[Result]] | None = None
     for item in items:
         current = item, pool.submit(function, item)
@@ -118,56 +115,70 @@ def ahead(
         yield previous
 
 
-def _is_whole(case: Case, record: Record, probabilities: bool) -> bool:
-    there = not probabilities or (record.folder / probabilities_file(case)).is_file()
-    return record.is_whole(case, prediction_file(case)) and there
+def _check_output(
+    input: Path, output: Path, cases: Sequence[Case], made_by: MadeBy, settings: PredictionSettings, overwrite: bool
+) -> None:
+    """Raise MvlError, with nothing written, where `output` must not be written to."""
+    names = [prediction_file(case) for case in cases]
+    more = [probabilities_file(case) for case in cases] if settings.probabilities else []
+    check_output_folder(input, output, cases, names + more)
+    record = open_record(output, made_by, overwrite)
+    if not overwrite:
+        for case, name in zip(cases, names, strict=True):
+            record.check_file(case, name)
 
 
-def _made_by(trained: TrainedRun, mirror: bool, step: float) -> MadeBy:
+def _is_complete(case: Case, record: Record, settings: PredictionSettings) -> bool:
+    record.check_file(case, prediction_file(case))
+    lacks_probabilities = settings.probabilities and not (record.folder / probabilities_file(case)).is_file()
+    return not lacks_probabilities and record.is_complete(case, prediction_file(case))
+
+
+def _describe_maker(trained: TrainedRun, settings: PredictionSettings) -> MadeBy:
     return MadeBy(
         dataset=trained.plan.dataset,
         run=trained.folder.name,
         configuration=trained.configuration.name,
         plan_hash=trained.plan.hash,
         checkpoints=trained.checkpoints(),
-        mirror=mirror,
-        step=step,
+        mirror=settings.mirror,
+        step_size=settings.step_size,
     )
 
 
 def _predict(
-    predictor: Predictor, case: Case, reading: Future[Ready], report: Report, advance: Advance
-) -> tuple[Ready, Prediction] | None:
-    """The prediction of a case; None, and an entry in the report, where something is wrong with it."""
+    predictor: Predictor, case: Case, reading: Future[PreparedImage], report: PredictionReport, advance: Advance
+) -> tuple[PreparedImage, Prediction] | None:
+    """The prepared image of a case and its prediction; None, and an entry in the report, when that failed."""
     left = 1.0
 
-    def go(share: float) -> None:
+    def advance_case(share: float) -> None:
         nonlocal left
         left -= share
         advance(share, note=case.name)
 
     try:
-        ready = reading.result()
-        return ready, predictor.predict(ready, go)
+        image = reading.result()
+        return image, predictor.predict(image, advance_case)
     except MvlError as error:
-        _failed(case, error, report)
+        _report_failure(case, error, report)
         advance(left, note=case.name)
         return None
 
 
-def _wait_for(being_written: list[tuple[Case, Future[None]]], report: Report) -> None:
+def _wait_for(being_written: list[tuple[Case, Future[None]]], report: PredictionReport) -> None:
     while being_written:
         case, writing = being_written.pop()
         try:
             writing.result()
-        except CannotWrite:  # nor could any other
+        except CannotWrite:  # no other file could be written either
             raise
         except MvlError as error:
-            _failed(case, error, report)
+            _report_failure(case, error, report)
         else:
             report.done.append(case.name)
 
 
-def _failed(case: Case, error: MvlError, report: Report) -> None:
+def _report_failure(case: Case, error: MvlError, report: PredictionReport) -> None:
     log.error("%s: %s", case.name, error)
     report.failed[case.name] = str(error)

@@ -1,10 +1,10 @@
-"""Loaded networks that predict one image after another: what a Python user holds in hand."""
+"""Loaded networks that predict one image after another, for Python users and for folders."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +15,9 @@ from mvl_auto.datasets import Case, hash_files, load_case, to_values
 from mvl_auto.errors import MvlError
 from mvl_auto.files import Hashes
 from mvl_auto.images import RASTER_ENDINGS, Geometry, Volume, file_ending, write_label, write_probabilities
-from mvl_auto.inference.predict import Prediction, network_input, predict_prepared
+from mvl_auto.inference.predict import Prediction, make_network_input, predict_prepared
 from mvl_auto.inference.record import Record
+from mvl_auto.inference.windows import PredictionSettings
 from mvl_auto.plans import Configuration, Plan
 from mvl_auto.preprocessing.case import PreparedCase, preprocess_case
 from mvl_auto.runs import TrainedRun
@@ -27,30 +28,27 @@ PROBABILITIES = "probabilities"  # subfolder
 
 
 @dataclass(frozen=True, eq=False)
-class Ready:
-    """A case that only waits for the networks."""
+class PreparedImage:
+    """A case that is read and preprocessed."""
 
     prepared: PreparedCase
-    previous: PreparedCase | None  # for the first stage, where there are two
+    previous: PreparedCase | None  # the same image for the first stage of a cascade
     geometry: Geometry
     files_hash: str
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """Loaded networks and how they are used: the same for all images. previous: those of a cascade's first stage."""
+    """Loaded networks and the settings that all images share. previous: the first stage of a cascade."""
 
     networks: Sequence[nn.Module]
     plan: Plan
     configuration: Configuration
-    device: str
-    mirror: bool
-    step: float
-    probabilities: bool
+    settings: PredictionSettings
     previous: Predictor | None = None
 
-    def prepare(self, case: Case) -> Ready:
-        """Read, check and preprocess a case. Raises MvlError, naming the file, for what is wrong with it."""
+    def prepare(self, case: Case) -> PreparedImage:
+        """Read, check and preprocess a case. Raises MvlError, naming the file, when something is wrong with it."""
         hashes: Hashes = {}
         volume, _ = load_case(case, self.plan.labels, hashes=hashes)
         try:
@@ -58,13 +56,14 @@ class Predictor:
             previous = None if self.previous is None else self.previous._prepare(volume)
         except MvlError as error:
             raise MvlError(error.what, file=case.images[0], remedy=error.remedy) from error
-        return Ready(prepared, previous, volume.geometry, hash_files(case, hashes))
+        return PreparedImage(prepared, previous, volume.geometry, hash_files(case, hashes))
 
-    def predict(self, ready: Ready, advance: Callable[[float], None]) -> Prediction:
-        if self.previous is None or ready.previous is None:
-            return self._predict(ready.prepared, None, advance)
-        first = self.previous._predict(ready.previous, None, lambda share: advance(share / 2))
-        return self._predict(ready.prepared, first.classes, lambda share: advance(share / 2))
+    def predict(self, image: PreparedImage, advance: Callable[[float], None]) -> Prediction:
+        """advance: called with the share of the work that was done since its last call."""
+        if self.previous is None or image.previous is None:
+            return self._predict(image.prepared, None, advance)
+        first = self.previous._predict(image.previous, None, lambda share: advance(share / 2))
+        return self._predict(image.prepared, first.classes, lambda share: advance(share / 2))
 
     def _prepare(self, volume: Volume) -> PreparedCase:
         return preprocess_case(volume.array, volume.spacing, None, self.plan, self.configuration)
@@ -76,47 +75,45 @@ class Predictor:
             self.networks,
             self.plan.labels,
             self.configuration,
-            network_input(prepared, previous, self.plan, self.configuration),
+            make_network_input(prepared, previous, self.plan, self.configuration),
             prepared.trail,
-            device=self.device,
-            mirror=self.mirror,
-            step=self.step,
-            keep_probabilities=self.probabilities,
-            advance=advance,
+            self.settings,
+            advance,
         )
 
-    def write(self, case: Case, ready: Ready, prediction: Prediction, record: Record) -> None:
+    def write(self, case: Case, image: PreparedImage, prediction: Prediction, record: Record) -> None:
+        """Write the prediction into the record's folder, on the grid of the image."""
         labels = self.plan.labels
         file = prediction_file(case)
-        record.begin(case.name, file, ready.files_hash)
+        record.begin(case.name, file, image.files_hash)
         if prediction.probabilities is not None:
-            write_probabilities(record.folder / probabilities_file(case), prediction.probabilities, ready.geometry)
+            write_probabilities(record.folder / probabilities_file(case), prediction.probabilities, image.geometry)
         values = to_values(prediction.classes, labels)
-        write_label(record.folder / file, values, ready.geometry, labels.class_values)
+        write_label(record.folder / file, values, image.geometry, labels.class_values)
         record.finish(case.name)
 
 
-def load_predictor(
-    trained: TrainedRun, blocks_folder: Path, device: str, mirror: bool, step: float, probabilities: bool
-) -> Predictor:
-    """The networks of a run on their device, and those of the first stage that it goes on from, if there is one.
+def load_predictor(trained: TrainedRun, blocks_folder: Path, settings: PredictionSettings) -> Predictor:
+    """The networks of a run on their device, and those of its first stage, in a cascade.
 
-    Raises MvlError when one is damaged, or is not the one that the run was trained with.
+    settings.device: not "auto". Raises MvlError when a network is damaged, or the first stage is not the one that the
+    run was trained with.
     """
     previous = None
     if trained.previous is not None:
         names = ", ".join(trained.previous.fold_names)
         log.info("first stage: %s, folds %s", trained.previous.folder, names)
-        previous = load_predictor(trained.previous, blocks_folder, device, mirror, step, probabilities=False)
-    networks = [each.network.to(device) for each in trained.load(blocks_folder)]
-    return Predictor(networks, trained.plan, trained.configuration, device, mirror, step, probabilities, previous)
+        previous = load_predictor(trained.previous, blocks_folder, replace(settings, probabilities=False))
+    networks = [each.network.to(settings.device) for each in trained.load(blocks_folder)]
+    return Predictor(networks, trained.plan, trained.configuration, settings, previous)
 
 
 def prediction_file(case: Case) -> str:
-    """The case's name with its image's own ending."""
+    """File name of a prediction: the case's name with the ending of its image."""
     return case.name + (file_ending(case.images[0]) or DEFAULT_ENDING)
 
 
 def probabilities_file(case: Case) -> str:
+    """File name of the probabilities, relative to the folder of the predictions."""
     ending = file_ending(case.images[0])
     return f"{PROBABILITIES}/{case.name}{DEFAULT_ENDING if ending in ('', *RASTER_ENDINGS) else ending}"

@@ -1,7 +1,8 @@
-"""predictions.json in the folder of predictions: which networks made them, and which are whole.
+"""predictions.json in the folder of predictions: which networks made them, and which are complete.
 
-A case is entered before its prediction is written, and its size after: so a prediction that is not in the record is
-someone else's, one without a size was perhaps cut short, and neither is ever taken for a finished one of ours.
+A case is entered before its prediction is written, and its file size afterwards. So a file that the record does not
+name was not written by this program and is never replaced; an entry without a size is left by a run that was stopped in
+between, and the next run completes it: with the size, if the file is readable, else with a new prediction.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from mvl_auto.datasets import Case, hash_files
 from mvl_auto.errors import MvlError
@@ -21,7 +22,9 @@ ELSEWHERE = "Choose another output folder, or replace what is there with --overw
 
 
 class MadeBy(Frozen):
-    """What decides the predictions of a folder, apart from the images."""
+    """Everything that the predictions of a folder depend on, apart from the images."""
+
+    model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
 
     dataset: str
     run: str
@@ -29,13 +32,13 @@ class MadeBy(Frozen):
     plan_hash: str
     checkpoints: dict[str, str] = Field(description="fold -> sha256 of its checkpoint.safetensors")
     mirror: bool
-    step: float = Field(description="of the patch, from one window to the next")
+    step_size: float = Field(alias="step", description="distance between windows, as a share of a window")
 
 
 class PredictedCase(Frozen):
     file: str = Field(description="name of the prediction in this folder")
     files_hash: str = Field(description="sha256 over the bytes of the image's files")
-    size: int | None = Field(None, description="bytes of the prediction; none until it is written")
+    size: int | None = Field(None, description="bytes of the prediction; null until it is written")
 
 
 class PredictionRecord(Document):
@@ -50,28 +53,32 @@ class Record:
     folder: Path
     content: PredictionRecord
 
-    def is_whole(self, case: Case, file: str) -> bool:
-        """Whether the prediction of a case is there, readable, and of the files as they are now.
+    def check_file(self, case: Case, file: str) -> None:
+        """Raise MvlError when the place of a prediction is taken by a file that this record does not name."""
+        entry = self.content.cases.get(case.name)
+        if (entry is None or entry.file != file) and (self.folder / file).exists():
+            raise MvlError(f"exists, but {RECORD} does not list it", file=self.folder / file, remedy=ELSEWHERE)
 
-        Raises MvlError when a file is in its place that this record does not know.
-        """
+    def is_complete(self, case: Case, file: str) -> bool:
+        """Whether the prediction of a case exists, is readable, and belongs to the image's files as they are now."""
         path = self.folder / file
         entry = self.content.cases.get(case.name)
-        if not path.exists():
+        if entry is None or not path.exists() or entry.files_hash != hash_files(case):
             return False
-        if entry is None or entry.file != file:
-            raise MvlError(f"is there already, but {RECORD} does not know it", file=path, remedy=ELSEWHERE)
-        if entry.files_hash != hash_files(case):
-            return False
-        return entry.size == path.stat().st_size or _readable(path)
+        return entry.size == path.stat().st_size or _is_readable(path)
+
+    def complete(self, name: str) -> None:
+        """Enter the size of a prediction that a stopped run wrote and did not enter."""
+        if self.content.cases[name].size is None:
+            self.finish(name)
 
     def begin(self, name: str, file: str, files_hash: str) -> None:
-        """Enter a case whose prediction is about to be written, and remove an earlier one."""
+        """Enter a case before its prediction is written, and remove an earlier prediction of it."""
         (self.folder / file).unlink(missing_ok=True)
         self._enter(name, PredictedCase(file=file, files_hash=files_hash))
 
     def finish(self, name: str) -> None:
-        """The prediction of a case is written."""
+        """Enter the size of a prediction, after it was written."""
         entry = self.content.cases[name]
         self._enter(name, entry.model_copy(update={"size": (self.folder / entry.file).stat().st_size}))
 
@@ -82,9 +89,9 @@ class Record:
 
 
 def open_record(folder: Path, made_by: MadeBy, overwrite: bool) -> Record:
-    """The record of a folder: a new one where there is none, and with `overwrite`.
+    """The record of a folder; a new one where there is none, or where `overwrite` allows to replace another.
 
-    Raises MvlError when the folder holds predictions that other networks, or other settings, made.
+    Nothing is written. Raises MvlError when the folder holds predictions by other networks or with other settings.
     """
     path = folder / RECORD
     fresh = PredictionRecord(made_by=made_by)
@@ -98,23 +105,24 @@ def open_record(folder: Path, made_by: MadeBy, overwrite: bool) -> Record:
         return Record(folder, content)
     if overwrite or not content.cases:
         return Record(folder, fresh)
-    raise MvlError(f"holds predictions made with {difference(content.made_by, made_by)}", file=folder, remedy=ELSEWHERE)
+    difference = describe_difference(content.made_by, made_by)
+    raise MvlError(f"holds predictions made with {difference}", file=folder, remedy=ELSEWHERE)
 
 
-def difference(there: MadeBy, now: MadeBy) -> str:
-    """The first thing in which the makers of two sets of predictions differ, for a message."""
+def describe_difference(there: MadeBy, now: MadeBy) -> str:
+    """The first difference between the makers of two sets of predictions, for a message."""
     if (there.dataset, there.run) != (now.dataset, now.run):
         return f"another network ({there.dataset}, {there.run})"
     if there.checkpoints.keys() != now.checkpoints.keys():
         return f"other folds ({', '.join(there.checkpoints)})"
     if there.mirror != now.mirror:
         return "mirroring" if there.mirror else "no mirroring"
-    if there.step != now.step:
-        return f"step {there.step:g}"
+    if there.step_size != now.step_size:
+        return f"step size {there.step_size:g}"
     return "an earlier training of this network"
 
 
-def _readable(path: Path) -> bool:
+def _is_readable(path: Path) -> bool:
     try:
         read_label(path)
     except MvlError:

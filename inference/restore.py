@@ -1,8 +1,8 @@
-"""Back to native space, in slabs: what mvl_auto.preprocessing.inverse does with an array, done as it comes in.
+"""Back to native space, slab by slab: resample, undo the crop, undo the transpose of preprocessing.
 
-Linear interpolation between voxel centres, an axis at a time; the nearest voxel along a coarse axis that preprocessing
-treated apart. A native slice needs only the two network slices that it lies between, so slabs are resampled on
-whichever device they are, and neither grid is ever held whole.
+Linear interpolation between voxel centres, one axis after the other; along an axis that preprocessing resampled
+separately, the nearest slice. A native slice needs only the two network slices around it, so slabs are resampled as
+they come, on their own device, and the whole volume of probabilities is never in memory.
 
     k outputs; z y x after transpose_forward
 """
@@ -19,34 +19,33 @@ from torch import Tensor
 
 from mvl_auto.arrays import Array
 from mvl_auto.plans import Trail
-from mvl_auto.preprocessing.interpolation import nearest, places
+from mvl_auto.preprocessing.interpolation import find_nearest, map_voxels
 
 LARGEST_CHUNK = 1 << 22  # values resampled at once: 16 MB in float32
 
 
 @dataclass(frozen=True, eq=False)
 class Neighbours:
-    """For each native voxel along one axis: the network voxels it lies between, and how near it is to the upper."""
+    """For each native voxel along one axis: the network voxels before and after it, and the share of the second."""
 
     lower: Tensor  # (native,) int64
     upper: Tensor  # (native,) int64
-    share: Tensor  # (native,) float32, of the upper one
+    share: Tensor  # (native,) float32, of `upper` in the interpolated value
 
     @property
-    def trivial(self) -> bool:
-        """Whether the two grids are one along this axis."""
+    def is_identity(self) -> bool:
+        """Whether the two grids are the same along this axis."""
         return torch.equal(self.lower, torch.arange(len(self.lower))) and not self.share.any()
 
 
 def native_slabs(slabs: Iterable[tuple[int, Tensor]], trail: Trail, axis: int) -> Iterator[tuple[int, Tensor]]:
     """Resample slabs (first slice, (k, z, y, x)) along spatial `axis` to the native grid inside the crop.
 
-    The slabs come in order, without gap or overlap, and so do those that are returned.
+    The given slabs must come in order, without gap or overlap; the returned ones do.
     """
     native = tuple(stop - start for start, stop in trail.crop)
-    apart = trail.separate_axis
     near = [
-        neighbours(network_size, native_size, interpolate=n != apart)
+        find_neighbours(network_size, native_size, interpolate=n != trail.separate_axis)
         for n, (network_size, native_size) in enumerate(zip(trail.resampled_size, native, strict=True))
     ]
     held, held_from, done = torch.empty(0), 0, 0
@@ -64,18 +63,21 @@ def native_slabs(slabs: Iterable[tuple[int, Tensor]], trail: Trail, axis: int) -
         held_from = still_needed
 
 
-def neighbours(network_size: int, native_size: int, interpolate: bool = True) -> Neighbours:
-    """For the native voxels of one axis; beyond the outermost network voxels their value is held."""
+def find_neighbours(network_size: int, native_size: int, interpolate: bool = True) -> Neighbours:
+    """For the native voxels of one axis. Beyond the centre of the outermost network voxel its value is repeated."""
     if not interpolate:
-        chosen = torch.from_numpy(nearest(network_size, native_size))
+        chosen = torch.from_numpy(find_nearest(network_size, native_size))
         return Neighbours(chosen, chosen, torch.zeros(native_size))
-    where = torch.from_numpy(places(network_size, native_size)).clamp(0, network_size - 1)
+    where = torch.from_numpy(map_voxels(network_size, native_size)).clamp(0, network_size - 1)
     lower = where.floor().long()
     return Neighbours(lower, where.ceil().long(), (where - lower).float())
 
 
-def paste(canvas: Array, piece: Array, trail: Trail, axis: int, first: int) -> None:
-    """Put a native slab into `canvas` (..., Z, Y, X), the canonical array before crop and transpose."""
+def paste_slab(canvas: Array, piece: Array, trail: Trail, axis: int, first: int) -> None:
+    """Write a native slab into `canvas` (..., Z, Y, X), the canonical array before crop and transpose.
+
+    piece: (..., z, y, x). first: number of its first slice along `axis`, inside the crop.
+    """
     crop = [slice(start, stop) for start, stop in trail.crop]
     begin = trail.crop[axis][0] + first
     crop[axis] = slice(begin, begin + piece.shape[piece.ndim - 3 + axis])
@@ -86,12 +88,12 @@ def paste(canvas: Array, piece: Array, trail: Trail, axis: int, first: int) -> N
 
 
 def _resample(held: Tensor, near: list[Neighbours], axis: int, chunk: slice, held_from: int) -> Tensor:
-    """The native slices `chunk` along `axis`, from network slices that start with number `held_from`."""
+    """The native slices `chunk` along `axis`. held: network slices, the first of them number `held_from`."""
     along = near[axis]
     rows = Neighbours(along.lower[chunk] - held_from, along.upper[chunk] - held_from, along.share[chunk])
     values = _interpolate(held, axis + 1, rows)
     for other in {0, 1, 2} - {axis}:
-        if not near[other].trivial:
+        if not near[other].is_identity:
             values = _interpolate(values, other + 1, near[other])
     return values
 

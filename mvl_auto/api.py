@@ -31,9 +31,10 @@ from mvl_auto.plans import Plan, Splits, read_document, write_document
 from mvl_auto.progress import Progress, silent
 
 if TYPE_CHECKING:
+    from mvl_auto.audit import AuditReport
     from mvl_auto.datasets import Dataset
     from mvl_auto.evaluation import Summary
-    from mvl_auto.inference import Report as PredictionReport
+    from mvl_auto.inference import PredictionReport
     from mvl_auto.planners import Diagnosis, Overrides, Repairs
     from mvl_auto.training import TrainingResult
 
@@ -66,8 +67,8 @@ def plan_and_preprocess(
     memory: bytes that training may take on `device` (default: what is free here); or preset: "S", "M", "L" or
     "XL", a GPU of 8, 16, 24 or 80 GiB, here or elsewhere, or "cpu". seconds: that the training of a fold may take; the
     speed of `device` is then measured. llm, llm_layer: the frozen block, in the block bank's syntax. overrides: values
-    of the plan that are given, not chosen (mvl_auto.planners.Overrides). scheduler: the address of a Dask cluster that works on the
-    cases, in place of `workers` processes. strict: anomalies of the dataset are an error
+    of the plan that the user chose (mvl_auto.planners.Overrides). scheduler: the address of a Dask cluster that works
+    on the cases, in place of `workers` processes. strict: anomalies of the dataset are an error
     (mvl_auto.planners.stage.AnomaliesFound lists them). keep_going: plan without the cases that cannot be used.
     Raises MvlError for what the user can mend; PartlyFailed at the end when cases were left out or could not be
     prepared: the plan is its `result`.
@@ -184,7 +185,7 @@ def predict(
     folds: Sequence[str | int] | None = None,
     device: str = "auto",
     mirror: bool = True,
-    step: float = 0.5,
+    step_size: float = 0.5,
     overwrite: bool = False,
     probabilities: bool = False,
     progress: Progress = silent,
@@ -192,8 +193,8 @@ def predict(
     """Segment an image, or every image of a folder, by the trained networks of a run, on the images' own grids.
 
     dataset, configuration, run: which run, where the root has several; folds: which of its networks (default: all
-    that are finished). mirror: average over mirrored versions. step: from one window to the next, a share of
-    the patch. overwrite: also what is there already and whole. probabilities: write them too.
+    that are finished). mirror: average over mirrored versions. step_size: distance from one window to the next, as a
+    share of the window. overwrite: predict again where a prediction exists. probabilities: write them too.
     Raises MvlError for what the user can mend; a single image that fails is in the report.
     """
     from mvl_auto import inference
@@ -205,11 +206,8 @@ def predict(
         Path(output),
         find_trained(root, dataset, configuration, run, folds),
         blocks_folder(root),
-        device=device,
-        mirror=mirror,
-        step=step,
+        inference.PredictionSettings(device, mirror, step_size, probabilities),
         overwrite=overwrite,
-        probabilities=probabilities,
         progress=progress,
     )
 
@@ -326,3 +324,26 @@ def _prepare(
     for case, reason in report.failed.items():
         log.error("%s: %s", case, reason)
     return list(report.failed.values())
+
+
+def audit(
+    dataset: str | int | Path,
+    *,
+    root: Path | str | None = None,
+    configuration: str | None = None,
+    run: str | None = None,
+    device: str = "auto",
+    progress: Progress = silent,
+) -> AuditReport:
+    """Rank the labels of a dataset by how likely they are wrong, by networks that were not trained on them.
+
+    Every case is predicted again by the fold that kept it apart, so train all folds of the cross-validation before.
+    configuration, run: which run, where the root has several. Raises MvlError for what the user can mend.
+    """
+    from mvl_auto.audit import audit_run
+    from mvl_auto.runs import find_trained
+
+    root = find_root(root)
+    trained = find_trained(root, dataset, configuration, run)
+    raw = find_raw_dataset(dataset, root)
+    return audit_run(trained, raw, blocks_folder(root), device=device, progress=progress)

@@ -41,6 +41,7 @@ from mvl_auto.arrays import Box, Classes, Floats
 from mvl_auto.errors import MvlError
 from mvl_auto.files import as_json, cannot_write, writing_all
 from mvl_auto.plans import CachedCase, PreviousCase, read_document
+from mvl_auto.text import shape_text
 
 Voxels = NDArray[np.int32]
 
@@ -244,7 +245,7 @@ def _read(path: Path, box: tuple[slice, ...], shape: tuple[int, ...], checked: C
     with _opened(path, remedy) as array:
         if array.shape != shape:
             raise MvlError(
-                f"holds {_sizes(array.shape)} voxels, its {CARD} says {_sizes(shape)}", file=path, remedy=remedy
+                f"holds {shape_text(array.shape)} voxels, its {CARD} says {shape_text(shape)}", file=path, remedy=remedy
             )
         _check(path, array, box, checked, remedy)
         return array[box]
@@ -302,10 +303,6 @@ def _is_whole(reader: CaseReader) -> bool:
 
 def _slices(box: Box | None) -> tuple[slice, ...]:
     return tuple(slice(start, stop) for start, stop in box) if box else (slice(None),)
-
-
-def _sizes(shape: Sequence[int]) -> str:
-    return "x".join(map(str, shape))
 
 
 def _in_three_axes(patch_size: Sequence[int] | None, shape: Sequence[int]) -> tuple[int, ...]:

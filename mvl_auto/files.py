@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mvl_auto.errors import MvlError
+from mvl_auto.text import memory_text
 
 HASH_CHUNK = 1 << 20  # bytes read at a time
 LOCK = ".lock"
@@ -133,8 +134,7 @@ def _space_left(path: Path) -> str:
         free = shutil.disk_usage(next(folder for folder in path.absolute().parents if folder.is_dir())).free
     except OSError:
         return ""
-    amount = f"{free / 1e6:.0f} MB" if free >= 1e7 else f"{free / 1e3:.0f} kB"
-    return f"; {amount} are free there"
+    return f"; {memory_text(free)} are free there"
 
 
 def ensure_writable_folder(folder: Path) -> Path:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from mvl_auto.errors import MvlError
 from mvl_auto.files import entries
+from mvl_auto.text import list_text
 
 ROOT_VARIABLE = "MVL_ROOT"
 NNUNET_RAW_VARIABLE = "nnUNet_raw"
@@ -132,9 +133,7 @@ def _answers_to(dataset: str | int | Path, folder: Path) -> bool:
 
 
 def _names(folders: Iterable[Path]) -> str:
-    names = sorted(entry.name for entry in folders)
-    more = len(names) - LISTED
-    return ", ".join(names[:LISTED]) + (f" and {more} more" if more > 0 else "")
+    return list_text(sorted(entry.name for entry in folders), LISTED)
 
 
 def _subfolders(folder: Path) -> list[Path]:

@@ -10,6 +10,7 @@ from mvl_auto.planners.budget import Budget
 from mvl_auto.planners.presets import SearchOrder, Trunk
 from mvl_auto.planners.search import Candidate
 from mvl_auto.plans import Shape
+from mvl_auto.text import shape_text
 
 REASON = "set by the user"
 
@@ -45,7 +46,7 @@ class Overrides:
             )
         if self.patch_size is not None and len(self.patch_size) == 3 and not volumetric:
             raise MvlError(
-                f"a patch of {_by(self.patch_size)} voxels has three axes, but the images of this dataset are 2D",
+                f"a patch of {shape_text(self.patch_size)} voxels has three axes, the images of this dataset are 2D",
                 remedy="Give Y X.",
             )
 
@@ -87,8 +88,8 @@ def apply_overrides(candidates: Sequence[Candidate], overrides: Overrides, token
         patch = None
     elif any(voxels % token for voxels, token in zip(patch, token_size, strict=True)):
         raise MvlError(
-            f"a patch of {_by(patch)} voxels is not a multiple of the token size, {_by(token_size)}",
-            remedy=f"Take {_by(_whole_tokens(patch, token_size))}.",
+            f"a patch of {shape_text(patch)} voxels is not a multiple of the token size, {shape_text(token_size)}",
+            remedy=f"Take {shape_text(_whole_tokens(patch, token_size))}.",
         )
     changed = [
         replace(
@@ -108,7 +109,3 @@ def _override_trunk(trunk: Trunk, overrides: Overrides) -> Trunk:
 
 def _whole_tokens(patch: Shape, token_size: Shape) -> Shape:
     return tuple(-(-n // t) * t for n, t in zip(patch, token_size, strict=True))
-
-
-def _by(numbers: Sequence[int]) -> str:
-    return " x ".join(map(str, numbers))

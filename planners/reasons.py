@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 
 from mvl_auto.images.spacing import ANISOTROPY_FACTOR
 from mvl_auto.planners.cost.block import SMOLLM2
@@ -27,8 +27,7 @@ from mvl_auto.planners.selection import Selection
 from mvl_auto.planners.spacing import COARSE_AXIS_PERCENTILE, coarse_axis_of_cases, median_spacing
 from mvl_auto.planners.task import Task
 from mvl_auto.plans import BlockSizes, Configuration, ConfigurationName, Plan
-
-DAY, HOUR, MINUTE = 86_400, 3600, 60  # seconds
+from mvl_auto.text import duration_text, memory_text, percent_text, shape_text
 
 
 def explain(space: SearchSpace, configuration: Configuration, selection: Selection) -> dict[str, str]:
@@ -68,22 +67,22 @@ def values(plan: Plan, configuration: Configuration) -> dict[str, str]:
     """field -> its value, for the fields that have a reason."""
     network = configuration.network
     of_plan = {
-        "transpose_forward": _by(plan.transpose_forward, " "),
-        "memory": f"{plan.memory_budget / 1e9:.2f} GB",
+        "transpose_forward": shape_text(plan.transpose_forward, " "),
+        "memory": memory_text(plan.memory_budget),
         "recommended": plan.recommended,
     }
     of_network = {
-        "token_size": _by(network.token_size),
-        "strides": ", ".join(_by(stride) for stride in (*network.stem_strides, network.token_stride)),
+        "token_size": shape_text(network.token_size),
+        "strides": ", ".join(shape_text(stride) for stride in (*network.stem_strides, network.token_stride)),
         "width": str(network.width),
         "depth": str(network.depth),
         "heads": str(network.heads),
-        "stem_channels": _by(network.stem_channels, " "),
+        "stem_channels": shape_text(network.stem_channels, " "),
         "llm": network.llm.source,
     }
     own = {
-        "spacing": f"{_by(configuration.spacing[-configuration.dimensions :])} mm",
-        "patch_size": _by(configuration.patch_size),
+        "spacing": f"{shape_text(configuration.spacing[-configuration.dimensions :])} mm",
+        "patch_size": shape_text(configuration.patch_size),
         "batch_size": str(configuration.batch_size),
         "batch_dice": "yes" if configuration.batch_dice else "no",
         "normalization_schemes": ", ".join(dict.fromkeys(configuration.normalization_schemes)),
@@ -91,7 +90,7 @@ def values(plan: Plan, configuration: Configuration) -> dict[str, str]:
         "resample_separate_z": "yes" if configuration.resample_separate_z else "no",
         "iterations": str(configuration.iterations),
         "oversample_foreground_percent": f"{configuration.oversample_foreground_percent:g}",
-        "mirror_axes": _by(configuration.mirror_axes, " ") or "none",
+        "mirror_axes": shape_text(configuration.mirror_axes, " ") or "none",
         "previous_stage": configuration.previous_stage or "none",
     }
     known = of_plan | of_network | own
@@ -131,8 +130,8 @@ def explain_batch_dice(configuration: Configuration, labels: int, beside_lowres:
 def _explain_spacing(task: Task, configuration: Configuration) -> str:
     if configuration.name == "3d_lowres":
         return (
-            f"coarsened from {_by(task.spacing)} mm by 3 % at a time until a patch covers {LOWRES_COVERAGE:.0%} of the "
-            f"median image: it covers {_share(configuration)}"
+            f"coarsened from {shape_text(task.spacing)} mm by 3 % at a time until a patch covers "
+            f"{LOWRES_COVERAGE:.0%} of the median image: it covers {_share(configuration)}"
         )
     cases = task.fingerprint.cases
     spacings, shapes = [case.spacing for case in cases], [case.size_after_crop for case in cases]
@@ -189,7 +188,7 @@ def _next_larger(space: SearchSpace, candidate: Candidate) -> Candidate | None:
 def _name_growth(smaller: Candidate, larger: Candidate) -> str:
     """What the next larger candidate has more of."""
     if larger.patch_size != smaller.patch_size:
-        return f"patch {_by(larger.patch_size)}"
+        return f"patch {shape_text(larger.patch_size)}"
     if larger.batch_size != smaller.batch_size:
         return f"batch {larger.batch_size}"
     if larger.trunk != smaller.trunk:
@@ -214,7 +213,7 @@ def _explain_patch(space: SearchSpace, configuration: Configuration, selection: 
     median = configuration.median_image_size_in_voxels[-configuration.dimensions :]
     whole = all(patch == voxels for patch, voxels in zip(configuration.patch_size, median, strict=True))
     share = "all" if whole else _share(configuration)
-    covers = f"{share} of the median image ({_by(median)} voxels)"
+    covers = f"covers {share} of the median image ({shape_text(median)} voxels)"
     if configuration.patch_size == space.largest_patch:
         rounded = "" if whole else ", rounded down to whole tokens as padding costs time"
         return f"{covers}{rounded}: the largest that is considered"
@@ -241,8 +240,8 @@ def _explain_end(space: SearchSpace, selection: Selection, what: str) -> str:
 
 def _explain_token(configuration: Configuration) -> str:
     return (
-        f"axes are halved together once their spacings ({_by(configuration.network.spacing)} mm) are within a factor "
-        "of 2, while two tokens at least remain along each"
+        f"axes are halved together once their spacings ({shape_text(configuration.network.spacing)} mm) are within a "
+        "factor of 2, while two tokens at least remain along each"
     )
 
 
@@ -253,11 +252,11 @@ def _explain_heads(configuration: Configuration) -> str:
 
 def _explain_memory(space: SearchSpace, selection: Selection) -> str:
     how = "measured" if selection.measured else "estimated"
-    budget = f"of a budget of {space.task.budget.memory / 1e9:.2f} GB"
+    budget = f"of a budget of {memory_text(space.task.budget.memory)}"
     few = ""
     if selection.candidate.trunk == SMALL and space.few_tokens:
         few = f"; an image of fewer than {TRUNK_TOKENS} tokens gets no trunk but the small one"
-    return f"{selection.memory / 1e9:.2f} GB ({how}) {budget}; {_explain_limit(space, selection)}{few}"
+    return f"{memory_text(selection.memory)} ({how}) {budget}; {_explain_limit(space, selection)}{few}"
 
 
 def _explain_block(task: Task, block: BlockSizes | None) -> str:
@@ -290,7 +289,7 @@ def _explain_steps(space: SearchSpace, configuration: Configuration, selection: 
     budget, order, difficulty = space.task.budget, space.order, space.task.difficulty
     rare = ""
     if difficulty.object_share is not None:
-        rare = f", objects of its smallest class {_percent(difficulty.object_share)} of it"
+        rare = f", objects of its smallest class {percent_text(difficulty.object_share)} of it"
     counted = f"; counted {difficulty.rarity:.3g} times, as objects are rare" if difficulty.rarity > 1 else ""
     times = (
         f"times {difficulty.degree:.3g} for difficulty: an image has {difficulty.patches:.3g} patches of 128^3 "
@@ -299,7 +298,7 @@ def _explain_steps(space: SearchSpace, configuration: Configuration, selection: 
     if budget.seconds is None or selection.step_seconds is None:
         return f"{order.steps} steps of an easy task {times}"
     per_step = f"about {budget.seconds / configuration.iterations:.2g} s a step"
-    fitting = f"what fits into {format_duration(budget.seconds)} at {per_step}, measured here"
+    fitting = f"what fits into {duration_text(budget.seconds)} at {per_step}, measured here"
     whole = selection.candidate.whole_schedule
     least = f"{order.steps if whole else order.min_steps} steps of an easy task {times}"
     if budget.seconds / selection.step_seconds < space.min_steps(selection.candidate):
@@ -320,24 +319,7 @@ def _explain_mirroring(space: SearchSpace) -> str:
 # ---------------------------------------------------------------------------------------------- figures
 
 
-def format_duration(seconds: float) -> str:
-    """`45 s`, `12 min`, `33.3 min`, `2 h`, `30 d`."""
-    for unit, name in ((DAY, "d"), (HOUR, "h"), (MINUTE, "min")):
-        if seconds >= 2 * unit:
-            return f"{seconds / unit:.3g} {name}"
-    return f"{seconds:.3g} s"
-
-
 def _share(configuration: Configuration) -> str:
     """Of the median image that a patch covers."""
     median = configuration.median_image_size_in_voxels[-configuration.dimensions :]
-    return _percent(math.prod(configuration.patch_size) / math.prod(median))
-
-
-def _percent(share: float) -> str:
-    """`25 %`, `0.0312 %`: three digits."""
-    return f"{100 * share:.3g} %"
-
-
-def _by(numbers: Iterable[float] | Sequence[int], between: str = " x ") -> str:
-    return between.join(f"{number:g}" for number in numbers)
+    return percent_text(math.prod(configuration.patch_size) / math.prod(median))

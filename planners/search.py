@@ -31,6 +31,7 @@ from mvl_auto.planners.presets import (
 from mvl_auto.plans import BlockSizes, Shape
 
 LARGEST_PATCH = {2: 2048**2, 3: 256**3}  # voxels to start shrinking from (nnU-Net)
+ROUNDING = 1e-6  # tokens: the cube root of 256^3 is a little less than 256
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,8 @@ def list_patches(spacing_mm: Sequence[float], shape: Sequence[float], token_size
     volume = LARGEST_PATCH[len(shape)]
     edge_mm = (volume * math.prod(spacing_mm)) ** (1 / len(shape))
     patch = [
-        max(1, math.floor(min(edge_mm / mm, n) / t)) * t for mm, n, t in zip(spacing_mm, shape, token_size, strict=True)
+        max(1, math.floor(min(edge_mm / mm, n) / t + ROUNDING)) * t
+        for mm, n, t in zip(spacing_mm, shape, token_size, strict=True)
     ]
     least = [min(n, PATCH_TOKENS_MIN * t) for n, t in zip(patch, token_size, strict=True)]
     patches = [tuple(patch)]

@@ -15,6 +15,7 @@ from mvl_auto.planners.cost.step import TrainingStep
 from mvl_auto.planners.presets import FRAGMENTATION, RESERVED
 from mvl_auto.planners.search import Candidate, find_largest_that_fits
 from mvl_auto.plans import ConfigurationName
+from mvl_auto.text import memory_text
 
 HOPELESS = 8.0  # times the budget: a network that is estimated to need more is not built to be measured
 
@@ -78,10 +79,10 @@ class Selector:
             return Selection(last, estimated, measured=False, limited_by="candidates")
         least = self._estimate(candidates[0])
         if least > HOPELESS * budget:
-            raise self._too_little(f"about {least / 1e9:.0f} GB")
+            raise self._too_little(f"about {memory_text(least)}")
         chosen = find_largest_that_fits(candidates, self._measure, self._estimate, budget)
         if chosen is None:
-            raise self._too_little(f"{ceil(self._measure(candidates[0]) / 1e7) / 100:.2f} GB")
+            raise self._too_little(memory_text(ceil(self._measure(candidates[0]) / 1e7) * 1e7))
         limited_by: Literal["candidates", "memory"] = "candidates" if chosen == last else "memory"
         return Selection(chosen, self._measure(chosen), measured=True, limited_by=limited_by)
 
@@ -125,7 +126,7 @@ class Selector:
 
     def _too_little(self, needed: str) -> TooLittleMemory:
         return TooLittleMemory(
-            f"{self.budget.memory / 1e9:.2f} GB of memory are too little for any {self.name} network: the smallest "
+            f"{memory_text(self.budget.memory)} of memory are too little for any {self.name} network: the smallest "
             f"needs {needed}",
             remedy="Give more with --memory, override less, or train without the LLM block (--llm none).",
         )

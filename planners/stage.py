@@ -12,6 +12,7 @@ from mvl_auto.planners.fingerprint import changed_cases, fingerprint_dataset, le
 from mvl_auto.planners.splits import split
 from mvl_auto.plans import Anomaly, DatasetRecord, Fingerprint, Plan, Splits, read_document, write_document
 from mvl_auto.progress import Progress
+from mvl_auto.text import count_text
 
 STRICT_REMEDY = "Repair it, or run again without --strict."
 CASE_CACHE = ".examined"  # in a preprocessed dataset: the per-case fingerprint cache
@@ -45,7 +46,7 @@ def take_fingerprint(
             return earlier
         what = "dataset.json" if complete else "cases were left out"
         if changed:
-            what = f"{len(changed)} case{'s' * (len(changed) > 1)}, {changed[0]} the first"
+            what = f"{count_text(len(changed), 'case')}, {changed[0]} the first"
         log.info("%s: has changed since its fingerprint was taken (%s)", raw.id, what)
     found = fingerprint_dataset(
         raw,

@@ -1,19 +1,15 @@
-"""Cases brought to one orientation, size of voxel and range of intensities, cached for training, and the way back."""
+"""Preprocessing: cases on one grid, in one range of intensities, cached for training."""
 
 from mvl_auto.preprocessing.case import PreparedCase, preprocess_case, preprocess_label
-from mvl_auto.preprocessing.dataset import Report, preprocess_dataset
-from mvl_auto.preprocessing.inverse import labels_in_native_space, to_native
-from mvl_auto.preprocessing.resample import resample_image, resample_labels, resample_probabilities
+from mvl_auto.preprocessing.dataset import PreprocessingReport, preprocess_dataset
+from mvl_auto.preprocessing.resample import resample_channel, resample_labels
 
 __all__ = [
     "PreparedCase",
-    "Report",
-    "labels_in_native_space",
+    "PreprocessingReport",
     "preprocess_case",
     "preprocess_dataset",
     "preprocess_label",
-    "resample_image",
+    "resample_channel",
     "resample_labels",
-    "resample_probabilities",
-    "to_native",
 ]

@@ -1,9 +1,9 @@
-"""One case from its canonical array to the network's: the same code prepares a training case and a new image.
+"""Preprocessing of one case: the same code for a training case and for a new image.
 
-    canonical array -> transpose_forward -> crop to non-zero -> normalise -> resample
+    canonical array -> transpose_forward -> crop to non-zero -> normalize -> resample
 
-Normalised before it is resampled, as in nnU-Net. What was done is kept as a Trail, to go back the same way
-(mvl_auto.preprocessing.inverse).
+The order is nnU-Net's. The steps are recorded as a Trail, so that a prediction can be brought back to the image's own
+voxels (mvl_auto.inference.restore).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mvl_auto.errors import MvlError
 from mvl_auto.images.crop import filled_mask, nonzero_box, slices
 from mvl_auto.images.spacing import ANISOTROPY_FACTOR, resampled_shape, round_spacing
 from mvl_auto.plans import Configuration, Plan, Trail
-from mvl_auto.preprocessing.normalise import normalise
+from mvl_auto.preprocessing.normalize import normalize_channel
 from mvl_auto.preprocessing.resample import resample_channel, resample_labels
 
 
@@ -34,31 +34,32 @@ class PreparedCase:
 def preprocess_case(
     image: Floats, spacing: Sequence[float], label: Classes | None, plan: Plan, configuration: Configuration
 ) -> PreparedCase:
-    """Prepare a case as `configuration` of `plan` says.
+    """Preprocess a case with the settings of `configuration`.
 
     image: C Z Y X, canonical. spacing: mm, Z Y X. label: classes, Z Y X, on the image's grid.
-    Raises MvlError when the image has other channels than the plan.
+    Raises MvlError when the image has another number of channels than the plan, or colours outside 0 to 255.
     """
     _check_channels(image, plan)
     axes = plan.transpose_forward
     turned = image.transpose(0, *(1 + axis for axis in axes))
     box = nonzero_box(turned)
     cropped = turned[(slice(None), *slices(box))]
-    trail = _trail(image.shape[1:], spacing, box, axes, configuration)
-    prepared = _prepare_channels(cropped, plan, configuration, trail)
-    return PreparedCase(prepared, None if label is None else preprocess_label(label, trail), trail)
+    trail = _make_trail(image.shape[1:], spacing, box, axes, configuration)
+    channels = _prepare_channels(cropped, plan, configuration, trail)
+    return PreparedCase(channels, None if label is None else preprocess_label(label, trail), trail)
 
 
 def preprocess_label(label: Classes, trail: Trail) -> Classes:
-    """Classes (Z Y X, canonical) on the network's grid, the way of `trail`; int16."""
+    """Classes (Z Y X, canonical) on the network's grid, by the steps of `trail`; int16."""
     cropped = label.transpose(trail.transpose_forward)[slices(trail.crop)]
     return resample_labels(cropped, trail.resampled_size, trail.separate_axis)
 
 
-def separate_axis(spacing: Sequence[float], target: Sequence[float]) -> int | None:
-    """The axis to resample apart from the others, from `spacing` (mm) to `target`; None: all alike.
+def find_separate_axis(spacing: Sequence[float], target: Sequence[float]) -> int | None:
+    """The axis to resample separately, with order 0, from `spacing` to `target` (mm); None: all axes alike.
 
-    The only coarsest one, beyond factor 3 of the finest: in the case's own spacing, else in the target
+    The coarsest axis, if it is more than SEPARATE_FACTOR times as coarse as the finest and no other axis is as coarse;
+    in the case's own spacing, else in the target spacing
     (nnU-Net, default_resampling.py: determine_do_sep_z_and_axis).
     """
     for lengths in (spacing, target):
@@ -68,8 +69,8 @@ def separate_axis(spacing: Sequence[float], target: Sequence[float]) -> int | No
     return None
 
 
-def _trail(
-    size: tuple[int, ...],
+def _make_trail(
+    shape: tuple[int, ...],
     spacing: Sequence[float],
     box: tuple[tuple[int, int], ...],
     axes: tuple[int, ...],
@@ -81,29 +82,29 @@ def _trail(
         there = (here[0], *there[1:])  # slices stay where they are
     cropped = [stop - start for start, stop in box]
     return Trail(
-        size=size,
+        size=shape,
         transpose_forward=axes,
         crop=box,
         spacing=here,
         resampled_size=resampled_shape(cropped, here, there),
         resampled_spacing=there,
-        separate_axis=_separate_axis(here, there, configuration),
+        separate_axis=_choose_separate_axis(here, there, configuration),
     )
 
 
-def _separate_axis(here: Sequence[float], there: Sequence[float], configuration: Configuration) -> int | None:
+def _choose_separate_axis(here: Sequence[float], there: Sequence[float], configuration: Configuration) -> int | None:
     if configuration.dimensions == 2:
         return 0  # slices stay where they are, and each is resampled by itself
-    return separate_axis(here, there) if configuration.resample_separate_z else None
+    return find_separate_axis(here, there) if configuration.resample_separate_z else None
 
 
 def _prepare_channels(cropped: Floats, plan: Plan, configuration: Configuration, trail: Trail) -> Floats:
-    """One channel after the other, so that only one lies in memory twice."""
+    """One channel after the other, so that only one is in memory twice."""
     mask = filled_mask(cropped) if any(configuration.use_mask_for_norm) else None
     result = np.empty((len(cropped), *trail.resampled_size), np.float32)
     for c, channel in enumerate(cropped):
         try:
-            normalised = normalise(
+            normalized = normalize_channel(
                 channel,
                 configuration.normalization_schemes[c],
                 plan.foreground_intensity_properties_per_channel[c],
@@ -111,7 +112,7 @@ def _prepare_channels(cropped: Floats, plan: Plan, configuration: Configuration,
             )
         except MvlError as error:
             raise MvlError(f"channel '{plan.channels[c].name}' {error.what}", remedy=error.remedy) from error
-        result[c] = resample_channel(normalised, trail.resampled_size, trail.separate_axis)
+        result[c] = resample_channel(normalized, trail.resampled_size, trail.separate_axis)
     return result
 
 
@@ -120,5 +121,5 @@ def _check_channels(image: Floats, plan: Plan) -> None:
         names = ", ".join(channel.name for channel in plan.channels)
         raise MvlError(
             f"has {len(image)} channels, {plan.dataset} has {len(plan.channels)} ({names})",
-            remedy="Give one file per channel, or one file that holds them all, in that order.",
+            remedy="Give one file per channel, or one file with all channels, in that order.",
         )

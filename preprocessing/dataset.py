@@ -1,8 +1,8 @@
-"""All cases of a dataset prepared for training, in parallel; only what is missing or has changed is done.
+"""Preprocessing of all cases of a dataset, in parallel, into the cache. Cases that are cached already are reused.
 
-A case is read once, whichever configurations are made of it; those that prepare it alike share its files. It counts
-as done when its files and the settings that decide its arrays are those of before, by their hashes, so a run that was
-killed goes on where it stopped.
+A case is read once for all configurations; configurations with equal preprocessing share its files. A cached case is
+reused while the hashes of its files and of the preprocessing settings are unchanged, so an interrupted run can be
+resumed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from mvl_auto.plans import CachedCase, Plan
 from mvl_auto.preprocessing.case import preprocess_case
 from mvl_auto.progress import Progress, silent
 
-LOCATIONS_PER_CLASS = 4096  # more centres than a training draws from one case; 100 classes are 5 MB
+LOCATIONS_PER_CLASS = 4096  # more than a training draws from one case; 5 MB for 100 classes
 LOCATIONS_SEED = 1234
 
 Voxels = NDArray[np.int32]
@@ -37,8 +37,8 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Report:
-    """Names of the cases. failed: name -> why, in one line."""
+class PreprocessingReport:
+    """Names of the cases, by outcome. failed: name -> reason, in one line."""
 
     done: tuple[str, ...]
     reused: tuple[str, ...]
@@ -54,12 +54,12 @@ def preprocess_dataset(
     workers: int | None = None,
     scheduler: str | None = None,
     progress: Progress = silent,
-) -> Report:
-    """Prepare every case for the configurations `names` of `plan`, into <folder>/<configuration>.
+) -> PreprocessingReport:
+    """Preprocess every case for the configurations `names` of `plan`, into <folder>/<configuration>.
 
     workers: processes; None: one per core, fewer where there is little to do. scheduler: the address of a Dask
-    cluster that prepares them instead. A case that fails does not stop the others. Raises MvlError when another
-    process is at it, and at once when the folder cannot be written (CannotWrite): what is finished stays.
+    cluster to use instead. A case that fails does not stop the others. Raises MvlError when another process works in
+    the folder, and CannotWrite at once when it cannot be written; finished cases stay.
     """
     configurations = [plan.configuration(name).name for name in names]
     prepare = partial(prepare_case, plan=plan, names=configurations, folder=folder)
@@ -72,7 +72,7 @@ def preprocess_dataset(
         for name in configurations:
             stack.enter_context(locked(folder / name, "preprocessing"))
             clear_unfinished(folder / name)
-            stack.callback(clear_unfinished, folder / name)  # workers that are stopped leave something
+            stack.callback(clear_unfinished, folder / name)  # stopped workers leave temporary files
         outcomes = run_jobs(prepare, dataset.cases, min(workers, max(1, len(dataset.cases))), scheduler)
         stack.enter_context(closing(outcomes))
         advance = stack.enter_context(progress(f"preparing {', '.join(configurations)}", len(dataset.cases)))
@@ -81,14 +81,14 @@ def preprocess_dataset(
                 raise outcome
             advance(1, case.name)
             if isinstance(outcome, MvlError | JobFailed):
-                failed[case.name] = _reason(case, outcome)
+                failed[case.name] = _describe_failure(case, outcome)
             else:
                 (done if outcome else reused).append(case.name)
-    return Report(tuple(sorted(done)), tuple(sorted(reused)), dict(sorted(failed.items())))
+    return PreprocessingReport(tuple(sorted(done)), tuple(sorted(reused)), dict(sorted(failed.items())))
 
 
 def prepare_case(case: Case, plan: Plan, names: Sequence[str], folder: Path) -> bool:
-    """In a worker: whether there was anything to do for this case. Raises MvlError naming its file."""
+    """Preprocess one case, in a worker. False: all is cached already. Raises MvlError naming the file."""
     files_hash = hash_files(case)
     settings = {name: plan.preprocessing_hash(name) for name in (*names, *plan.configurations)}
 
@@ -99,11 +99,11 @@ def prepare_case(case: Case, plan: Plan, names: Sequence[str], folder: Path) -> 
     if not missing:
         return False
     if case.label is None:
-        raise MvlError("has no label", file=case.images[0], remedy="Add its label or remove it.")
+        raise MvlError("has no label", file=case.images[0], remedy="Add its label file, or remove the image.")
     loaded = None
     for name in missing:
         twins = [other for other in settings if other != name and settings[other] == settings[name] and is_done(other)]
-        if twins:  # 3d_fullres and 3d_cascade_fullres are prepared alike
+        if twins:  # 3d_fullres and 3d_cascade_fullres have equal preprocessing
             share_case(folder / twins[0], folder / name, case.name)
             continue
         volume, classes = loaded = loaded or load_case(case, plan.labels, len(plan.channels))
@@ -112,8 +112,8 @@ def prepare_case(case: Case, plan: Plan, names: Sequence[str], folder: Path) -> 
     return True
 
 
-def class_locations(label: Classes, num_classes: int) -> dict[int, Voxels]:
-    """Of each foreground class that occurs a sample of its voxels, (n, 3) Z Y X, always the same one."""
+def sample_locations(label: Classes, num_classes: int) -> dict[int, Voxels]:
+    """A sample of the voxels of each foreground class in the label, (n, 3) Z Y X; equal labels give equal samples."""
     from scipy import ndimage
 
     locations = {}
@@ -149,11 +149,11 @@ def _prepare(
         settings_hash=hashes[1],
         class_voxels=tuple(map(int, voxels)),
     )
-    locations = class_locations(prepared.label, num_classes)
+    locations = sample_locations(prepared.label, num_classes)
     write_case(folder, prepared.image, prepared.label, cached, locations, configuration.patch_size)
 
 
-def _reason(case: Case, error: MvlError | JobFailed) -> str:
+def _describe_failure(case: Case, error: MvlError | JobFailed) -> str:
     if isinstance(error, MvlError):
         return str(error)
     log_trace(log, case.name, error)

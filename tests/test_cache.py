@@ -167,7 +167,7 @@ def test_an_array_of_another_case_is_not_taken_for_this_one(copied, tmp_path):
     make(tmp_path, (2, 70, 50, 89))
     shutil.copy(tmp_path / "case.b2nd", copied / "case.b2nd")
     assert not is_cached(copied, "case", FILES, SETTINGS)
-    with pytest.raises(MvlError, match=r"case\.b2nd: holds 2x70x50x89 .*2x70x50x90"):
+    with pytest.raises(MvlError, match=r"case\.b2nd: holds 2 x 70 x 50 x 89 .*2 x 70 x 50 x 90"):
         read_all(copied)
 
 

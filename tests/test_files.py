@@ -89,7 +89,7 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
         write_on_a_full_disk()
     assert isinstance(caught.value, CannotWrite), "the next file will fare no better"
     assert re.fullmatch(
-        rf"{tmp_path}/plan\.json: cannot be written \({os.strerror(errno.ENOSPC)}; \d+ [kM]B are free there\)\. "
+        rf"{tmp_path}/plan\.json: cannot be written \({os.strerror(errno.ENOSPC)}; [\d.]+ [kMG]B are free there\)\. "
         r"Free space or choose a place that you may write to\.",
         str(caught.value),
     )

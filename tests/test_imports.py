@@ -8,24 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from source_files import source_files
 
-REPOSITORY = Path(__file__).parents[1]
 STAGES = {"planners", "preprocessing", "training", "inference", "evaluation"}
-IN_TOP_FOLDERS = STAGES - {"training"}
 MODELS = {"network", "llm"}
 RUNS = {"runs"}  # what a run is on disk: it builds networks to load their weights into
-SURFACE = {"api", "cli", "demo"}  # on top of the stages
-
-
-def source_files() -> dict[str, Path]:
-    """Module name below mvl_auto ("planners.spacing", "errors", "" for the package) -> its file."""
-    folders = {"": REPOSITORY / "mvl_auto"} | {stage: REPOSITORY / stage for stage in IN_TOP_FOLDERS}
-    files = {}
-    for package, folder in folders.items():
-        for file in folder.rglob("*.py"):
-            parts = [package, *file.relative_to(folder).with_suffix("").parts]
-            files[".".join(part for part in parts if part and part != "__init__")] = file
-    return files
+SURFACE = {"api", "audit", "cli", "demo"}  # on top of the stages
 
 
 FILES = source_files()
@@ -44,7 +32,8 @@ MAY_IMPORT = (
         "training": SHARED | MODELS | RUNS | {"preprocessing", "inference", "evaluation"},  # to prepare and to validate
         "inference": SHARED | MODELS | RUNS | {"preprocessing"},  # the same code prepares a training case and an image
         "evaluation": SHARED,
-        "api": SHARED | MODELS | RUNS | STAGES,
+        "audit": SHARED | MODELS | RUNS | STAGES,
+        "api": SHARED | MODELS | RUNS | STAGES | {"audit"},
         "cli": SHARED | MODELS | RUNS | STAGES | SURFACE,
         "demo": SHARED | MODELS | RUNS | STAGES | {"api"},
         "": SHARED | {"api"},

@@ -11,14 +11,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import Any, TextIO
 
 from mvl_auto.progress import Advance, Progress
+from mvl_auto.text import clock_text, count_text
 
 LINES = 10  # lines in all, if the work is neither fast nor slow
 SHORTEST_PAUSE = 2.0  # s between two lines
 LONGEST_PAUSE = 30.0  # s without a line
-BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} {unit} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
+BAR = "{desc}: {percent:3d}%|{bar}| {done}/{whole} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
 
 
 def bars(stream: TextIO | None = None) -> Progress:
@@ -30,9 +31,18 @@ def bars(stream: TextIO | None = None) -> Progress:
 def terminal_bars(stream: TextIO) -> Progress:
     from tqdm import tqdm
 
+    class Bar(tqdm):
+        """Never rounds up to done: 599.7 of 600 s are 99 % and 599."""
+
+        @property
+        def format_dict(self) -> dict[str, Any]:
+            known = super().format_dict
+            percent, done = _rounded_down(known["n"], known["total"])
+            return known | {"percent": percent, "done": done, "whole": _counted(known["total"], known["unit"])}
+
     @contextmanager
     def bar(what: str, total: float, unit: str = "case", done: float = 0) -> Iterator[Advance]:
-        with tqdm(
+        with Bar(
             total=total, initial=done, desc=what, unit=unit, file=stream, dynamic_ncols=True, bar_format=BAR
         ) as drawn:
 
@@ -65,22 +75,26 @@ def plain_lines(stream: TextIO, clock: Callable[[], float] = time.monotonic) -> 
                 write(_left(done - already, total - done, clock() - start))
 
         def write(time_note: str) -> None:
-            percent = 100 * done / total if total else 100
-            words = [f"{percent:.0f} %", f"{done:.0f}/{total:.0f} {unit}", time_note, latest_note]
+            percent, whole = _rounded_down(done, total)
+            words = [f"{percent} %", f"{whole}/{_counted(total, unit)}", time_note, latest_note]
             stream.write(f"{what}: {', '.join(filter(None, words))}\n")
             stream.flush()
 
         yield advance
-        write(f"took {clock_time(clock() - start)}")
+        write(f"took {clock_text(clock() - start)}")
 
     return lines
 
 
-def clock_time(seconds: float) -> str:
-    """0:07, 12:30, 1:02:03."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+def _rounded_down(done: float, total: float) -> tuple[int, int]:
+    """Percent and units that are done for sure; sums of many small steps may lack a billionth of the last unit."""
+    reached = total - done <= 1e-6 * total
+    return (100, round(total)) if reached else (int(100 * done / total), int(done + 1e-6))
+
+
+def _counted(total: float, unit: str) -> str:
+    """`1 case`, `4 steps`, `600 s`."""
+    return f"{total:.0f} s" if unit == "s" else count_text(round(total), unit)
 
 
 def _tenth(done: float, total: float) -> int:
@@ -88,4 +102,4 @@ def _tenth(done: float, total: float) -> int:
 
 
 def _left(finished: float, remaining: float, seconds: float) -> str:
-    return f"{clock_time(seconds * remaining / finished)} left" if finished > 0 else ""
+    return f"{clock_text(seconds * remaining / finished)} left" if finished > 0 else ""

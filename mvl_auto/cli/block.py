@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mvl_auto.cli.common import DONE, PARTLY_FAILED, Command, add_shared_arguments, layer, run_command
 from mvl_auto.cli.tables import table
+from mvl_auto.text import count_text, memory_text
 
 if TYPE_CHECKING:
     from mvl_auto.llm import BlockCard
@@ -64,15 +65,15 @@ def run_list(args: argparse.Namespace) -> int:
             for card in cards
         ]
         print(table(["name", "layer", "width", "dtype", "licence", "source"], rows))
-    print("\nmodels to add a layer from, with mvl_block add SOURCE; MB: read, and in memory afterwards")
+    print("\nmodels to add a layer from, with mvl_block add SOURCE; size: read, and in memory afterwards")
     print(
         table(
-            ["layers", "width", "MB", "licence", "source"],
+            ["layers", "width", "size", "licence", "source"],
             [
                 [
                     str(entry.num_layers),
                     str(entry.hidden_size),
-                    megabytes(entry.bytes_read),
+                    memory_text(entry.bytes_read),
                     f"{entry.licence}{', to be accepted first' if entry.gated else ''}",
                     entry.source,
                 ]
@@ -109,7 +110,7 @@ def run_verify(args: argparse.Namespace) -> int:
     for name, wrong in found.items():
         print(f"{name}: sound" if wrong is None else wrong)
     damaged = sum(wrong is not None for wrong in found.values())
-    print(f"\n{len(found)} block{'' if len(found) == 1 else 's'}, {damaged} damaged")
+    print(f"\n{count_text(len(found), 'block')}, {damaged} damaged")
     return PARTLY_FAILED if damaged else DONE
 
 
@@ -131,14 +132,10 @@ def details(card: BlockCard) -> str:
         ),
         "weights": f"{card.parameters:,} in {card.dtype}"
         + (f", from {card.quantisation}" if card.quantisation else ""),
-        "read": f"{megabytes(card.bytes_read)} MB for a layer of {megabytes(card.bytes_layer)} MB",
+        "read": f"{memory_text(card.bytes_read)} for a layer of {memory_text(card.bytes_layer)}",
         "sha256": card.sha256,
     }
     return "\n".join(f"{name:<13} {fact}" for name, fact in facts.items())
-
-
-def megabytes(size: int) -> str:
-    return f"{size / 1e6:.1f}"
 
 
 COMMAND = Command(

@@ -21,23 +21,26 @@ Results go to stdout, with the root in the first line; the log, bars and errors 
 from __future__ import annotations
 
 import argparse
+import difflib
 import io
 import logging
 import os
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, TypeVar
 
 from mvl_auto.cli.bars import bars
+from mvl_auto.cli.nnunet_words import WORDS, Refused, translate
 from mvl_auto.errors import MvlError, PartlyFailed
 from mvl_auto.logs import LOGGER
 from mvl_auto.paths import DEFAULT_ROOT, ROOT_VARIABLE, find_root
 from mvl_auto.progress import ONLY_IN_FILE, silent
+from mvl_auto.text import parse_duration, parse_memory
 from mvl_auto.version import __version__
 
 DONE = 0
@@ -46,14 +49,8 @@ BAD_INPUT = 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells do
 PIPE_CLOSED = 141  # 128 + SIGPIPE: `mvl_block list | head`
 
-SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-BYTES = (
-    {"B": 1}
-    | {f"{p}B": 1000**k for k, p in enumerate("KMGT", 1)}
-    | {f"{p}IB": 1024**k for k, p in enumerate("KMGT", 1)}
-)
-DURATION = re.compile(r"(?:\d+(?:\.\d+)?[smhd])+")
-MEMORY = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[KMGT]?I?B)", re.IGNORECASE)
+Value = TypeVar("Value")
+SINGLE_DASH = re.compile(r"-[A-Za-z_][^-]*.")  # more than one letter behind it
 DEVICE = re.compile(r"auto|cpu|cuda(?::\d+)?")
 
 
@@ -76,7 +73,7 @@ class Command:
 def run_command(command: Command, argv: Sequence[str] | None = None) -> int:
     """Parse, run, and turn what the user can mend into one line on stderr. Returns the exit code."""
     _never_fail_at_a_letter()
-    args = build_parser(command).parse_args(argv)
+    args = parse_arguments(command, sys.argv[1:] if argv is None else argv)
     # before torch: threads that spin while they wait starve each other on a shared machine (docs/experiments.md)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     args.progress = silent if _quiet(args) else bars()
@@ -101,15 +98,68 @@ def run_command(command: Command, argv: Sequence[str] | None = None) -> int:
             return PIPE_CLOSED
 
 
-def partly_failed(command: Command, failures: Sequence[PartlyFailed]) -> int:
+def partly_failed(command: Command, failures: Sequence[MvlError]) -> int:
     """Say what failed, a line each, and return the exit code."""
     for failure in failures:
         _say(f"{command.name}: {failure}")
     return PARTLY_FAILED
 
 
-def build_parser(command: Command) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parse_arguments(command: Command, argv: Sequence[str]) -> argparse.Namespace:
+    """The arguments, nnU-Net's words among them. Exits with code 2 and one line when they cannot be understood."""
+    parser, notes = build_parser(command), []  # type: tuple[Parser, list[str]]
+    try:
+        ours = translate(command.name, argv, notes)
+        check_single_dashes(ours, option_names(parser).union(WORDS.get(command.name, ())))
+    except Refused as refusal:
+        parser.error(str(refusal))
+    args = parser.parse_args(ours)
+    for note in notes:
+        _say(f"{command.name}: {note}")
+    return args
+
+
+def check_single_dashes(argv: Sequence[str], options: Collection[str]) -> None:
+    """Refuse `-npz`, which argparse would read as `-n pz`. Raises Refused, with the option that was perhaps meant."""
+    for word in argv:
+        if word == "--":
+            return
+        if SINGLE_DASH.match(word) and word not in options:
+            name = word.partition("=")[0]
+            if name[:2] in options and name[2:].isdigit():
+                raise Refused(f"put a space between {name[:2]} and {name[2:]}")
+            raise Refused(f"there is no option {name}{_perhaps(f'-{name}', options)}")
+
+
+def option_names(parser: argparse.ArgumentParser) -> set[str]:
+    """Every option of a parser, and of the parsers of its actions (`mvl_block add`)."""
+    names: set[str] = set()
+    for action in parser._actions:
+        names.update(action.option_strings)
+        if isinstance(action, argparse._SubParsersAction):
+            names = names.union(*map(option_names, action.choices.values()))
+    return names
+
+
+def _perhaps(word: str, options: Collection[str]) -> str:
+    close = difflib.get_close_matches(word, sorted(options), 1)
+    return f". Did you mean {close[0]}?" if close else ""
+
+
+class Parser(argparse.ArgumentParser):
+    """Errors are one line and a hint, not the whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        unknown = re.fullmatch(r"unrecognized arguments: (--[\w-]+)\b.*", message)
+        if unknown:
+            message = f"there is no option {unknown[1]}{_perhaps(unknown[1], option_names(self))}"
+        if not message.endswith(("?", ".")):
+            message += "."
+        self.exit(BAD_INPUT, f"{self.prog.split()[0]}: {message} See {self.prog} --help.\n")
+
+
+def build_parser(command: Command) -> Parser:
+    parser = Parser(
         prog=command.name,
         description=command.summary,
         epilog="example:\n" + "\n".join(f"  {line.strip()}" for line in command.example.strip().splitlines()),
@@ -162,38 +212,33 @@ class HelpFormatter(argparse.HelpFormatter):
 
 def duration(text: str) -> float:
     """Seconds of "90s", "10m", "1h30m", or of a plain number."""
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-        if DURATION.fullmatch(text.lower()):
-            parts = re.findall(r"([\d.]+)([smhd])", text.lower())
-            seconds = sum(float(number) * SECONDS[unit] for number, unit in parts)
-    if not 0 < seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"'{text}' is no duration: give 90s, 10m, 1h30m or a number of seconds")
-    return seconds
+    return _as_argument(parse_duration, text)
 
 
 def memory(text: str) -> int:
     """Bytes of "8GB" (10^9), "500MB", "8GiB" (2^30)."""
-    match = MEMORY.fullmatch(text.strip())
-    size = round(float(match["number"]) * BYTES[match["unit"].upper()]) if match else 0
-    if size <= 0:
-        raise argparse.ArgumentTypeError(f"'{text}' is no amount of memory: give 8GB, 500MB or 8GiB")
-    return size
+    return _as_argument(parse_memory, text)
+
+
+def _as_argument(parse: Callable[[str], Value], text: str) -> Value:
+    """argparse shows the words of an ArgumentTypeError, but not those of a ValueError."""
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def positive(text: str) -> int:
     """A whole number from 1 on."""
     if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is no whole number from 1 on")
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 1 on")
     return int(text)
 
 
 def device(text: str) -> str:
     """auto, cpu, cuda or cuda:1."""
     if not DEVICE.fullmatch(text):
-        raise argparse.ArgumentTypeError(f"'{text}' is no device: give auto, cpu, cuda or cuda:1")
+        raise argparse.ArgumentTypeError(f"'{text}' is not a device: give auto, cpu, cuda or cuda:1")
     return text
 
 
@@ -204,7 +249,7 @@ def layer(text: str) -> int | str:
     try:
         return int(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"'{text}' is no layer: give last, 0, 1, ... or -1, -2, ...") from error
+        raise argparse.ArgumentTypeError(f"'{text}' is not a layer: give last, 0, 1, ... or -1, -2, ...") from error
 
 
 # --------------------------------------------------------------------------------------- the screen

@@ -8,9 +8,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from mvl_auto.cli.bars import clock_time
 from mvl_auto.cli.common import DONE, Command, duration, positive, run_command
 from mvl_auto.cli.tables import table
+from mvl_auto.text import clock_text, count_text
 
 DEFAULT_ROOT = Path("mvl_demo")
 DEFAULT_SECONDS = 100.0
@@ -72,10 +72,10 @@ def run(args: argparse.Namespace) -> int:
         print(f"mvl_demo: {failure}; the demo stops here.", file=sys.stderr)
         return failure.code
     rows = [[label, f"{dice:.3f}"] for label, dice in outcome.dice.items()]
-    print(f"\non the {args.held_out} held-out subject{'s' * (args.held_out != 1)}\n{table(['label', 'dice'], rows)}")
+    print(f"\non the {count_text(args.held_out, 'held-out subject')}\n{table(['label', 'dice'], rows)}")
     if not outcome.pretrained:
         print("the LLM block was a random one, not pretrained: see above how to get one")
-    print(f"\npicture: {outcome.picture}\ntook {clock_time(time.monotonic() - started)} in all")
+    print(f"\npicture: {outcome.picture}\ntook {clock_text(time.monotonic() - started)} in all")
     return DONE
 
 

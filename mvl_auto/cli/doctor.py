@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from mvl_auto.cli.common import DONE, PARTLY_FAILED, Command, positive, run_command
 from mvl_auto.cli.tables import table
+from mvl_auto.text import count_text
 
 if TYPE_CHECKING:
     from mvl_auto.planners import Diagnosis, Finding, Repair
@@ -46,8 +47,9 @@ def run(args: argparse.Namespace) -> int:
         print(f"\nwrote {args.json}")
     if repairs is None:
         if count := len(diagnosis.repairable_files):
-            files = "file" if count == 1 else "files"
-            print(f"\n{count} {files} can be repaired, in a copy: mvl_doctor -d {args.dataset} --fix FOLDER")
+            print(
+                f"\n{count_text(count, 'file')} can be repaired, in a copy: mvl_doctor -d {args.dataset} --fix FOLDER"
+            )
         return DONE if diagnosis.usable else PARTLY_FAILED
     report = args.fix / "repairs.json"
     print(treatment(repairs.repairs, report), end="")

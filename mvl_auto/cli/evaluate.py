@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from mvl_auto.cli.common import DONE, Command, positive, run_command
 from mvl_auto.cli.tables import table
+from mvl_auto.text import count_text
 
 if TYPE_CHECKING:
     from mvl_auto.evaluation import Summary
@@ -100,8 +101,7 @@ def labels(summary: Summary) -> str:
         for label in summary.labels
     ]
     rows.append([MEAN_ROW, "", *(_figure(summary.mean(metric)) for metric in summary.metrics)])
-    plural = "s" if len(summary.cases) > 1 else ""
-    lines = [f"{len(summary.cases)} case{plural}; mean and standard deviation over the n that have the label"]
+    lines = [f"{count_text(len(summary.cases), 'case')}; mean and standard deviation over the n that have the label"]
     if summary.tolerance_mm is not None:
         lines.append(f"hd95 in mm; nsd with a tolerance of {summary.tolerance_mm:g} mm")
     return "\n".join(["", *lines, table(["label", "n", *summary.metrics], rows)])

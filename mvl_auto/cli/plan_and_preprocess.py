@@ -4,19 +4,33 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mvl_auto.cli.common import DONE, Command, device, duration, layer, memory, partly_failed, positive, run_command
-from mvl_auto.cli.tables import table
-from mvl_auto.errors import PartlyFailed
+from mvl_auto.cli.common import (
+    BAD_INPUT,
+    DONE,
+    Command,
+    device,
+    duration,
+    layer,
+    memory,
+    partly_failed,
+    positive,
+    run_command,
+)
+from mvl_auto.cli.tables import WIDTH, table
+from mvl_auto.errors import MvlError, PartlyFailed
+from mvl_auto.text import duration_text, exact_duration, memory_text, shape_text
 
 if TYPE_CHECKING:
     from mvl_auto.plans import Anomaly, Configuration, Plan
 
 CONFIGURATIONS = ["2d", "3d_fullres", "3d_lowres", "3d_cascade_fullres"]
 PRESETS = ["S", "M", "L", "XL", "cpu"]
-LONGEST_SOURCE = 28  # characters in the table
+FACTS = ["voxel, mm", "image, voxels", "patch, voxels", "token, voxels", "batch", "depth x width", "steps"]
+STAR = "\n* recommended"
 MOST_ANOMALIES = 20  # rows on the screen; fingerprint.json has all
 
 
@@ -110,7 +124,8 @@ def run(args: argparse.Namespace) -> int:
         depth=args.depth,
         steps=args.iterations,
     )
-    failures = []
+    failures: list[PartlyFailed] = []
+    refused: list[MvlError] = []
     for dataset in args.dataset:
         try:
             plan = api.plan_and_preprocess(
@@ -132,26 +147,37 @@ def run(args: argparse.Namespace) -> int:
                 progress=args.progress,
             )
         except AnomaliesFound as error:
-            print(anomalies("odd about this dataset", error.anomalies, len(error.anomalies)), end="")
-            raise
+            print(anomalies("anomalies of this dataset", error.anomalies, len(error.anomalies)), end="")
+            if len(args.dataset) == 1:
+                raise
+            refused.append(error)
+            continue
         except PartlyFailed as failure:
             failures.append(failure)
             if failure.result is None:
                 continue
             plan = failure.result
+        except MvlError as failure:
+            if len(args.dataset) == 1:
+                raise
+            refused.append(failure)
+            continue
         report(dataset, plan, args)
-    return partly_failed(COMMAND, failures) if failures else DONE
+    if not (failures or refused):
+        return DONE
+    code = partly_failed(COMMAND, [*failures, *refused])
+    return BAD_INPUT if len(refused) == len(args.dataset) else code
 
 
 def report(dataset: str, plan: Plan, args: argparse.Namespace) -> None:
-    """What came of a dataset: what is odd about it, its plan, and what to type next."""
+    """What came of a dataset: its anomalies, its plan, and what to type next."""
     from mvl_auto.paths import preprocessed_folder
     from mvl_auto.plans import Fingerprint, Splits, read_document
 
     folder = preprocessed_folder(args.root, plan.dataset)
     fingerprint = read_document(folder / "fingerprint.json", Fingerprint)
     print(anomalies("left out of this dataset", fingerprint.left_out), end="")
-    print(anomalies("odd about this dataset", fingerprint.anomalies), end="")
+    print(anomalies("anomalies of this dataset", fingerprint.anomalies), end="")
     print(overview(plan))
     if args.explain:
         print(reasons(plan))
@@ -170,42 +196,34 @@ def anomalies(heading: str, found: Sequence[Anomaly], most: int = MOST_ANOMALIES
 
 
 def overview(plan: Plan) -> str:
-    """The plan in a few lines: its budget, and one row per configuration, the recommended one with a star."""
-    from mvl_auto.planners.reasons import format_duration
-
-    header = ["configuration", "voxel mm", "image", "patch", "token", "batch", "depth x width", "steps", "llm block"]
-    rows = [_row(each, plan.recommended) for each in plan.configurations.values()]
+    """The plan in a few lines: its budget, and one column per configuration, the recommended one with a star."""
+    configurations = list(plan.configurations.values())
+    flat = all(each.dimensions == 2 for each in configurations)
+    axes = "Y X" if flat else "Z Y X" if all(each.dimensions == 3 for each in configurations) else "Z Y X, 2d: Y X"
+    header = [f"axes: {axes}", *(each.name + " *" * (each.name == plan.recommended) for each in configurations)]
+    rows = zip(FACTS, *map(_facts, configurations), strict=True)
+    blocks = ", ".join(dict.fromkeys(each.network.llm.source for each in configurations))
     channels = ", ".join(channel.name for channel in plan.channels)
     labels = ", ".join(plan.labels.foreground_names)
-    budget = f"{plan.memory_budget / 1e9:.1f} GB of memory"
+    budget = f"{memory_text(plan.memory_budget)} of memory"
     if plan.time_budget is not None:
-        budget += f" and {format_duration(plan.time_budget)} of training"
-    return f"\n{plan.dataset}: channels {channels}; labels {labels}; for {budget}\n{table(header, rows)}"
+        budget += f" and {duration_text(plan.time_budget)} of training"
+    about = textwrap.fill(f"{plan.dataset}: channels {channels}; labels {labels}; for {budget}", WIDTH)
+    return f"\n{about}\n{table(header, list(rows))}\nLLM block: {blocks}" + STAR
 
 
-def _row(configuration: Configuration, recommended: str) -> list[str]:
-    network = configuration.network
-    axes = configuration.dimensions
-    star = " *" if configuration.name == recommended else ""
+def _facts(configuration: Configuration) -> list[str]:
+    """A column of the table: the values of FACTS."""
+    network, axes = configuration.network, configuration.dimensions
     return [
-        configuration.name + star,
         " ".join(f"{mm:.3g}" for mm in configuration.spacing[-axes:]),
-        _by(configuration.median_image_size_in_voxels[-axes:]),
-        _by(configuration.patch_size),
-        _by(network.token_size),
+        shape_text(map(round, configuration.median_image_size_in_voxels[-axes:]), "x"),
+        shape_text(configuration.patch_size, "x"),
+        shape_text(network.token_size, "x"),
         str(configuration.batch_size),
         f"{network.depth} x {network.width}",
         str(configuration.iterations),
-        _shortened(network.llm.source),
     ]
-
-
-def _shortened(source: str) -> str:
-    return source if len(source) <= LONGEST_SOURCE else f"{source[: LONGEST_SOURCE - 3]}..."
-
-
-def _by(lengths: Sequence[float]) -> str:
-    return "x".join(f"{length:.0f}" for length in lengths)
 
 
 def reasons(plan: Plan) -> str:
@@ -237,7 +255,7 @@ def _what_was_planned(args: argparse.Namespace) -> list[str]:
         "-c": args.configurations,
         "--memory": None if args.memory is None else f"{args.memory}B",
         "--preset": args.preset,
-        "--time": None if args.time is None else exactly(args.time),
+        "--time": None if args.time is None else exact_duration(args.time),
         "--device": None if args.device == "auto" else args.device,
         "--llm": None if args.llm == "auto" else args.llm,
         "--patch-size": args.patch_size,
@@ -251,11 +269,6 @@ def _what_was_planned(args: argparse.Namespace) -> list[str]:
         if value is not None:
             words += [option, *map(str, value if isinstance(value, list) else [value])]
     return words
-
-
-def exactly(seconds: float) -> str:
-    """A duration as words that `duration` takes for the very same number."""
-    return f"{seconds:.0f}s" if seconds.is_integer() else repr(seconds)
 
 
 COMMAND = Command(

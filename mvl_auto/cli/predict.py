@@ -49,10 +49,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="do not average over mirrored images: 8 times as fast in 3D",
     )
     parser.add_argument(
-        "--step", type=share, default=0.5, metavar="SHARE", help="of the patch, from window to window (default: 0.5)"
+        "--step-size",
+        type=share,
+        default=0.5,
+        metavar="SHARE",
+        help="distance from one window to the next, as a share of the window (default: 0.5)",
     )
-    parser.add_argument("--overwrite", action="store_true", help="predict also what is there already")
-    parser.add_argument("--probabilities", action="store_true", help="write them too, into FOLDER/probabilities")
+    parser.add_argument("--overwrite", action="store_true", help="predict again where a prediction exists")
+    parser.add_argument(
+        "--probabilities", action="store_true", help="write the probabilities too, into FOLDER/probabilities"
+    )
 
 
 def share(text: str) -> float:
@@ -61,7 +67,7 @@ def share(text: str) -> float:
     except ValueError:
         number = 0.0
     if not 0 < number <= 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is no share: give a number above 0, up to 1")
+        raise argparse.ArgumentTypeError(f"'{text}' must be a number above 0 and at most 1")
     return number
 
 
@@ -78,12 +84,12 @@ def run(args: argparse.Namespace) -> int:
         folds=args.folds,
         device=args.device,
         mirror=not args.no_mirroring,
-        step=args.step,
+        step_size=args.step_size,
         overwrite=args.overwrite,
         probabilities=args.probabilities,
         progress=args.progress,
     )
-    there = f", {len(report.skipped)} were there already" if report.skipped else ""
+    there = f", {len(report.skipped)} existed already" if report.skipped else ""
     print(f"{len(report.done)} predicted{there}, in {args.output}")
     if not report.failed:
         return DONE
@@ -96,7 +102,8 @@ def run(args: argparse.Namespace) -> int:
 COMMAND = Command(
     name="mvl_predict",
     summary="Segment images with a trained network: on each image's own grid, under its own name. "
-    "Stopped and started again, it goes on; an image that cannot be read is named, and the others are done.",
+    "If interrupted, run the same command again to resume. An image that cannot be read is reported, the others are "
+    "segmented.",
     example="""
         mvl_predict -i imgs -o preds
         mvl_predict -i imgs -o preds -d 4 -f 0 1 --no-mirroring

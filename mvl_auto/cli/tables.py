@@ -9,20 +9,27 @@ from collections.abc import Sequence
 
 GAP = "  "
 NARROWEST = 30  # characters left for a column that is wrapped, however narrow the screen
+TIGHTEST = 12  # for any other column, where the screen is too narrow for the table
+WIDTH = 80  # characters of a line, where there is no terminal
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], width: int | None = None, wrapped: int = 1) -> str:
-    """Lines of text, without a newline at the end.
+    """Lines of text, without a newline at the end, as wide as the terminal at most, but for a very narrow one.
 
-    width: characters (default: the terminal's). wrapped: how many of the last columns share what the others leave.
+    width: characters (default: the terminal's). wrapped: how many of the last columns share what the others leave;
+    where that is not enough, the widest of the others are wrapped too.
     """
-    width = width or shutil.get_terminal_size((100, 24)).columns
+    width = width or shutil.get_terminal_size((WIDTH, 24)).columns
     columns = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     left = width - sum(columns[:-wrapped]) - len(GAP) * (len(columns) - 1)
     for column in range(len(columns) - wrapped, len(columns)):
         share = left // (len(columns) - column)
         columns[column] = min(columns[column], max(share, NARROWEST))
         left -= columns[column]
+    while (beyond := sum(columns) + len(GAP) * (len(columns) - 1) - width) > 0 and max(columns) > TIGHTEST:
+        widest = max(range(len(columns)), key=columns.__getitem__)
+        others = max([TIGHTEST, *(column for n, column in enumerate(columns) if n != widest and column < max(columns))])
+        columns[widest] -= max(1, min(beyond, columns[widest] - others))
     rules = ["-" * column for column in columns]
     return "\n".join(_line(row, columns) for row in [header, rules, *rows])
 

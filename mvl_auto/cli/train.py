@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 from mvl_auto.cli.common import DONE, Command, device, duration, positive, run_command
 from mvl_auto.cli.evaluate import labels
+from mvl_auto.cli.plan_and_preprocess import CONFIGURATIONS
+from mvl_auto.errors import MvlError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,11 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from mvl_auto import api
 
+    configuration, folds = split_configuration(args.configuration, args.folds)
     results = api.train(
         args.dataset,
-        args.folds,
+        folds,
         root=args.root,
-        configuration=args.configuration,
+        configuration=configuration,
         run=args.name,
         previous=args.previous,
         seconds=args.time,
@@ -65,6 +68,20 @@ def run(args: argparse.Namespace) -> int:
             print(labels(result.validation))
     print(f"\nnext: mvl_predict -i IMAGES -o PREDICTIONS -d {args.dataset} -n {results[-1].folder.parent.name}")
     return DONE
+
+
+def split_configuration(configuration: str | None, words: Sequence[str]) -> tuple[str | None, Sequence[str]]:
+    """nnU-Net's order, `mvl_train 4 3d_fullres 0`, has the configuration ahead of the folds.
+
+    Raises MvlError when no fold is left, or -c names another configuration.
+    """
+    if words[0] not in CONFIGURATIONS:
+        return configuration, words
+    if configuration not in (None, words[0]):
+        raise MvlError(f"{words[0]} and -c {configuration} are two configurations", remedy="Leave one of them out.")
+    if not words[1:]:
+        raise MvlError(f"{words[0]} is a configuration, no fold is named", remedy=f"Add one: {words[0]} fold0.")
+    return words[0], words[1:]
 
 
 COMMAND = Command(

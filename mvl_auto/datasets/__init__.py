@@ -3,7 +3,9 @@
 from mvl_auto.datasets.cases import Case, files_behind, files_of, find_cases
 from mvl_auto.datasets.dataset import Dataset, inspect_dataset, read_dataset
 from mvl_auto.datasets.labels import one_hot, read_scheme, to_classes, to_values
-from mvl_auto.datasets.load import hash_files, load_case
+from mvl_auto.datasets.load import hash_files, load_case, load_label
+from mvl_auto.datasets.segments import read_values
+from mvl_auto.datasets.volumes import split_volumes
 
 __all__ = [
     "Case",
@@ -14,9 +16,12 @@ __all__ = [
     "hash_files",
     "inspect_dataset",
     "load_case",
+    "load_label",
     "one_hot",
     "read_dataset",
     "read_scheme",
+    "read_values",
+    "split_volumes",
     "to_classes",
     "to_values",
 ]

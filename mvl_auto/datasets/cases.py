@@ -1,12 +1,14 @@
 """Which files of a folder make up which case.
 
 Channels are files of one name with `_0000`, `_0001`, ... behind it (nnU-Net's convention), or all in
-one file. A subfolder with DICOM slices is an image. Everything else in the folder is left alone.
+one file. A subfolder with DICOM slices, in it or below it, is an image; `split_volumes` makes several of one that holds
+several. Everything else in the folder is left alone.
 """
 
 from __future__ import annotations
 
 import glob
+import logging
 import os
 import re
 from collections.abc import Iterable
@@ -18,16 +20,22 @@ from mvl_auto.errors import MvlError, noting
 from mvl_auto.files import entries, is_there
 from mvl_auto.images import file_ending, known_formats, stem
 
+log = logging.getLogger(__name__)
+SEGMENTATION_ENDING = ".seg.nrrd"
 CHANNEL_NAME = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
 
 
 @dataclass(frozen=True)
 class Case:
-    """One image, in one file or one file per channel, and its label if there is one."""
+    """One image, in one file or one file per channel, and its label if there is one.
+
+    dicom_volume: which volume of a DICOM folder that holds several, such as `echo2`.
+    """
 
     name: str
     images: tuple[Path, ...]
     label: Path | None = None
+    dicom_volume: str = ""
 
 
 def find_cases(
@@ -48,9 +56,11 @@ def find_cases(
         what_is_wrong = "is not a known image format" if there else "does not exist"
         raise MvlError(what_is_wrong, file=folder, remedy=f"Give a folder of {what}: {known_formats()}.")
     visible = [entry for entry in entries(folder) if not entry.name.startswith(".")]
-    images = [entry for entry in visible if (entry.is_file() and file_ending(entry)) or _is_dicom_folder(entry)]
-    if not images and _is_dicom_folder(folder):
-        return (Case(folder.absolute().name, (folder,)),)
+    images = [entry for entry in visible if _is_image_file(entry) or _is_dicom_folder(entry)]
+    if any(_is_dicom_file(entry) for entry in visible):
+        if not any(entry.is_file() for entry in images):  # slices of its own, and those below
+            return (Case(folder.absolute().name, (folder,)),)
+        log.warning("%s: its DICOM files are not used, since there are images in other formats", folder)
     if not images:
         found = f"only {_some(visible)}" if visible else "nothing"
         raise MvlError(f"holds no {what}, {found}", file=folder, remedy=f"Put {what} there: {known_formats()}.")
@@ -66,19 +76,10 @@ def files_of(case: Case) -> list[Path]:
     for path in (*case.images, case.label):
         if path is not None:
             try:
-                files += files_behind(path)
+                files += files_behind(path, case.dicom_volume if path != case.label else "")
             except MvlError:  # told by whoever reads the case
                 files.append(path)
     return files
-
-
-def series_below(folder: Path, name: str) -> Path | None:
-    """The folder of DICOM slices in the folder of a case, where they should have been; None if there is none."""
-    for channel in (folder / f"{name}_0000", folder / name):
-        deeper = [entry for entry in entries(channel) if entry.is_dir()] if os.path.isdir(channel) else []
-        if deep := next((entry for entry in deeper if _is_dicom_folder(entry)), None):
-            return deep
-    return None
 
 
 def channel_files(folder: Path, name: str, ending: str) -> tuple[Path, ...]:
@@ -134,18 +135,33 @@ def _check_group(name: str, files: list[Path], num_channels: int, folder: Path) 
         )
 
 
+def _is_image_file(entry: Path) -> bool:
+    """Segmentations of 3D Slicer are not: they are saved beside the images that they belong to."""
+    return file_ending(entry) not in ("", SEGMENTATION_ENDING) and entry.is_file()
+
+
 def _is_dicom_folder(entry: Path) -> bool:
-    if not entry.is_dir():
-        return False
-    from mvl_auto.images.dicom import is_dicom_folder
+    from mvl_auto.images.dicom.files import is_dicom_folder
 
-    return is_dicom_folder(entry)
+    return entry.is_dir() and is_dicom_folder(entry)
 
 
-def files_behind(path: Path) -> list[Path]:
-    """A file and all that belongs to it, or the files in a folder. Raises MvlError when it cannot be looked into."""
+def _is_dicom_file(entry: Path) -> bool:
+    from mvl_auto.images.dicom.files import starts_as_dicom
+
+    return entry.is_file() and not file_ending(entry) and starts_as_dicom(entry)
+
+
+def files_behind(path: Path, dicom_volume: str = "") -> list[Path]:
+    """A file and all that belongs to it, or the files in a folder and below it; of a DICOM volume only its own.
+
+    Raises MvlError when it cannot be looked into.
+    """
     if path.is_dir():
-        return [entry for entry in entries(path) if entry.is_file()]
+        from mvl_auto.images.dicom import files_of_volume
+        from mvl_auto.images.dicom.files import visible_files
+
+        return files_of_volume(path, dicom_volume) if dicom_volume else list(visible_files(path))
     if path.suffix.lower() in (".mhd", ".mha", ".nrrd") and path.is_file():
         from mvl_auto.images.itk import data_files
 

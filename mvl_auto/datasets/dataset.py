@@ -25,6 +25,7 @@ from mvl_auto.files import is_there, read_json, reading
 from mvl_auto.images import file_ending
 from mvl_auto.paths import dataset_id
 from mvl_auto.plans import Channel, LabelScheme
+from mvl_auto.text import list_text
 
 DICOM_PREDICTION_ENDING = ".nii.gz"  # DICOM images have no ending; their segmentations are written as this
 GROUPS_FILE = "groups.csv"
@@ -133,9 +134,8 @@ def _read_groups(path: Path, names: set[str]) -> dict[str, str]:
             raise MvlError(what, file=path, remedy="Remove one of the lines.")
     unknown = sorted(groups.keys() - names)
     if unknown:
-        more = f" and {len(unknown) - LISTED} more" if len(unknown) > LISTED else ""
         raise MvlError(
-            f"names cases that the dataset does not have: {', '.join(unknown[:LISTED])}{more}",
+            f"names cases that the dataset does not have: {list_text(unknown, LISTED)}",
             file=path,
             remedy="Remove these lines or correct the names.",
         )

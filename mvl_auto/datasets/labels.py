@@ -7,7 +7,7 @@ Three dialects are understood: MSD's `{"0": "background", "1": "Anterior"}`, nnU
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from os import PathLike
 from typing import Any, NoReturn
 
@@ -18,11 +18,14 @@ from mvl_auto.arrays import Array
 from mvl_auto.errors import MvlError
 from mvl_auto.images import smallest_type
 from mvl_auto.plans import IGNORE, LabelScheme
+from mvl_auto.text import list_text
 
 BACKGROUND_VALUE = 0
 IGNORE_NAME = "ignore"  # nnU-Net's name for voxels that nobody labelled
 TABLE_SIZE = 1 << 16  # value ranges up to this are translated by a table, others by binary search
-LARGEST = np.iinfo(np.int64).max
+UNKNOWN = np.int16(IGNORE - 1)  # the class of a value that dataset.json does not name
+PICTURE_MASKS = (255, 65535)  # white in a picture of 8 and of 16 bits
+LARGEST_SIGNED, LARGEST_UNSIGNED = np.iinfo(np.int64).max, np.iinfo(np.uint64).max
 LISTED = 10  # values named in a message
 NAME_EACH = 'Name each label, such as "labels": {"background": 0, "tumour": 1}.'
 
@@ -45,6 +48,9 @@ def read_scheme(content: dict[str, Any], file: str | PathLike[str]) -> LabelSche
         refuse("has no label of value 0, the background")
     if not values:
         refuse("has no label but the background")
+    everything = [*values, *([] if ignore_value is None else [ignore_value])]
+    if min(everything) < 0 and max(everything) > LARGEST_SIGNED:
+        refuse(f"has the labels {min(everything)} and {max(everything)}, which no integer type holds together")
     class_values = (BACKGROUND_VALUE, *values)
     regions = _regions(content, named, class_values, ignore_value, refuse)
     return LabelScheme(
@@ -63,31 +69,63 @@ def to_classes(values: Array, scheme: LabelScheme, file: str | PathLike[str]) ->
     known = {value: number for number, value in enumerate(scheme.class_values)}
     if scheme.ignore_value is not None:
         known[scheme.ignore_value] = IGNORE
-    unknown = np.int16(IGNORE - 1)
-    if values.size and int(values.max()) < TABLE_SIZE and int(values.min()) >= 0:
-        table = np.full(max(int(values.max()) + 1, 1), unknown)
-        for value, number in known.items():
-            if 0 <= value < len(table):
-                table[value] = number
-        classes = table[values]
-    else:
-        ordered = np.array(sorted(known), dtype=np.int64)
-        numbers = np.array([known[int(value)] for value in ordered], dtype=np.int16)
-        signed = np.minimum(values, LARGEST).astype(np.int64)
-        places = np.searchsorted(ordered, signed).clip(max=len(ordered) - 1)
-        classes = np.where(ordered[places] == signed, numbers[places], unknown)
-        classes[values > LARGEST] = unknown
-    strange = classes == unknown
+    classes = np.asarray(_translate(values, known))
+    strange = classes == UNKNOWN
     if strange.any():
-        found = np.unique(values[strange]).tolist()
-        more = f" and {len(found) - LISTED} more" if len(found) > LISTED else ""
-        raise MvlError(
-            f"has the label value{'s' * (len(found) > 1)} {', '.join(map(str, found[:LISTED]))}{more}, "
-            f"which dataset.json does not name (it names {', '.join(map(str, sorted(known)))})",
-            file=file,
-            remedy="Add it to dataset.json's labels, or correct the file.",
-        )
+        raise _unknown_values([int(value) for value in np.unique(values[strange])], values, scheme, file)
     return classes
+
+
+def _translate(values: Array, known: dict[int, int]) -> NDArray[np.int16]:
+    """The number of each value, UNKNOWN for those without one.
+
+    Every comparison is made in the type of `values`: a named value that the type cannot hold is not in the file.
+    """
+    limits = np.iinfo(values.dtype)
+    possible = {value: number for value, number in sorted(known.items()) if limits.min <= value <= limits.max}
+    if not values.size or not possible:
+        return np.full(values.shape, UNKNOWN)
+    lowest, highest = int(values.min()), int(values.max())
+    if lowest >= 0 and highest < TABLE_SIZE:
+        table = np.full(highest + 1, UNKNOWN)
+        for value, number in possible.items():
+            if 0 <= value <= highest:
+                table[value] = number
+        return np.asarray(table[values])
+    ordered = np.array(list(possible), dtype=values.dtype)
+    numbers = np.array(list(possible.values()), dtype=np.int16)
+    places = np.searchsorted(ordered, values).clip(max=len(ordered) - 1)
+    return np.where(ordered[places] == values, numbers[places], UNKNOWN)
+
+
+def _unknown_values(found: list[int], values: Array, scheme: LabelScheme, file: str | PathLike[str]) -> MvlError:
+    """found: the values of a file that dataset.json does not name."""
+    named = sorted({*scheme.class_values} | ({scheme.ignore_value} - {None}))
+    if is_picture_mask(found, values, scheme):
+        return MvlError(
+            f"holds {BACKGROUND_VALUE} and {found[0]}, dataset.json names {named[0]} and {named[1]}: "
+            "a mask saved as a picture",
+            file=file,
+            remedy=f"Run mvl_doctor --fix FOLDER: in the copy that it writes, {found[0]} becomes {named[1]}.",
+        )
+    remedy = "Add it to dataset.json's labels, or correct the file."
+    if len(found) == 1 and found[0] < 0 and scheme.ignore_value is None:
+        remedy = f'If nobody labelled these voxels, add "ignore": {found[0]} to dataset.json\'s labels.'
+    return MvlError(
+        f"has the label value{'s' * (len(found) > 1)} {list_text(found, LISTED)}, "
+        f"which dataset.json does not name (it names {', '.join(map(str, named))})",
+        file=file,
+        remedy=remedy,
+    )
+
+
+def is_picture_mask(found: Sequence[int], values: Array, scheme: LabelScheme) -> bool:
+    """Whether a label map is a mask as pictures hold it: 255 (or 65535) in the place of the dataset's only label.
+
+    found: its values that the scheme does not name.
+    """
+    single = len(scheme.class_values) == 2 and not scheme.has_regions
+    return single and len(found) == 1 and found[0] in PICTURE_MASKS and not (values == scheme.class_values[1]).any()
 
 
 def to_values(classes: Array, scheme: LabelScheme) -> Array:
@@ -142,8 +180,8 @@ def _number(value: Any, name: Any, refuse: Refuse) -> int:
         refuse(f"the label '{name}' has the value {value!r}, which is no whole number")
     if isinstance(value, bool) or (isinstance(value, float) and number != value):
         refuse(f"the label '{name}' has the value {value!r}, which is no whole number")
-    if not -LARGEST <= number <= LARGEST:
-        refuse(f"the label '{name}' has the value {value!r:.30}, too large for 64 bits with a sign")
+    if not -LARGEST_SIGNED - 1 <= number <= LARGEST_UNSIGNED:
+        refuse(f"the label '{name}' has the value {value!r:.30}, too large for 64 bits")
     return number
 
 

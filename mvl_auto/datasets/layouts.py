@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from mvl_auto.datasets.cases import Case, channel_files, find_cases, join_channels, series_below
+from mvl_auto.datasets.cases import Case, channel_files, find_cases, join_channels
 from mvl_auto.errors import MvlError, noting
 from mvl_auto.files import entries, is_there
 from mvl_auto.images import file_ending, stem
@@ -91,12 +91,8 @@ def _no_label(image: Path, where: str = "") -> MvlError:
     return MvlError(f"is an image without its label{where}", file=image, remedy="Add its label or remove it.")
 
 
-def _no_image(label: Path, images: Path | None = None) -> MvlError:
-    """images: the folder to look in for a DICOM series that is one folder too deep."""
-    what = "is a label without its image"
-    if images is not None and (deep := series_below(images, stem(label))):
-        return MvlError(f"{what}: the DICOM slices are in {deep}", file=label, remedy=f"Move them to {deep.parent}.")
-    return MvlError(what, file=label, remedy="Add its image or remove it.")
+def _no_image(label: Path) -> MvlError:
+    return MvlError("is a label without its image", file=label, remedy="Add its image or remove it.")
 
 
 def _cases_in_folders(folder: Path, num_channels: int, problems: list[MvlError]) -> list[Case]:
@@ -107,7 +103,7 @@ def _cases_in_folders(folder: Path, num_channels: int, problems: list[MvlError])
         problems.append(error)
         return []
     incomplete = {stem(problem.file) for problem in problems if problem.file is not None}
-    labels = {stem(path): path for path in _image_files(folder / "labelsTr")}
+    labels = _labels_by_name(folder / "labelsTr", problems)
     for name in sorted(images.keys() - labels.keys()):
         file = images[name].images[0]
         if join_channels(file) in labels:
@@ -116,8 +112,20 @@ def _cases_in_folders(folder: Path, num_channels: int, problems: list[MvlError])
         else:
             problems.append(_no_label(file, where=f" (labelsTr has no '{name}')"))
     for name in sorted(labels.keys() - images.keys() - incomplete):
-        problems.append(_no_image(labels[name], folder / "imagesTr"))
+        problems.append(_no_image(labels[name]))
     return [Case(name, images[name].images, labels[name]) for name in images if name in labels]
+
+
+def _labels_by_name(folder: Path, problems: list[MvlError]) -> dict[str, Path]:
+    """The first of each name; a second one is a problem."""
+    labels: dict[str, Path] = {}
+    for path in _image_files(folder):
+        name = stem(path)
+        if name in labels:
+            what = f"{labels[name].name} and {path.name} are both labels of the case '{name}'"
+            problems.append(MvlError(what, file=folder, remedy="Remove one of them."))
+        labels.setdefault(name, path)
+    return labels
 
 
 def complete_cases(cases: list[Case], num_channels: int, folder: Path, problems: list[MvlError]) -> tuple[Case, ...]:

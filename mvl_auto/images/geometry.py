@@ -17,6 +17,7 @@ import numpy as np
 
 from mvl_auto.arrays import Array
 from mvl_auto.errors import MvlError
+from mvl_auto.text import shape_text
 
 File = str | PathLike[str]
 
@@ -43,7 +44,9 @@ class FileGrid:
     nifti_header: Any = None  # nibabel's header, for a NIfTI file
     itk_frame: tuple[tuple[float, ...], ...] | None = None  # SimpleITK's spacing, origin, direction, to the last bit
     has_frame: bool = True  # False for PNG and its like, which do not say where in the patient they are
-    tilt_degrees: float = 0.0  # of a DICOM series with a tilted gantry, which ITK reads as if it stood upright
+    quantum: float = 0.0  # step between the values that a header's slope can give; 0 where there is no slope
+    mended: str = ""  # what was wrong with the header and has an answer in the header itself; empty for nothing
+    tilt_degrees: float = 0.0  # of a DICOM series with a tilted gantry: by so much its affine leans
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +97,7 @@ def canonical_geometry(grid: FileGrid, file: File) -> Geometry:
     Raises MvlError naming `file` when the grid holds no voxels or its spacing makes no sense.
     """
     if 0 in grid.shape:
-        raise MvlError(f"holds no voxels ({sizes(grid.shape)})", file=file, remedy="Remove it or export it again.")
+        raise MvlError(f"holds no voxels ({shape_text(grid.shape)})", file=file, remedy="Remove it or export it again.")
     _check_spacing(grid, file)
     axes, flips = _closest_to_ras(grid.affine)
     axes, flips = _single_slice_as_z(grid.shape, axes, flips)
@@ -127,7 +130,7 @@ def check_same_geometry(
     """
     remedy = f"Resample the {what} onto the image's grid, or remove the case."
     if image.shape != label.shape:
-        mine, its = sizes(image.file.shape), sizes(label.file.shape)
+        mine, its = shape_text(image.file.shape), shape_text(label.file.shape)
         raise MvlError(f"is {mine} voxels, its {what} {label_file} {its}", file=image_file, remedy=remedy)
     if not (image.file.has_frame and label.file.has_frame):
         return
@@ -144,20 +147,15 @@ def frame_difference(a: Array, b: Array) -> str:
     """
     spacing_a, spacing_b = column_lengths(a), column_lengths(b)
     if not np.allclose(spacing_a, spacing_b, rtol=SPACING_TOLERANCE, atol=0):
-        return f"voxel size {_numbers(spacing_a)} and {_numbers(spacing_b)} mm"
+        return f"voxel size {shape_text(spacing_a)} and {shape_text(spacing_b)} mm"
     directions_a, directions_b = a[:3, :3] / spacing_a, b[:3, :3] / spacing_b
     if np.abs(directions_a - directions_b).max() > DIRECTION_TOLERANCE:
         cosine = np.clip((np.trace(directions_a.T @ directions_b) - 1) / 2, -1, 1)
         return f"directions turned by {np.degrees(np.arccos(cosine)):.2f} degrees"
     shift_in_voxels = np.linalg.solve(a[:3, :3], b[:3, 3] - a[:3, 3])
     if np.abs(shift_in_voxels).max() > ORIGIN_TOLERANCE:
-        return f"origin {_numbers(a[:3, 3])} and {_numbers(b[:3, 3])} mm"
+        return f"origin {shape_text(a[:3, 3])} and {shape_text(b[:3, 3])} mm"
     return ""
-
-
-def sizes(shape: tuple[int, ...]) -> str:
-    """`320x320x130`, for messages."""
-    return "x".join(map(str, shape))
 
 
 def _check_spacing(grid: FileGrid, file: File) -> None:
@@ -166,7 +164,7 @@ def _check_spacing(grid: FileGrid, file: File) -> None:
         raise MvlError("its header gives no finite position in space", file=file, remedy="Export it again.")
     if (spacing < SMALLEST_SPACING).any() or (spacing > LARGEST_SPACING).any():
         raise MvlError(
-            f"its header gives a voxel size of {_numbers(spacing)} mm; {SMALLEST_SPACING:g} to "
+            f"its header gives a voxel size of {shape_text(spacing)} mm; {SMALLEST_SPACING:g} to "
             f"{LARGEST_SPACING:g} mm make sense",
             file=file,
             remedy="Correct the header or remove the case.",
@@ -209,7 +207,3 @@ def _turned_affine(grid: FileGrid, axes: tuple[int, int, int], flips: tuple[bool
 
 def _flipped_axes(geometry: Geometry, lead: int) -> tuple[int, ...]:
     return tuple(lead + n for n, flip in enumerate(geometry.flips) if flip)
-
-
-def _numbers(values: Array) -> str:
-    return " x ".join(f"{value:.6g}" for value in values)

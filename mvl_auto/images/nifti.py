@@ -1,16 +1,19 @@
 """NIfTI-1 and NIfTI-2, gzipped or not, read in one go and written back in their own header.
 
-The file is decompressed whole (so a damaged gzip is noticed by its checksum) and the voxels are a
-view into it: no copy is made before the canonical one. The affine is the sform, else the qform, as
-in nibabel. A prediction gets a copy of the image's header, so that every program that agrees or
-disagrees about its geometry does the same about the prediction's.
+The header is read first, then only as many bytes as it promises, so that a small file cannot fill the memory. The
+checksum of a gzip file is checked. The voxels are a view into these bytes: no copy is made before the canonical one.
+The affine is the sform, else the qform, as in nibabel; an sform of zeros counts as missing, as in ITK. A prediction
+gets a copy of the image's header, so that every program reads the same geometry from both.
 """
 
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import math
+import os
+import sys
 import zlib
 from pathlib import Path
 from typing import Any
@@ -19,13 +22,17 @@ import numpy as np
 
 from mvl_auto.arrays import Array
 from mvl_auto.errors import MvlError
-from mvl_auto.files import Hashes, read_bytes
+from mvl_auto.files import HASH_CHUNK, Hashes, reading
 from mvl_auto.images.geometry import FileGrid
 
 GZIP_MAGIC = b"\x1f\x8b"
 GZIP_LEVEL = 3  # label maps: a few per cent larger than at 9, several times faster
 MILLIMETRES = {1: 1e3, 2: 1.0, 3: 1e-3}  # by the unit code of the header: metre, millimetre, micrometre
 CIFTI_INTENTS = range(3000, 3100)
+LONGEST_HEADER = 540  # bytes: NIfTI-2
+GZIP_WINDOW = 16 + zlib.MAX_WBITS  # zlib's number for a gzip file with its checksum
+MOST_BEHIND = 1 << 26  # bytes behind the voxels: some programs pad their files, none by this much
+ZERO_SFORM = "its sform is all zeros"
 EXPORT_AGAIN = "Copy or export it again."
 
 
@@ -35,8 +42,8 @@ def read_nifti(path: Path, hashes: Hashes | None = None) -> tuple[Array, FileGri
     hashes: takes up the file's sha256.
     Raises MvlError when the file is missing, damaged, or holds no 2D, 3D or multi-channel image.
     """
-    data = _unpacked(path, hashes)
-    header = _header(data, path)
+    data, header = _read_promised(path, hashes)
+    mended = _mend_sform(header)
     shape = _spatial_and_channels(header, path)
     stored = _voxels(data, header, path)
     if stored.dtype.names:
@@ -49,6 +56,8 @@ def read_nifti(path: Path, hashes: Hashes | None = None) -> tuple[Array, FileGri
         dimensions=2 if header["dim"][0] <= 2 else 3,
         dtype=stored.dtype.newbyteorder("=") if stored.dtype.names is None else np.dtype(np.uint8),
         nifti_header=header,
+        quantum=_quantum(stored, header),
+        mended=mended,
     )
     return channels, grid
 
@@ -79,12 +88,72 @@ def write_nifti(path: Path, array: Array, grid: FileGrid) -> None:
     path.write_bytes(content)
 
 
-def _unpacked(path: Path, hashes: Hashes | None) -> bytes:
-    data = read_bytes(path, hashes)
+def _read_promised(path: Path, hashes: Hashes | None) -> tuple[bytes, Any]:
+    """The bytes of a file, unpacked, up to the last voxel that its header promises; and the header."""
+    with reading(path), open(path, "rb") as stream:
+        data = stream.read(LONGEST_HEADER)
+        if data.startswith(GZIP_MAGIC):
+            data += stream.read()
+            if hashes is not None:
+                hashes[path] = hashlib.sha256(data).hexdigest()
+            return _unpack_promised(data, path)
+        header = _header(data, path)
+        size, promised = os.fstat(stream.fileno()).st_size, _end_of_voxels(header, path)
+        if size > promised + MOST_BEHIND:
+            raise _too_long(path)
+        data += stream.read(max(min(promised, size) - len(data), 0))
+        if hashes is not None:
+            digest = hashlib.sha256(data)
+            digest.update(stream.read())
+            hashes[path] = digest.hexdigest()
+    return data, header
+
+
+def _unpack_promised(data: bytes, path: Path) -> tuple[bytes, Any]:
+    """As `_read_promised`, of the bytes of a gzip file, to its end: the checksum comes last."""
     try:
-        return gzip.decompress(data) if data.startswith(GZIP_MAGIC) else data
+        with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
+            header = _header(stream.read(LONGEST_HEADER), path)
+        promised = min(_end_of_voxels(header, path), sys.maxsize)
+        unpacker = zlib.decompressobj(GZIP_WINDOW)
+        unpacked = unpacker.decompress(data, promised)
+        if unpacker.eof and unpacker.unused_data:  # several gzip files in one, as bgzip writes them
+            return _unpack_members(data, promised, path), header
+        behind = 0
+        while not unpacker.eof:
+            more = unpacker.decompress(unpacker.unconsumed_tail, HASH_CHUNK)
+            behind += len(more)
+            if not more and not unpacker.unconsumed_tail and not unpacker.eof:
+                raise EOFError("the gzip file ends before its end marker")
+            if behind > MOST_BEHIND:
+                raise _too_long(path)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise MvlError(f"is damaged or cut short ({error})", file=path, remedy=EXPORT_AGAIN) from error
+        raise _damaged(path, error) from error
+    return unpacked, header
+
+
+def _unpack_members(data: bytes, promised: int, path: Path) -> bytes:
+    """The first `promised` bytes of several gzip files in one; damage is the caller's to tell."""
+    with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
+        parts, left = [], promised
+        while left and (part := stream.read(min(left, HASH_CHUNK))):
+            parts.append(part)
+            left -= len(part)
+        behind = 0
+        while more := stream.read(HASH_CHUNK):
+            behind += len(more)
+            if behind > MOST_BEHIND:
+                raise _too_long(path)
+    return b"".join(parts)
+
+
+def _damaged(path: Path, error: Exception) -> MvlError:
+    return MvlError(f"is damaged or cut short ({error})", file=path, remedy=EXPORT_AGAIN)
+
+
+def _too_long(path: Path) -> MvlError:
+    what = f"has more than {MOST_BEHIND >> 20} MiB behind the voxels that its header promises"
+    return MvlError(what, file=path, remedy=EXPORT_AGAIN)
 
 
 def _header(data: bytes, path: Path) -> Any:
@@ -125,24 +194,72 @@ def _spatial_and_channels(header: Any, path: Path) -> tuple[int, int, int, int]:
     return shape[0], shape[1], shape[2], shape[3]
 
 
-def _voxels(data: bytes, header: Any, path: Path) -> Array:
-    """The stored values, flat, in the file's byte order; a view."""
+def _end_of_voxels(header: Any, path: Path) -> int:
+    """How many bytes of the file its header promises: up to the last voxel."""
+    count = math.prod(map(int, header.get_data_shape()))  # of damaged headers: beyond 64 bits
+    return _offset(header, path) + count * int(_data_type(header, path).itemsize)
+
+
+def _offset(header: Any, path: Path) -> int:
+    """Where the voxels begin: never inside the header, whatever it says."""
+    if not np.isfinite(header["vox_offset"]):
+        raise MvlError("has a damaged header (where its voxels begin)", file=path, remedy=EXPORT_AGAIN)
+    return max(int(header["vox_offset"]), int(header["sizeof_hdr"]))
+
+
+def _data_type(header: Any, path: Path) -> np.dtype[Any]:
     from nibabel.spatialimages import HeaderDataError
 
     try:
-        dtype = header.get_data_dtype()
+        dtype: np.dtype[Any] = header.get_data_dtype()
     except (HeaderDataError, KeyError) as error:  # nibabel's: a type without numpy's equal, or none at all
         raise MvlError(f"has a voxel type that cannot be read ({error})", file=path, remedy=EXPORT_AGAIN) from error
     if dtype.kind not in "iuf" and not dtype.names:
         raise MvlError(f"holds voxels of type {dtype}", file=path, remedy="Convert them to real numbers.")
-    count = math.prod(map(int, header.get_data_shape()))  # of damaged headers: beyond 64 bits
-    if not np.isfinite(header["vox_offset"]):
-        raise MvlError("has a damaged header (where its voxels begin)", file=path, remedy=EXPORT_AGAIN)
-    offset = max(int(header["vox_offset"]), int(header["sizeof_hdr"]))
-    if len(data) < offset + count * dtype.itemsize:
-        expected, found = offset + count * dtype.itemsize, len(data)
-        raise MvlError(f"is cut short: {found} of {expected} bytes", file=path, remedy=EXPORT_AGAIN)
-    return np.frombuffer(data, dtype, count, offset)
+    return dtype
+
+
+def _voxels(data: bytes, header: Any, path: Path) -> Array:
+    """The stored values, flat, in the file's byte order; a view."""
+    expected = _end_of_voxels(header, path)
+    if len(data) < expected:
+        raise MvlError(f"is cut short: {len(data)} of {expected} bytes", file=path, remedy=EXPORT_AGAIN)
+    count = math.prod(map(int, header.get_data_shape()))
+    return np.frombuffer(data, _data_type(header, path), count, _offset(header, path))
+
+
+def _quantum(stored: Array, header: Any) -> float:
+    """The distance between two neighbouring values that the header's scaling can give; 0 without scaling."""
+    if stored.dtype.kind not in "iu":
+        return 0.0
+    slope, inter = header.get_slope_inter()
+    return 0.0 if slope is None or (slope == 1 and inter == 0) else abs(float(slope))
+
+
+def _mend_sform(header: Any) -> str:
+    """Put the qform in the place of an sform that is marked as valid and all zeros. Returns what was wrong, or ''."""
+    from nibabel.spatialimages import HeaderDataError
+
+    if int(header["sform_code"]) <= 0 or int(header["qform_code"]) <= 0:
+        return ""
+    if any(np.any(header[row][:3]) for row in ("srow_x", "srow_y", "srow_z")):
+        return ""
+    try:
+        qform = _with_handedness(header).get_qform(coded=False)
+    except (ValueError, HeaderDataError):  # told where the affine is read
+        return ""
+    if not np.isfinite(qform).all() or not np.linalg.det(qform[:3, :3]):
+        return ""
+    header.set_sform(qform, int(header["qform_code"]))
+    return ZERO_SFORM
+
+
+def _with_handedness(header: Any) -> Any:
+    """The header with a 1 for a handedness of 0, as the standard says."""
+    if header["pixdim"][0] == 0:
+        header = header.copy()
+        header["pixdim"][0] = 1
+    return header
 
 
 def _scaled(stored: Array, header: Any, path: Path) -> Array:
@@ -164,11 +281,8 @@ def _affine_mm(header: Any, flat: bool, path: Path) -> Array:
     """Index i, j, k -> mm, RAS+. flat: one slice; its missing thickness becomes 1 mm."""
     from nibabel.spatialimages import HeaderDataError
 
-    if header["pixdim"][0] == 0:  # the standard: read as 1
-        header = header.copy()
-        header["pixdim"][0] = 1
     try:
-        affine = np.array(header.get_best_affine(), dtype=float)
+        affine = np.array(_with_handedness(header).get_best_affine(), dtype=float)
     except (ValueError, HeaderDataError) as error:
         raise MvlError(f"has a damaged header ({error})", file=path, remedy=EXPORT_AGAIN) from error
     affine[:3] *= MILLIMETRES.get(int(header["xyzt_units"]) & 7, 1.0)

@@ -2,7 +2,7 @@
 
 Rows are Y, columns X, the pages of a TIFF Z. A transparency channel is dropped. A voxel is 1 mm
 unless a TIFF says more: in a JSON file of its name (`{"spacing": [z, y, x]}` in mm, nnU-Net's
-convention), or in ImageJ's own metadata. The resolution of a PNG or BMP is meant for printers.
+convention), or in the metadata of OME or ImageJ (tiff_units.py). The resolution of a PNG or BMP is meant for printers.
 """
 
 from __future__ import annotations
@@ -24,14 +24,15 @@ from mvl_auto.arrays import Array
 from mvl_auto.errors import MvlError
 from mvl_auto.files import Hashes, is_there, read_bytes, read_json, write_json
 from mvl_auto.images.geometry import FileGrid, column_lengths
+from mvl_auto.images.tiff_units import tiff_spacing
 
 TIFF_ENDINGS = (".tif", ".tiff")
 STACK_AXES = "ZIQT"  # tifffile's names for an axis of pages
-MILLIMETRES = {"nm": 1e-6, "um": 1e-3, "\u00b5m": 1e-3, "\\u00B5m": 1e-3, "micron": 1e-3, "mm": 1.0, "cm": 10.0}
 EXPORT_AGAIN = "Copy or export it again."
 MOST_PACKED = 2731  # bytes that LZW can make of one (4096 of a code of 12 bits); deflate makes 1032
 HARMLESS = 1 << 26  # bytes of voxels that need no proof
 LONGEST = 100  # letters of a library's reason in a message
+WHITE_IS_ZERO = 0  # of the tag PhotometricInterpretation
 UNPACKED = 1  # the Compression tag of a TIFF
 DAMAGED = (  # what Pillow, tifffile, SimpleITK and the standard library raise for bytes that make no sense
     OSError,
@@ -57,7 +58,7 @@ def read_raster(path: Path, as_label: bool = False, hashes: Hashes | None = None
     Raises MvlError when the file is missing or damaged, or has axes that are neither space nor channel.
     """
     if path.suffix.lower() in TIFF_ENDINGS:
-        array_czyx, spacing = _read_tiff(path, hashes)
+        array_czyx, spacing = _read_tiff(path, as_label, hashes)
     else:
         array_czyx, spacing = _read_picture(path, as_label, hashes), (1.0, 1.0, 1.0)
     k, j, i = array_czyx.shape[1:]
@@ -151,7 +152,7 @@ def _read_with_itk(path: Path) -> Array:
         raise MvlError("cannot be read", file=path, remedy=EXPORT_AGAIN) from error
 
 
-def _read_tiff(path: Path, hashes: Hashes | None) -> tuple[Array, tuple[float, float, float]]:
+def _read_tiff(path: Path, as_label: bool, hashes: Hashes | None) -> tuple[Array, tuple[float, float, float]]:
     """(C, Z, Y, X) and mm along Z, Y, X."""
     import tifffile
 
@@ -162,10 +163,10 @@ def _read_tiff(path: Path, hashes: Hashes | None) -> tuple[Array, tuple[float, f
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as tiff:
             series = tiff.series[0]
-            spacing, extra = _imagej_spacing(tiff), len(series.keyframe.extrasamples)
+            spacing, extra = tiff_spacing(tiff, path, tell=not as_label), len(series.keyframe.extrasamples)
             size = math.prod(map(int, series.shape)) * series.dtype.itemsize
             _check_size(size, data, path, 1 if series.keyframe.compression == UNPACKED else MOST_PACKED)
-            array_czyx = _in_order(_unpacked(series, path), series.axes, path)
+            array_czyx = _in_order(_unpacked(series, data, path), series.axes, path)
     except DAMAGED as error:
         raise _damaged(path, error) from error
     if extra and len(array_czyx) in (2, 4):
@@ -173,14 +174,35 @@ def _read_tiff(path: Path, hashes: Hashes | None) -> tuple[Array, tuple[float, f
     return array_czyx, _sidecar_spacing(path) or spacing
 
 
-def _unpacked(series: Any, path: Path) -> Array:
-    """The voxels of a series; tifffile without the imagecodecs package cannot unpack LZW, SimpleITK's libtiff can."""
+def _unpacked(series: Any, data: bytes, path: Path) -> Array:
+    """The brightness of a series: 0 is black, also where the file says that 0 is white, as Pillow has it.
+
+    tifffile needs the package imagecodecs for LZW and the codes of fax machines: Pillow reads them for pictures of 1
+    and 8 bits, and SimpleITK for the others.
+    """
     try:
-        return series.asarray()
+        array = series.asarray()
     except ValueError as error:
         if "imagecodecs" not in str(error):
             raise
-        return _read_with_itk(path).reshape(series.shape)
+        if series.keyframe.bitspersample in (1, 8) and series.keyframe.samplesperpixel == 1:
+            return _read_with_pillow(data, series)
+        array = _read_with_itk(path).reshape(series.shape)
+    if series.keyframe.photometric == WHITE_IS_ZERO and array.dtype.kind in "bu":
+        return ~array  # the greatest value less this one
+    return array
+
+
+def _read_with_pillow(data: bytes, series: Any) -> Array:
+    """The pages of a series, one after the other."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(data)) as image:
+        pages = []
+        for page in series.pages:
+            image.seek(page.index)
+            pages.append(np.asarray(image))
+        return np.stack(pages).reshape(series.shape)
 
 
 def _in_order(array: Array, axes: str, path: Path) -> Array:
@@ -198,18 +220,6 @@ def _in_order(array: Array, axes: str, path: Path) -> Array:
         array, names = array[None], missing + names
     array = array.transpose([names.index(axis) for axis in "CZYX"])
     return array.astype(np.uint8) if array.dtype == bool else array
-
-
-def _imagej_spacing(tiff: Any) -> tuple[float, float, float]:
-    metadata = tiff.imagej_metadata or {}
-    scale = MILLIMETRES.get(str(metadata.get("unit", "")), 0.0)
-    tags = tiff.pages[0].tags
-    if not scale or "XResolution" not in tags or "YResolution" not in tags:
-        return 1.0, 1.0, 1.0
-    (x_pixels, x_units), (y_pixels, y_units) = tags["XResolution"].value, tags["YResolution"].value
-    if not (x_pixels and y_pixels):
-        return 1.0, 1.0, 1.0
-    return float(metadata.get("spacing", 1.0)) * scale, y_units / y_pixels * scale, x_units / x_pixels * scale
 
 
 def _sidecar_spacing(path: Path) -> tuple[float, float, float] | None:

@@ -5,7 +5,7 @@
     write_label(...)                 the other way, on the very grid of the image it belongs to
 
 NIfTI, NRRD, MetaImage, PNG, BMP, TIFF, and folders of DICOM slices. What canonical means is told in
-geometry.py; the formats are in nifti.py, itk.py and raster.py.
+geometry.py; the formats are in nifti.py, itk.py, raster.py and dicom/.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from mvl_auto.arrays import Array
 from mvl_auto.errors import MvlError
-from mvl_auto.files import Hashes, is_there, writing
+from mvl_auto.files import Hashes, is_there, read_bytes, writing
 from mvl_auto.images.geometry import (
     FileGrid,
     Geometry,
@@ -38,21 +38,27 @@ __all__ = [
     "check_same_geometry",
     "file_ending",
     "known_formats",
+    "label_tolerance",
     "read_file",
     "read_image",
     "read_label",
     "smallest_type",
     "stem",
+    "stored_values",
+    "whole_numbers",
     "write_file",
     "write_label",
     "write_probabilities",
 ]
 
 NIFTI_ENDINGS = (".nii.gz", ".nii")
-ITK_ENDINGS = (".nrrd", ".mha", ".mhd")
+ITK_ENDINGS = (".seg.nrrd", ".nrrd", ".mha", ".mhd")
 RASTER_ENDINGS = (".png", ".bmp", ".tif", ".tiff")
 FILE_ENDINGS = NIFTI_ENDINGS + ITK_ENDINGS + RASTER_ENDINGS
 BEYOND_INTEGERS = 2.0**63  # labels stored as floating point that no integer of 64 bits holds
+LFS_POINTER, LONGEST_POINTER = b"version https://git-lfs", 1024  # bytes
+COARSEST_QUANTUM = 0.5  # of a slope: beyond it, the nearest whole number may be the wrong one
+HALF_A_STEP = 0.501
 ROUNDING = 1e-3  # labels stored as floating point may be this far from a whole number
 
 
@@ -85,13 +91,15 @@ def stem(path: str | os.PathLike[str]) -> str:
     return name[: len(name) - len(file_ending(path))]
 
 
-def read_image(paths: Sequence[Path], hashes: Hashes | None = None) -> Volume:
+def read_image(paths: Sequence[Path], hashes: Hashes | None = None, dicom_volume: str = "") -> Volume:
     """Read an image: one file per channel, one file with all channels, or a folder of DICOM slices.
 
-    hashes: takes up the sha256 of the files that are read here; what SimpleITK reads by itself is not among them.
+    hashes: takes up the sha256 of the files that are read whole; what SimpleITK or pydicom reads is not among them.
+    dicom_volume: which of the volumes of a DICOM folder with several, such as `echo2`.
     Raises MvlError naming the file when one cannot be read, or when the channels' grids differ.
     """
-    arrays, geometries = zip(*(_read(Path(path), hashes=hashes) for path in paths), strict=True)
+    read = [_read(Path(path), hashes=hashes, dicom_volume=dicom_volume) for path in paths]
+    arrays, geometries = zip(*read, strict=True)
     for path, geometry in zip(paths[1:], geometries[1:], strict=True):
         check_same_geometry(geometries[0], geometry, paths[0], path, what="other channel")
     with np.errstate(over="ignore"):  # beyond float32: becomes infinity, which check_finite reports
@@ -108,7 +116,7 @@ def read_label(path: Path, hashes: Hashes | None = None) -> tuple[Array, Geometr
     array, geometry = _read(Path(path), as_label=True, hashes=hashes)
     if len(array) > 1 and not (array == array[:1]).all():
         raise MvlError(f"has {len(array)} channels; a label map has one", file=path, remedy="Save one label map.")
-    return np.array(_whole_numbers(array[0], path), order="C"), geometry
+    return np.array(whole_numbers(array[0], geometry.file, path), order="C"), geometry
 
 
 def write_label(path: Path, values: Array, geometry: Geometry, label_values: Sequence[int] = ()) -> None:
@@ -136,18 +144,22 @@ def write_probabilities(path: Path, array: NDArray[np.float32], geometry: Geomet
     write_file(Path(path), np.ascontiguousarray(channels_last, dtype=np.float32), geometry.file)
 
 
-def read_file(path: Path, as_label: bool = False, hashes: Hashes | None = None) -> tuple[Array, FileGrid]:
+def read_file(
+    path: Path, as_label: bool = False, hashes: Hashes | None = None, dicom_volume: str = ""
+) -> tuple[Array, FileGrid]:
     """The channels (C, i, j, k) of one file as it has them, in the file's type and order of axes, and its grid.
 
-    as_label: read the indices of a palette instead of its colours. hashes: as in `read_image`.
+    as_label: read the indices of a palette instead of its colours. hashes, dicom_volume: as in `read_image`.
     Raises MvlError when the file cannot be read.
     """
     ending = file_ending(path)
     there = is_there(path)
+    if there and not path.is_dir():
+        _check_regular(path)
     if path.is_dir():
         from mvl_auto.images.dicom import read_dicom
 
-        array, grid = read_dicom(path)
+        array, grid = read_dicom(path, dicom_volume)
     elif not there:
         raise MvlError("is missing", file=path)
     elif ending in NIFTI_ENDINGS:
@@ -206,11 +218,22 @@ def smallest_type(lowest: int, highest: int) -> np.dtype[np.generic]:
     return np.min_scalar_type(highest if lowest >= 0 else min(lowest, -highest - 1))
 
 
-def _read(path: Path, as_label: bool = False, hashes: Hashes | None = None) -> tuple[Array, Geometry]:
+def _read(
+    path: Path, as_label: bool = False, hashes: Hashes | None = None, dicom_volume: str = ""
+) -> tuple[Array, Geometry]:
     """The channels (C, Z, Y, X) of one file in canonical orientation, a view, in the file's type."""
-    array, grid = read_file(path, as_label, hashes)
+    array, grid = read_file(path, as_label, hashes, dicom_volume)
     geometry = canonical_geometry(grid, path)
     return to_canonical(array, geometry), geometry
+
+
+def _check_regular(path: Path) -> None:
+    """Raise MvlError for what would be waited for without end (a pipe, a device), or only stands for a file."""
+    if not path.is_file():
+        raise MvlError("is no regular file, but a pipe or a device", file=path, remedy="Give a file.")
+    if path.stat().st_size < LONGEST_POINTER and read_bytes(path).startswith(LFS_POINTER):
+        what = "is a pointer of Git LFS, not the file itself"
+        raise MvlError(what, file=path, remedy="Fetch the files with: git lfs pull.")
 
 
 def _writer(path: Path) -> Callable[[Path, Array, FileGrid], None]:
@@ -230,16 +253,24 @@ def _writer(path: Path) -> Callable[[Path, Array, FileGrid], None]:
     raise MvlError("is not a format that can be written", file=path, remedy=f"Use one of {', '.join(FILE_ENDINGS)}.")
 
 
-def _whole_numbers(array: Array, path: Path) -> Array:
+def whole_numbers(array: Array, grid: FileGrid, path: Path) -> Array:
+    """The values of a label map as integers. array: as `read_file` gives it, with its grid.
+
+    Floating-point values may be off by `label_tolerance`. Raises MvlError for values that are no label.
+    """
     if array.dtype.kind in "iu":
         return array.astype(array.dtype.newbyteorder("="), copy=False)
+    array = array.astype(np.promote_types(array.dtype, np.float32), copy=False)  # half precision overflows at 65504
     if not np.isfinite(array).all():
         raise MvlError("has NaN or infinity for a label", file=path, remedy="Replace it by a label value.")
     if (np.abs(array) >= BEYOND_INTEGERS).any():
         most = float(np.abs(array).max())
         raise MvlError(f"has values up to {most:.6g}, which are no labels", file=path, remedy="Save a label map.")
+    if grid.quantum > COARSEST_QUANTUM and grid.quantum % 1:
+        what = f"its header scales values by {grid.quantum:.6g}, so that neighbouring label values cannot be told apart"
+        raise MvlError(what, file=path, remedy="Save it again as integers, without scaling.")
     whole = np.rint(array)
-    off = np.abs(array - whole) > ROUNDING
+    off = np.abs(array - whole) > label_tolerance(grid)
     if off.any():
         example = float(array[off].flat[0])
         raise MvlError(
@@ -248,6 +279,27 @@ def _whole_numbers(array: Array, path: Path) -> Array:
             remedy="Threshold it first.",
         )
     return whole.astype(np.int64 if np.abs(whole).max(initial=0) > np.iinfo(np.int32).max else np.int32)
+
+
+def stored_values(values: Array, grid: FileGrid) -> Array | None:
+    """The numbers in a file behind label values that its header scaled or shifted; None where it did neither.
+
+    values: whole numbers of any shape. A header copied from a CT shifts a label map by -1024.
+    """
+    if grid.nifti_header is None or not grid.quantum:
+        return None
+    slope, intercept = grid.nifti_header.get_slope_inter()
+    stored: Array = np.rint((values - intercept) / slope).astype(np.int64)
+    return stored
+
+
+def label_tolerance(grid: FileGrid) -> float:
+    """How far a label value of a file may be from a whole number.
+
+    Floating-point values saved as integers with a slope (nibabel does so) are rounded to the nearest multiple of the
+    slope: they are at most half of it away from what they were, and a little more by 32-bit arithmetic.
+    """
+    return max(ROUNDING, min(grid.quantum, COARSEST_QUANTUM) * HALF_A_STEP)
 
 
 def _label_type(values: Array, label_values: Sequence[int], own: np.dtype[np.generic] | None) -> np.dtype[np.generic]:

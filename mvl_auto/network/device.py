@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from mvl_auto.errors import MvlError
+from mvl_auto.text import count_text
 
 
 def choose_device(name: str) -> torch.device:
@@ -18,7 +19,7 @@ def choose_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         there = torch.cuda.device_count()
         raise MvlError(
-            f"device {name} was asked for, torch sees {there or 'no'} GPU{'s' * (there > 1)}",
+            f"device {name} was asked for, torch sees {count_text(there, 'GPU')}",
             remedy="Use --device cpu." if not there else "Use --device cuda.",
         )
     return device

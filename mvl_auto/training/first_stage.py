@@ -32,6 +32,7 @@ from mvl_auto.preprocessing.case import preprocess_label
 from mvl_auto.progress import Progress, silent
 from mvl_auto.runs import PreviousReference, State, TrainedRun, read_run, short_name
 from mvl_auto.runs.run import subfolders
+from mvl_auto.text import shape_text
 
 VALIDATION = "validation"  # subfolder of a fold: its predictions of its validation cases
 PREVIOUS = "previous"  # subfolder of the second stage's cache
@@ -160,7 +161,7 @@ def prepare_unseen(
     classes = read_classes(unseen.file, labels)
     if classes.shape != cached.trail.size:
         raise MvlError(
-            f"is {_by(classes.shape)} voxels, its image {_by(cached.trail.size)}",
+            f"is {shape_text(classes.shape)} voxels, its image {shape_text(cached.trail.size)}",
             file=unseen.file,
             remedy=f"Delete it and run mvl_train again for fold {unseen.fold} of {run}.",
         )
@@ -198,7 +199,3 @@ def _untrained(folds: Sequence[str], configuration: Configuration, plan: Plan, f
         file=folder,
         remedy=f"Run mvl_train {short_name(plan.dataset)} {' '.join(folds)} -c {stage}{named} first.",
     )
-
-
-def _by(shape: Sequence[int]) -> str:
-    return "x".join(map(str, shape))

@@ -25,6 +25,7 @@ from mvl_auto.progress import Progress, silent
 from mvl_auto.runs import checkpoint as ckpt
 from mvl_auto.runs import load_trained, network_of
 from mvl_auto.runs.trained import load_block_of
+from mvl_auto.text import duration_text
 from mvl_auto.training.batches import Batches, batches_ahead, default_workers
 from mvl_auto.training.first_stage import FirstStage, find_first_stage, prepare_first_stage
 from mvl_auto.training.loop import Run, one_step, optimise, save_run
@@ -168,7 +169,9 @@ def train_network(
             remedy="Plan again with less --memory, or free some.",
         ) from error
     if run.step == 0:
-        raise MvlError(f"{budget.seconds:g} s were over before the first step", remedy="Give more with --time.")
+        raise MvlError(
+            f"{duration_text(budget.seconds)} were over before the first step", remedy="Give more with --time."
+        )
     log.info(
         "%s: %d steps in %.0f s; %.1f %% of the time was spent waiting for batches",
         folder,
@@ -185,7 +188,7 @@ def announce(run: Run, batches: Batches, context: StepContext, budget: Budget) -
     """Log how long the optimisation is going to take here; steps are timed on a copy that is thrown away."""
     if budget.seconds is not None:
         left = budget.seconds - run.elapsed
-        log.info("%s for the training, until %s; then its validation", duration(left), clock(left))
+        log.info("%s for the training, until %s; then its validation", duration_text(left), clock(left))
         return
     assert budget.steps is not None
     trial = Run.of(copy.deepcopy(run.network).train())
@@ -202,17 +205,9 @@ def announce(run: Run, batches: Batches, context: StepContext, budget: Budget) -
         "%d steps at %.2f s on this device: about %s, until %s; then its validation",
         budget.steps - run.step,
         per_step,
-        duration(left),
+        duration_text(left),
         clock(left),
     )
-
-
-def duration(seconds: float) -> str:
-    """`45 s`, `12 min`, `3 h 20 min`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def clock(seconds: float) -> str:

@@ -31,8 +31,7 @@ STATE_COPIES = 3  # of the trainable weights: two moments of Adam, and the movin
 def training_memory(step: TrainingStep) -> int:
     """Peak bytes of tensors in a training step."""
     with FakeTensorMode(), Allocations() as allocations:
-        block = cast(Any, DummyBlock.for_step(step))
-        network = MedVisionLlama(settings_for_dummy(step.settings), step.channels, step.outputs, block).train()
+        network = _build(step).train()
         keep_in_float32(network, Normalisation)
         image = torch.zeros(step.batch_size, step.channels, *step.patch_size)
         label = torch.zeros(step.batch_size, *step.patch_size, dtype=torch.int16)
@@ -43,6 +42,11 @@ def training_memory(step: TrainingStep) -> int:
                 loss = deep_loss(network(image), label, targets)
             loss.backward()
     return allocations.peak + STATE_COPIES * state
+
+
+def _build(step: TrainingStep) -> MedVisionLlama:
+    block = cast(Any, DummyBlock.for_step(step))  # not kept where the network has none: mappers_only, mlp
+    return MedVisionLlama(settings_for_dummy(step.settings), step.channels, step.outputs, block)
 
 
 class Allocations(TorchDispatchMode):

@@ -11,6 +11,7 @@ from mvl_auto.images import check_same_geometry
 from mvl_auto.images.geometry import FileGrid, canonical_geometry, column_lengths, frame_difference, skew_degrees
 from mvl_auto.planners.doctor.piece import Piece
 from mvl_auto.planners.doctor.straighten import on_grid, straight_grid
+from mvl_auto.text import shape_text
 
 # How far a label's frame may be from its image's, of the same number of voxels, to be taken for the same one: what
 # other programs' rounding, or their other idea of where a voxel starts, comes to. Beyond it may be another scan.
@@ -105,6 +106,5 @@ def _resampled(piece: Piece, old: FileGrid, new: FileGrid, found: str, is_label:
         on_grid(channel, old, new, fill=0 if is_label else channel.min(), is_label=is_label) for channel in turned.array
     ]
     how = "nearest voxel" if is_label else "cubic splines, within the range of its values"
-    size = "x".join(map(str, new.shape))
-    done = f"resampled to {size} voxels at right angles ({how})"
+    done = f"resampled to {shape_text(new.shape)} voxels at right angles ({how})"
     return turned.repaired(found, done, array=np.stack(channels), grid=replace(new, dtype=piece.grid.dtype))

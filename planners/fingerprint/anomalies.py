@@ -11,6 +11,7 @@ from mvl_auto.datasets import Case, Dataset
 from mvl_auto.errors import MvlError
 from mvl_auto.planners.fingerprint.case import name_in
 from mvl_auto.plans import Anomaly, CaseFingerprint
+from mvl_auto.text import list_text
 
 NAMED = 5  # files that a message names
 THE_WHOLE = "the dataset"  # in place of a file
@@ -76,7 +77,7 @@ def _rare_labels(
         elif len(holding) == 1 and len(fingerprints) > 1:
             holders[holding[0]].append(f"'{name}' ({dataset.labels.class_values[k]})")
     for case, labels in sorted(holders.items()):
-        listed = ", ".join(labels[:NAMED]) + f" and {len(labels) - NAMED} more" * (len(labels) > NAMED)
+        listed = list_text(labels, NAMED)
         where = f"only in {images[case]}" if case else "in no case"
         yield Anomaly(
             file="dataset.json",

@@ -6,7 +6,6 @@ The unit of work of a dataset's fingerprint: a plain function of a case that run
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from mvl_auto.images.geometry import skew_degrees
 from mvl_auto.images.spacing import round_spacing
 from mvl_auto.planners.fingerprint.intensities import Sketch, sketch
 from mvl_auto.plans import Anomaly, CaseFingerprint, LabelScheme
+from mvl_auto.text import shape_text
 
 FINGERPRINT_VERSION = 4  # raised whenever the same files get another fingerprint than before
 
@@ -137,7 +137,7 @@ def _anomalies(
             what = f"channel {channel} has the value {values.flat[0]:g} everywhere"
             found.append(Anomaly(file=image_file, what=what, remedy="Check the export of this image."))
     if sorted(image.shape[1:])[1] == 1:
-        what = f"is {_times(image.shape[1:])} voxels"
+        what = f"is {shape_text(image.shape[1:])} voxels"
         found.append(Anomaly(file=image_file, what=what, remedy="Remove the case if this is not an image."))
     if degrees := skew_degrees(volume.geometry.affine):
         what = f"has axes that are {degrees:.3g} degrees off a right angle (a tilted gantry?); ITK refuses such NIfTI"
@@ -151,7 +151,3 @@ def _anomalies(
         what = f"has {outside} labelled voxels outside the non-zero part of the image: they are cropped away"
         found.append(Anomaly(file=label_file, what=what, remedy="Check that image and label belong together."))
     return found
-
-
-def _times(numbers: Sequence[float]) -> str:
-    return " x ".join(f"{number:g}" for number in numbers)

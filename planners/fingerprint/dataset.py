@@ -21,6 +21,7 @@ from mvl_auto.planners.fingerprint.intensities import Intensities
 from mvl_auto.planners.fingerprint.store import CannotCache, fingerprint_once, remove_other_entries
 from mvl_auto.plans import Anomaly, CaseFingerprint, Fingerprint
 from mvl_auto.progress import Progress, silent
+from mvl_auto.text import count_text, list_text
 
 log = logging.getLogger(__name__)
 
@@ -164,7 +165,7 @@ def _combine(failures: Sequence[MvlError]) -> MvlError:
         return first
     for failure in failures:
         log.error("%s", failure)
-    files = ", ".join(str(other.file) for other in others[:NAMED]) + ", ..." * (len(others) > NAMED)
-    more = f"({len(others)} more case{'s' * (len(others) > 1)} cannot be used either: {files})"
+    files = list_text((other.file for other in others), NAMED)
+    more = f"({count_text(len(others), 'more case')} cannot be used either: {files})"
     kind = PartlyFailed if all(isinstance(failure, PartlyFailed) for failure in failures) else MvlError
     return kind(first.what, file=first.file, remedy=f"{first.remedy} {more}")

@@ -6,7 +6,8 @@ import io
 
 import pytest
 
-from mvl_auto.cli.bars import bars, clock_time, plain_lines, terminal_bars
+from mvl_auto.cli.bars import bars, plain_lines, terminal_bars
+from mvl_auto.text import clock_text
 
 
 class Clock:
@@ -28,36 +29,20 @@ def work(amounts: list[float], pause: float, total: float, done: float = 0, note
 
 
 def test_fast_work_is_one_line_in_all():
-    assert work([1] * 1000, pause=0.001, total=1000) == ["training: 100 %, 1000/1000 step, took 0:01"]
+    assert work([1] * 1000, pause=0.001, total=1000) == ["training: 100 %, 1000/1000 steps, took 0:01"]
 
 
 def test_steady_work_is_a_line_for_each_tenth():
     lines = work([1] * 100, pause=1, total=100)
     assert lines == [
-        *(f"training: {p} %, {p}/100 step, {clock_time(100 - p)} left" for p in range(10, 100, 10)),
-        "training: 100 %, 100/100 step, took 1:40",
+        *(f"training: {p} %, {p}/100 steps, {clock_text(100 - p)} left" for p in range(10, 100, 10)),
+        "training: 100 %, 100/100 steps, took 1:40",
     ]
 
 
 def test_slow_work_is_a_line_every_half_minute():
     lines = work([1] * 30, pause=20, total=1000)
-    assert [line.split()[1] for line in lines[:-1]] == [
-        "0",
-        "0",
-        "1",
-        "1",
-        "1",
-        "1",
-        "1",
-        "2",
-        "2",
-        "2",
-        "2",
-        "2",
-        "3",
-        "3",
-        "3",
-    ]
+    assert "".join(line.split()[1] for line in lines[:-1]) == "000011111222223"  # 0.2 %, 0.4 %, ... rounded down
 
 
 def test_never_two_lines_within_two_seconds():
@@ -70,16 +55,16 @@ def test_the_note_stays_until_the_next_one():
         advance(1, "loss 0.5")
         clock.now += 31
         advance(1)
-    assert stream.getvalue().splitlines()[0] == "training: 50 %, 2/4 case, 0:31 left, loss 0.5"
+    assert stream.getvalue().splitlines()[0] == "training: 50 %, 2/4 cases, 0:31 left, loss 0.5"
 
 
 def test_work_that_goes_on_counts_its_time_left_from_where_it_started():
     lines = work([10, 10], pause=10, total=100, done=50)
-    assert lines[0] == "training: 60 %, 60/100 step, 0:40 left"
+    assert lines[0] == "training: 60 %, 60/100 steps, 0:40 left"
 
 
 def test_nothing_to_do_is_done():
-    assert work([], pause=0, total=0) == ["training: 100 %, 0/0 step, took 0:00"]
+    assert work([], pause=0, total=0) == ["training: 100 %, 0/0 steps, took 0:00"]
 
 
 def test_work_that_fails_has_no_closing_line():
@@ -87,11 +72,6 @@ def test_work_that_fails_has_no_closing_line():
     with pytest.raises(ZeroDivisionError), plain_lines(stream, Clock())("training", 4):
         raise ZeroDivisionError
     assert stream.getvalue() == ""
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(7, "0:07"), (59.6, "1:00"), (750, "12:30"), (3723, "1:02:03")])
-def test_clock_time(seconds, text):
-    assert clock_time(seconds) == text
 
 
 def test_a_terminal_gets_a_bar_with_its_note():
@@ -107,6 +87,26 @@ def test_a_terminal_gets_a_bar_with_its_note():
     assert last.startswith("training: 100%|")
     assert "600/600 s [" in last
     assert "loss 0.25" in last
+
+
+def test_neither_lines_nor_bars_round_up_to_done():
+    lines = work([1, 1, 0.7], pause=31, total=3)
+    assert [line.split(",")[:2] for line in lines] == [
+        ["training: 33 %", " 1/3 steps"],
+        ["training: 66 %", " 2/3 steps"],
+        ["training: 90 %", " 2/3 steps"],
+        ["training: 90 %", " 2/3 steps"],
+    ]
+    screen = io.StringIO()
+    with terminal_bars(screen)("training", 600.0, "s") as advance:
+        advance(599.7)
+    last = screen.getvalue().rstrip().split("\r")[-1]
+    assert "training:  99%|" in last
+    assert "599/600 s [" in last
+
+
+def test_shares_that_sum_to_one_case_are_one_case():
+    assert work([0.1] * 10, pause=0, total=1)[-1].startswith("training: 100 %, 1/1 step,")
 
 
 def test_a_bar_for_no_work_does_not_fail():

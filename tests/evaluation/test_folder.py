@@ -173,7 +173,7 @@ def test_different_sizes_are_told_with_both_files(folders):
     references, predictions = folders
     write(predictions, "b.nii.gz", two_blocks()[:, :, :8])
     message = refusal(references, predictions)
-    for part in (str(references / "b.nii.gz"), str(predictions / "b.nii.gz"), "10x12x5", "8x12x5"):
+    for part in (str(references / "b.nii.gz"), str(predictions / "b.nii.gz"), "10 x 12 x 5", "8 x 12 x 5"):
         assert part in message
 
 

@@ -12,7 +12,6 @@ import pytest
 import SimpleITK as sitk
 import tifffile
 from builders import make_case, write_array
-from dicom_series import save_series
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
@@ -326,40 +325,6 @@ def test_the_spacing_of_a_tiff_stands_beside_it_or_in_imagejs_words(tmp_path: Pa
 # ------------------------------------------------------------------------------ DICOM
 
 
-@pytest.mark.parametrize("degrees", [0.0, 12.0, -20.0])
-def test_a_tilted_gantry_is_told(tmp_path: Path, degrees: float) -> None:
-    image, _ = make_case((4, 6, 5))
-    folder = save_series(tmp_path / "series", image[0], [0.0, 2.0, 4.0, 6.0], lean=np.tan(np.deg2rad(degrees)))
-    assert read_image([folder]).geometry.file.tilt_degrees == pytest.approx(abs(degrees), abs=1e-3)
-
-
-def test_a_dicom_series_is_the_volume_it_was_written_from(tmp_path: Path) -> None:
-    image = np.random.default_rng(0).integers(-1000, 1000, (5, 6, 7))
-    folder = save_series(tmp_path / "case", image[::-1], [8.0, 6.0, 4.0, 2.0, 0.0])  # from the head to the feet
-    volume = read_image([folder])
-    assert volume.spacing == (2.0, 0.5, 0.5)
-    assert_array_equal(volume.array[0], image[:, ::-1, ::-1])  # DICOM's x and y run to the left and the back
-    write_label(tmp_path / "label.nii.gz", (volume.array[0] > 0).astype(np.uint8), volume.geometry)
-    label = sitk.ReadImage(str(tmp_path / "label.nii.gz"))
-    assert_array_equal(sitk.GetArrayFromImage(label), image > 0)
-    assert_allclose(label.GetOrigin(), (-10, -20, 0), atol=1e-5)
-    assert label.GetPixelID() == sitk.sitkUInt8
-
-
-def test_folders_with_no_or_several_series_or_gaps_are_refused(tmp_path: Path) -> None:
-    image = np.zeros((4, 6, 7))
-    save_series(tmp_path / "two", image, [0, 1, 2, 3], "1.2.3")
-    save_series(tmp_path / "two", image, [0, 1, 2, 3], "1.2.4")
-    with pytest.raises(MvlError, match=r"two: holds 2 DICOM series"):
-        read_image([tmp_path / "two"])
-    with pytest.raises(MvlError, match=r"gap: slices are missing or unevenly spaced: 1 to 2 mm apart"):
-        read_image([save_series(tmp_path / "gap", image, [0, 1, 3, 4])])
-    (tmp_path / "none").mkdir()
-    (tmp_path / "none" / "readme.txt").touch()
-    with pytest.raises(MvlError, match=r"none: holds no DICOM series"):
-        read_image([tmp_path / "none"])
-
-
 # ------------------------------------------------------------------------------ real files
 
 
@@ -410,15 +375,6 @@ def test_real_images_and_labels_that_belong_together_do(real_data: Path, image: 
 def test_soft_labels_are_refused_by_name(real_data: Path) -> None:
     with pytest.raises(MvlError, match=r"mt1_gmseg\.nii\.gz: has 203 label values that are no whole numbers"):
         read_label(real_data / "samples" / "cord_mt" / "mt1_gmseg.nii.gz")
-
-
-def test_a_real_dicom_series_matches_simpleitk(real_data: Path) -> None:
-    folder = real_data / "samples" / "ct" / "dicom"
-    names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder))
-    expected = sitk.GetArrayFromImage(sitk.DICOMOrient(sitk.ReadImage(names), "RAS"))
-    volume = read_image([folder])
-    assert_array_equal(volume.array[0], expected)
-    assert_allclose(volume.spacing, (2.0, 0.9765625, 0.9765625), rtol=1e-6)
 
 
 def test_made_cases_are_what_their_builder_says() -> None:

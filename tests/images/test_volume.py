@@ -302,7 +302,7 @@ def test_rounding_errors_of_headers_are_no_difference(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"size": (5, 6, 8)}, "is 5x6x7 voxels, its label label.mha 5x6x8"),
+        ({"size": (5, 6, 8)}, "is 5 x 6 x 7 voxels, its label label.mha 5 x 6 x 8"),
         ({"spacing": (0.7, 1.3, 2.6)}, "voxel size 0.7 x 1.3 x 2.5 and 0.7 x 1.3 x 2.6 mm"),
         ({"angles": (12.0, -8.0, 22.0)}, "directions turned by 2.00 degrees"),
     ],
@@ -340,7 +340,7 @@ def test_channels_in_files_of_their_own_must_share_a_grid(tmp_path: Path) -> Non
     volume = read_image([one, two])
     assert_array_equal(volume.array[1], read_image([two]).array[0])
     save(itk_image(size=(5, 6, 8)), two)
-    with pytest.raises(MvlError, match=r"case_0000.*its other channel .*case_0001\.nii\.gz 5x6x8"):
+    with pytest.raises(MvlError, match=r"case_0000.*its other channel .*case_0001\.nii\.gz 5 x 6 x 8"):
         read_image([one, two])
 
 

@@ -8,7 +8,7 @@ import torch
 from formulas import layer_norm, sigmoid, softmax
 from networks import RANDOM_BLOCK, tiny, tiny_llm
 
-from mvl_auto.inference.explain import MAPS, Maps, attention_weights, rollout
+from mvl_auto.inference.explain import MAPS, Maps, compute_attention, compute_rollout
 from mvl_auto.llm import load_block
 from mvl_auto.network import build_network
 
@@ -51,18 +51,18 @@ def test_maps_are_the_norms_of_the_tokens_that_cover_the_voxels(network):
 def test_attention_weights_are_those_that_make_the_global_branch(network):
     block = network.trunk[0]
     x = torch.randn(2, 12, 24)
-    weights = attention_weights(block, x)
+    weights = compute_attention(block, x)
     np.testing.assert_allclose(weights.sum(dim=-1), 1, rtol=1e-5)
     single = build_network(tiny(attention="global", heads=1), 1, 2).eval().trunk[0]
     _, _, v = single.attention.qkv(single.norm_1(x)).chunk(3, dim=-1)
-    expected = single.attention.out(attention_weights(single, x) @ v)
+    expected = single.attention.out(compute_attention(single, x) @ v)
     torch.testing.assert_close(single.attention(single.norm_1(x), (2, 2, 3)), expected, atol=1e-5, rtol=1e-4)
 
 
 @torch.inference_mode()
 def test_rollout_conserves_attention(network):
     inputs = [torch.randn(1, 12, 24) for _ in network.trunk]
-    received = rollout(list(network.trunk), inputs)
+    received = compute_rollout(list(network.trunk), inputs)
     np.testing.assert_allclose(received.sum(dim=-1), 12, rtol=1e-5)
     assert (received > 0).all()
 
@@ -89,7 +89,7 @@ def test_rollout_is_the_product_of_the_blocks_attention(mode):
     for weight in (weight for block in blocks for weight in block.parameters()):
         torch.nn.init.normal_(weight, std=0.5)
     inputs = torch.randn(2, 3, tokens, width)  # of two blocks, for three images
-    found = rollout(blocks, list(inputs))
+    found = compute_rollout(blocks, list(inputs))
     for image in range(3):
         of_blocks = [looked_at(block, x[image].double().numpy(), mode) for block, x in zip(blocks, inputs, strict=True)]
         first, second = ((attention + np.eye(tokens)) / 2 for attention in of_blocks)

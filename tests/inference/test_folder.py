@@ -1,8 +1,7 @@
-"""A folder of images to a folder of segmentations: names, grids, values, going on after a stop, bad files."""
+"""A folder of images to a folder of segmentations: names, grids, values, bad files."""
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from contextlib import contextmanager
@@ -13,44 +12,15 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from builders import make_case, write_array
+from predicting import VALUES, predicted, values
 from trained import make_configuration, make_labels, make_plan, write_trained
 
 from mvl_auto.cli.predict import main
 from mvl_auto.errors import MvlError
 from mvl_auto.files import locked
 from mvl_auto.images import read_image
-from mvl_auto.inference import predict_case, predict_folder
+from mvl_auto.inference import PredictionSettings, predict_case, predict_folder
 from mvl_auto.runs import find_trained
-
-VALUES = (0, 7, 255)
-
-
-@pytest.fixture
-def run(root: Path) -> Path:
-    """A trained network whose labels have odd values."""
-    plan = make_plan(make_configuration(normalization="z_score"), labels=make_labels(VALUES))
-    return write_trained(root, plan)
-
-
-@pytest.fixture
-def images(tmp_path: Path) -> Path:
-    """Three small volumes."""
-    for n, name in enumerate("abc"):
-        write_array(tmp_path / "imgs" / f"{name}.nii.gz", make_case((14, 18 + n, 16), seed=n)[0][0], (1, 1, 1))
-    return tmp_path / "imgs"
-
-
-def predicted(images: Path, output: Path, root: Path, folds=None, **options):
-    return predict_folder(images, output, find_trained(root, folds=folds), root / "blocks", device="cpu", **options)
-
-
-def values(path: Path) -> np.ndarray:
-    return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
-
-
-def record(output: Path) -> dict:
-    return json.loads((output / "predictions.json").read_text())
-
 
 # --------------------------------------------------------------------------- what is written
 
@@ -141,7 +111,7 @@ def test_a_picture_gives_a_picture(tmp_path, root):
 def test_a_dicom_series_gives_a_nifti_on_its_grid(real_data, tmp_path, root):
     folder = real_data / "samples" / "ct" / "dicom"
     write_trained(root, make_plan(make_configuration((8, 32, 32), spacing=(4, 8, 8), normalization="z_score")))
-    predicted(folder, tmp_path / "preds", root, mirror=False, step=1)
+    predicted(folder, tmp_path / "preds", root, mirror=False, step_size=1)
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder)))
     image = reader.Execute()
@@ -183,116 +153,6 @@ def test_the_bar_runs_to_its_end(images, tmp_path, root, run):
     assert sum(seen[1:]) == pytest.approx(3)
 
 
-# ----------------------------------------------------------------------------- going on
-
-
-def test_what_is_there_and_whole_is_not_done_again(images, tmp_path, root, run):
-    output = tmp_path / "preds"
-    predicted(images, output, root)
-    times = {path.name: path.stat().st_mtime_ns for path in output.glob("*.nii.gz")}
-    (output / "b.nii.gz").unlink()
-    report = predicted(images, output, root)
-    assert (report.done, report.skipped) == (["b"], ["a", "c"])
-    assert {name: (output / name).stat().st_mtime_ns for name in ("a.nii.gz", "c.nii.gz")} == {
-        name: times[name] for name in ("a.nii.gz", "c.nii.gz")
-    }
-
-
-def test_stopped_in_the_middle_it_goes_on(images, tmp_path, root, run):
-    @contextmanager
-    def stop_at_the_third(what, total, unit="case", done=0):
-        def advance(amount=1, note=""):
-            if note == "c":
-                raise KeyboardInterrupt
-
-        yield advance
-
-    with pytest.raises(KeyboardInterrupt):
-        predicted(images, tmp_path / "preds", root, progress=stop_at_the_third)
-    report = predicted(images, tmp_path / "preds", root)
-    assert (report.done, report.skipped) == (["c"], ["a", "b"])
-    assert not list((tmp_path / "preds").glob(".writing-*"))
-
-
-def test_half_a_prediction_is_done_again_an_edited_one_is_kept(images, tmp_path, root, run):
-    output = tmp_path / "preds"
-    predicted(images, output, root)
-    whole = (output / "a.nii.gz").read_bytes()
-    (output / "a.nii.gz").write_bytes(whole[: len(whole) // 2])
-    edited = nibabel.load(output / "b.nii.gz")
-    nibabel.save(nibabel.Nifti1Image(np.zeros_like(edited.dataobj), edited.affine), output / "b.nii.gz")
-    report = predicted(images, output, root)
-    assert (report.done, report.skipped) == (["a"], ["b", "c"])
-    assert (output / "a.nii.gz").read_bytes() == whole
-    assert not values(output / "b.nii.gz").any()
-
-
-def test_a_changed_image_is_predicted_again(images, tmp_path, root, run):
-    predicted(images, tmp_path / "preds", root)
-    write_array(images / "b.nii.gz", make_case((14, 19, 16), seed=77)[0][0], (1, 1, 1))
-    report = predicted(images, tmp_path / "preds", root)
-    assert (report.done, report.skipped) == (["b"], ["a", "c"])
-
-
-def test_overwrite_does_all_again(images, tmp_path, root, run):
-    predicted(images, tmp_path / "preds", root)
-    assert predicted(images, tmp_path / "preds", root, overwrite=True).done == ["a", "b", "c"]
-
-
-def test_probabilities_that_are_missing_are_made(images, tmp_path, root, run):
-    predicted(images, tmp_path / "preds", root)
-    assert predicted(images, tmp_path / "preds", root, probabilities=True).done == ["a", "b", "c"]
-    assert predicted(images, tmp_path / "preds", root, probabilities=True).skipped == ["a", "b", "c"]
-
-
-@pytest.mark.parametrize(
-    ("change", "found"),
-    [
-        ({"mirror": False}, "mirroring"),
-        ({"step": 0.7}, "step 0.5"),
-        ({"folds": ["0"]}, r"other folds \(0, 1\)"),
-    ],
-)
-def test_predictions_made_otherwise_are_not_taken_for_these(change, found, images, tmp_path, root):
-    write_trained(root, folds=["0", "1"])
-    predicted(images, tmp_path / "preds", root)
-    before = {path: path.read_bytes() for path in (tmp_path / "preds").glob("*.nii.gz")}
-    with pytest.raises(MvlError, match=rf"preds: holds predictions made with {found}.*--overwrite"):
-        predicted(images, tmp_path / "preds", root, **change)
-    assert {path: path.read_bytes() for path in before} == before
-    assert predicted(images, tmp_path / "preds", root, overwrite=True, **change).done == ["a", "b", "c"]
-
-
-def test_predictions_of_a_network_trained_anew_are_not_taken_for_its_own(images, tmp_path, root):
-    write_trained(root, seed=1)
-    predicted(images, tmp_path / "preds", root)
-    write_trained(root, seed=2)
-    with pytest.raises(MvlError, match="an earlier training of this network"):
-        predicted(images, tmp_path / "preds", root)
-
-
-def test_someone_elses_file_is_neither_taken_nor_replaced(images, tmp_path, root, run):
-    (tmp_path / "preds").mkdir()
-    (tmp_path / "preds" / "c.nii.gz").write_bytes(b"precious")
-    with pytest.raises(MvlError, match=r"c\.nii\.gz: is there already, but predictions\.json does not know it"):
-        predicted(images, tmp_path / "preds", root)
-    assert (tmp_path / "preds" / "c.nii.gz").read_bytes() == b"precious"
-    assert not list((tmp_path / "preds").glob("a*"))
-
-
-def test_the_record_says_what_made_the_predictions(images, tmp_path, root, run):
-    predicted(images, tmp_path / "preds", root)
-    content = record(tmp_path / "preds")
-    made_by = content["made_by"]
-    assert (made_by["dataset"], made_by["run"], made_by["configuration"]) == (
-        "Dataset007_Tiny", "3d_fullres", "3d_fullres",
-    )  # fmt: skip
-    assert made_by["checkpoints"] == find_trained(root).checkpoints()
-    assert list(content["cases"]) == ["a", "b", "c"]
-    assert content["cases"]["a"]["size"] == (tmp_path / "preds" / "a.nii.gz").stat().st_size
-    assert "3 images to predict" in (tmp_path / "preds" / "log.txt").read_text()
-
-
 # ----------------------------------------------------------------------------- bad input
 
 
@@ -325,7 +185,7 @@ def test_again_after_a_failure_only_the_failed_one_is_tried(images, tmp_path, ro
     assert main(command) == 1
     (images / "b.nii.gz").write_bytes(whole)
     assert main(command) == 0
-    assert f"1 predicted, 2 were there already, in {tmp_path / 'preds'}" in capsys.readouterr().out
+    assert f"1 predicted, 2 existed already, in {tmp_path / 'preds'}" in capsys.readouterr().out
 
 
 def test_an_image_that_cannot_be_stored_is_a_failure_of_its_own(images, tmp_path, root):
@@ -337,13 +197,6 @@ def test_an_image_that_cannot_be_stored_is_a_failure_of_its_own(images, tmp_path
     assert report.done == ["a", "b", "c"]
     assert list(report.failed) == ["picture"]
     assert not (tmp_path / "preds" / "picture.png").exists()
-
-
-def test_the_images_own_folder_is_no_place_for_predictions(images, root, run):
-    for input, output in [(images, images), (images, images / "." / ".." / "imgs"), (images / "a.nii.gz", images)]:
-        with pytest.raises(MvlError, match="is the folder of the images"):
-            predicted(input, output, root)
-    assert sorted(path.name for path in images.iterdir()) == ["a.nii.gz", "b.nii.gz", "c.nii.gz"]
 
 
 def test_nothing_to_predict_is_an_error_before_anything_is_written(tmp_path, root, run):
@@ -375,14 +228,14 @@ def test_two_processes_do_not_share_a_folder(images, tmp_path, root, run):
 @pytest.mark.parametrize(("device", "what"), [("cuda:99", "torch sees"), ("nonsense", "is no device")])
 def test_a_device_that_is_not_there_is_said_before_any_work(device, what, images, tmp_path, root, run):
     with pytest.raises(MvlError, match=what):
-        predict_folder(images, tmp_path / "preds", find_trained(root), root / "blocks", device=device)
+        predict_folder(images, tmp_path / "preds", find_trained(root), root / "blocks", PredictionSettings(device))
     assert not (tmp_path / "preds").exists()
 
 
 @pytest.mark.parametrize("step", [0, -1, 1.5, float("nan")])
 def test_a_step_that_leaves_gaps_is_refused(step, images, tmp_path, root, run):
-    with pytest.raises(MvlError, match="the step is"):
-        predicted(images, tmp_path / "preds", root, step=step)
+    with pytest.raises(MvlError, match="the step size is"):
+        predicted(images, tmp_path / "preds", root, step_size=step)
 
 
 def test_a_run_whose_plan_was_exchanged_does_not_predict(images, tmp_path, root, run):
@@ -390,7 +243,7 @@ def test_a_run_whose_plan_was_exchanged_does_not_predict(images, tmp_path, root,
     (run / "plans.json").write_bytes((run.parent / "other" / "plans.json").read_bytes())
     trained = find_trained(root, run="3d_fullres")
     with pytest.raises(MvlError, match="was trained with another plan"):
-        predict_folder(images, tmp_path / "preds", trained, root / "blocks", device="cpu")
+        predict_folder(images, tmp_path / "preds", trained, root / "blocks", PredictionSettings("cpu"))
 
 
 def test_the_command_without_a_trained_network_ends_with_one_line_and_code_2(images, tmp_path, root, capsys):

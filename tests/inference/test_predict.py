@@ -5,34 +5,24 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from inverse import labels_in_native_space
+from known_networks import Bands, random_bands, volume_of
 from torch import nn
 from trained import make_configuration, make_labels, make_plan
 
 from mvl_auto.errors import MvlError
-from mvl_auto.images import Volume
-from mvl_auto.images.geometry import FileGrid, canonical_geometry
-from mvl_auto.inference import predict
+from mvl_auto.inference import PredictionSettings, WindowSettings, windows
 from mvl_auto.inference.predict import (
-    batch_size,
-    decide,
+    decide_classes,
     predict_case,
     predict_prepared,
     probability_slabs,
     to_probabilities,
 )
 from mvl_auto.preprocessing.case import preprocess_case
-from mvl_auto.preprocessing.inverse import labels_in_native_space
 
-
-class Bands(nn.Module):
-    """Class k where the first channel is nearest to k: logits -(x - k)^2, of as many classes."""
-
-    def __init__(self, classes: int = 3) -> None:
-        super().__init__()
-        self.classes = classes
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.cat([-((x[:, :1] - k) ** 2) for k in range(self.classes)], dim=1)
+ON_CPU = PredictionSettings("cpu")
+KEEP = PredictionSettings("cpu", probabilities=True)
 
 
 class Constant(nn.Module):
@@ -45,18 +35,6 @@ class Constant(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         shape = [1, -1] + [1] * (x.ndim - 2)
         return self.logits.reshape(shape).expand(len(x), -1, *x.shape[2:]).clone()
-
-
-def volume_of(array: np.ndarray, spacing=(1.0, 1.0, 1.0)) -> Volume:
-    """A canonical volume (C, Z, Y, X) of the given spacing, Z Y X."""
-    grid = FileGrid(tuple(array.shape[:0:-1]), np.diag([*spacing[::-1], 1.0]))
-    return Volume(array.astype(np.float32), canonical_geometry(grid, "volume"))
-
-
-def random_bands(*shape: int, seed: int = 0) -> np.ndarray:
-    """A channel of numbers around 0, 1, 2, none of them 0, none in doubt."""
-    rng = np.random.default_rng(seed)
-    return (rng.integers(0, 3, (1, *shape)) + rng.choice([-0.3, 0.3], (1, *shape))).astype(np.float32)
 
 
 @pytest.mark.parametrize("transpose", [(0, 1, 2), (1, 2, 0)])
@@ -88,7 +66,7 @@ def test_what_the_crop_cut_away_is_background():
         plan.configuration(),
         prepared.image,
         prepared.trail,
-        keep_probabilities=True,
+        KEEP,
     )
     assert np.array_equal(found.classes, image[0])
     np.testing.assert_allclose(found.probabilities[:, 0, 0, 0], [1, 0, 0])
@@ -97,7 +75,7 @@ def test_what_the_crop_cut_away_is_background():
 
 @pytest.mark.parametrize("apart", [False, True])
 def test_probabilities_are_brought_back_before_they_are_decided(apart):
-    """As preprocessing's inverse does with the probabilities of the whole image."""
+    """As scikit-image resamples the probabilities of the whole image."""
     image = random_bands(12, 30, 28)
     configuration = make_configuration((10, 12, 10), spacing=(2.0, 1.3, 1.4), resample_separate_z=apart)
     plan = make_plan(configuration)
@@ -117,12 +95,10 @@ def test_an_ensemble_votes_with_its_mean_probabilities():
     image = np.ones((1, 9, 9, 9), np.float32)
     plan = make_plan(make_configuration((8, 8, 8)))
     prepared = preprocess_case(image, (1, 1, 1), None, plan, plan.configuration())
-    found = predict_prepared(
-        networks, plan.labels, plan.configuration(), prepared.image, prepared.trail, keep_probabilities=True
-    )
+    found = predict_prepared(networks, plan.labels, plan.configuration(), prepared.image, prepared.trail, KEEP)
     np.testing.assert_allclose(found.probabilities.reshape(3, -1).T[0], [0.905 / 3, 1.085 / 3, 1.01 / 3], rtol=1e-5)
     assert (found.classes == 1).all()
-    sure = predict_prepared(networks[1:], plan.labels, plan.configuration(), prepared.image, prepared.trail)
+    sure = predict_prepared(networks[1:], plan.labels, plan.configuration(), prepared.image, prepared.trail, ON_CPU)
     assert (sure.classes == 2).all()
 
 
@@ -137,9 +113,9 @@ def test_regions_overlap_and_later_ones_overwrite():
         # whole, core, active
         [[0.4, 0.9, 0.9, 0.9, 0.1], [0.3, 0.2, 0.8, 0.9, 0.1], [0.1, 0.2, 0.5, 0.7, 0.6]]
     ).reshape(3, 5, 1, 1)
-    assert decide(inside, labels).flatten().tolist() == [0, 1, 2, 3, 3]
+    assert decide_classes(inside, labels).flatten().tolist() == [0, 1, 2, 3, 3]
     turned = labels.model_copy(update={"regions_class_order": (3, 2, 1)})
-    assert decide(inside, turned).flatten().tolist() == [0, 3, 2, 1, 1]
+    assert decide_classes(inside, turned).flatten().tolist() == [0, 3, 2, 1, 1]
 
 
 def test_regions_have_a_sigmoid_each_and_nothing_outside_the_crop():
@@ -156,9 +132,7 @@ def test_regions_have_a_sigmoid_each_and_nothing_outside_the_crop():
         predict_case([Regions()], plan, plan.configuration(), volume_of(image)), (image[0] > 0.5) * 1 + (image[0] > 1.5)
     )
     prepared = preprocess_case(image, (1, 1, 1), None, plan, plan.configuration())
-    kept = predict_prepared(
-        [Regions()], labels, plan.configuration(), prepared.image, prepared.trail, keep_probabilities=True
-    )
+    kept = predict_prepared([Regions()], labels, plan.configuration(), prepared.image, prepared.trail, KEEP)
     assert (kept.probabilities[:, 0] == 0).all()
     logits = torch.tensor([0.3, 1.2]).reshape(2, 1, 1, 1)
     np.testing.assert_allclose(to_probabilities(logits, labels).flatten(), 1 / (1 + np.exp([-0.3, -1.2])), rtol=1e-5)
@@ -175,12 +149,12 @@ def test_an_output_that_is_no_number_is_an_error_of_the_case():
 
 
 def test_the_share_that_is_done_adds_up_to_one(monkeypatch):
-    monkeypatch.setattr(predict, "VOXELS_AT_ONCE", 1)
+    monkeypatch.setattr(windows, "VOXELS_AT_ONCE", 1)
     plan = make_plan(make_configuration((8, 8, 8)))
     prepared = preprocess_case(random_bands(40, 9, 9), (1, 1, 1), None, plan, plan.configuration())
     shares: list[float] = []
     predict_prepared(
-        [Bands()], plan.labels, plan.configuration(), prepared.image, prepared.trail, advance=shares.append
+        [Bands()], plan.labels, plan.configuration(), prepared.image, prepared.trail, ON_CPU, shares.append
     )
     assert len(shares) > 3
     assert sum(shares) == pytest.approx(1)
@@ -199,19 +173,12 @@ def test_mirroring_can_be_switched_off_and_the_step_be_chosen():
         ((0, 1, 2), {}),
         ((0, 2), {}),  # the labels tell left from right
         ((0, 1, 2), {"mirror": False}),
-        ((0, 1, 2), {"mirror": False, "step": 1.0}),
+        ((0, 1, 2), {"mirror": False, "step_size": 1.0}),
     ]:
         network, plan = Counting(), make_plan(make_configuration((8, 8, 8), mirror_axes=axes))
         predict_case([network], plan, plan.configuration(), volume_of(random_bands(16, 8, 8)), **options)
         counts.append(network.windows)
     assert counts == [3 * 8, 3 * 4, 3, 2]
-
-
-def test_batches_are_large_for_small_windows_and_those_of_training_on_a_gpu():
-    small, large = make_configuration((16, 16, 16), batch_size=6), make_configuration((128, 128, 128), batch_size=6)
-    assert batch_size(small, torch.device("cpu")) == 256
-    assert batch_size(large, torch.device("cpu")) == 1
-    assert batch_size(large, torch.device("cuda")) == 6
 
 
 def test_the_slabs_of_several_networks_are_held_one_row_at_a_time():
@@ -224,7 +191,7 @@ def test_the_slabs_of_several_networks_are_held_one_row_at_a_time():
             return super().forward(x)
 
     image = torch.from_numpy(random_bands(8, 8, 30))
-    slabs = probability_slabs([Noted(), Noted()], plan.labels, image, (8, 8, 8), axis=2)
+    slabs = probability_slabs([Noted(), Noted()], plan.labels, image, WindowSettings((8, 8, 8)), axis=2)
     for _ in slabs:
         order.append("slab")
     row = ["network", "network", "slab"]

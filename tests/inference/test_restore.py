@@ -7,13 +7,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from inverse import to_native
 from scipy import ndimage
 from skimage.transform import resize
 
 from mvl_auto.inference import restore
-from mvl_auto.inference.restore import native_slabs, paste
+from mvl_auto.inference.restore import native_slabs, paste_slab
 from mvl_auto.plans import Trail
-from mvl_auto.preprocessing.inverse import to_native
 
 
 def trail(native, network, apart=False, crop=None, size=None, transpose=(0, 1, 2)) -> Trail:
@@ -45,7 +45,7 @@ def restored(array: torch.Tensor, how: Trail, axis: int, thicknesses: list[int])
     for first, slab in native_slabs(cut(array, axis, thicknesses), how, axis):
         assert first == following
         following += slab.shape[axis + 1]
-        paste(canvas, slab.numpy(), how, axis, first)
+        paste_slab(canvas, slab.numpy(), how, axis, first)
     return canvas
 
 

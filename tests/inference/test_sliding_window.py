@@ -13,16 +13,17 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.signal import windows
 from torch import nn
 from torch.nn import functional
+from whole_logits import predict_logits
 
-from mvl_auto.errors import MvlError
 from mvl_auto.inference.sliding_window import (
+    WindowTooLarge,
     cheapest_axis,
-    gaussian,
-    sliding_window,
-    spans,
+    divide_axis,
+    gaussian_weights,
+    place_windows,
     stream_logits,
-    window_starts,
 )
+from mvl_auto.inference.windows import WindowSettings
 
 
 class Pointwise(nn.Module):
@@ -61,7 +62,7 @@ def small_convolution(seed: int = 0, axes: int = 3) -> nn.Module:
 
 @pytest.mark.parametrize("length", [1, 5, 8, 33, 64])
 def test_the_weights_are_scipys_gaussian_window(length):
-    np.testing.assert_allclose(gaussian(length), windows.gaussian(length, std=length / 8), rtol=2e-5)
+    np.testing.assert_allclose(gaussian_weights(length), windows.gaussian(length, std=length / 8), rtol=2e-5)
 
 
 def test_the_weights_are_a_blurred_point():
@@ -69,7 +70,7 @@ def test_the_weights_are_a_blurred_point():
     point[16] = 1
     blurred = gaussian_filter1d(point, 33 / 8, mode="constant")  # as nnU-Net makes them
     inside = slice(1, 32)  # scipy cuts its kernel off at four sigma
-    np.testing.assert_allclose(gaussian(33)[inside], (blurred / blurred.max())[inside], rtol=1e-5)
+    np.testing.assert_allclose(gaussian_weights(33)[inside], (blurred / blurred.max())[inside], rtol=1e-5)
 
 
 @given(
@@ -79,7 +80,7 @@ def test_the_weights_are_a_blurred_point():
 )
 def test_windows_cover_every_voxel_and_their_weights_add_up_to_one(size, patch, step):
     total = np.zeros(size)
-    for span in spans(size, patch, step):
+    for span in divide_axis(size, patch, step):
         assert 0 <= span.start < span.stop <= size
         assert span.before >= 0
         assert span.inside.stop <= patch
@@ -89,7 +90,7 @@ def test_windows_cover_every_voxel_and_their_weights_add_up_to_one(size, patch, 
 
 @given(size=st.integers(1, 300), patch=st.integers(1, 64), step=st.floats(0.05, 1))
 def test_windows_are_as_far_apart_as_allowed_and_evenly_spread(size, patch, step):
-    starts = window_starts(size, patch, step)
+    starts = place_windows(size, patch, step)
     furthest = max(patch * step, 1)
     gaps = np.diff(starts)
     assert starts[0] == 0
@@ -102,15 +103,15 @@ def test_windows_are_as_far_apart_as_allowed_and_evenly_spread(size, patch, step
 
 def test_the_windows_are_nnunets():
     # nnunetv2 2.5, compute_steps_for_sliding_window((30, 162, 123), (30, 64, 64), 0.5), computed by hand
-    assert window_starts(30, 30, 0.5) == [0]
-    assert window_starts(162, 64, 0.5) == [
+    assert place_windows(30, 30, 0.5) == [0]
+    assert place_windows(162, 64, 0.5) == [
         0,
         24,
         49,
         74,
         98,
     ]  # 98 / 4 = 24.5: 24.5 -> 24, 73.5 -> 74 (numpy's rounding)
-    assert window_starts(123, 64, 0.5) == [0, 30, 59]
+    assert place_windows(123, 64, 0.5) == [0, 30, 59]
 
 
 # ----------------------------------------------------------------------------------- the logits
@@ -126,8 +127,8 @@ def test_the_windows_are_nnunets():
 )
 def test_what_depends_on_one_voxel_is_the_same_through_windows(shape, patch, step, mirrored, batch_size):
     image = random_image(2, *shape)
-    logits = sliding_window(
-        Pointwise(), image, patch, 2, step=step, mirror_axes=mirrored, batch_size=batch_size, device="cpu"
+    logits = predict_logits(
+        Pointwise(), image, patch, 2, step_size=step, mirror_axes=mirrored, batch_size=batch_size, device="cpu"
     )
     torch.testing.assert_close(logits, Pointwise()(image[None])[0], rtol=1e-5, atol=1e-5)
 
@@ -140,7 +141,7 @@ def test_what_depends_on_one_voxel_is_the_same_through_windows(shape, patch, ste
 )
 def test_a_2d_network_sees_every_slice_by_itself(shape, mirrored, batch_size):
     image, network = random_image(2, *shape), Counting()
-    logits = sliding_window(network, image, (8, 12), 2, mirror_axes=mirrored, batch_size=batch_size)
+    logits = predict_logits(network, image, (8, 12), 2, mirror_axes=mirrored, batch_size=batch_size)
     torch.testing.assert_close(logits, Pointwise()(image[None])[0], rtol=1e-5, atol=1e-5)
     assert {seen[1:] for seen in network.seen} == {(2, 8, 12)}
 
@@ -155,14 +156,14 @@ def test_overlapping_windows_are_averaged_with_gaussian_weights():
     )
     total, norm = torch.zeros(3, 20, 31, 17, dtype=torch.float64), torch.zeros(20, 31, 17, dtype=torch.float64)
     for z, y, x in itertools.product(
-        *(window_starts(size, length, 0.5) for size, length in zip(image.shape[1:], patch, strict=True))
+        *(place_windows(size, length, 0.5) for size, length in zip(image.shape[1:], patch, strict=True))
     ):
         place = (slice(z, z + 8), slice(y, y + 12), slice(x, x + 10))
         with torch.no_grad():
             total[(slice(None), *place)] += network(image[(None, slice(None), *place)])[0] * weights
         norm[place] += weights
     expected = (total / norm).float()
-    torch.testing.assert_close(sliding_window(network, image, patch, 3, batch_size=3), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(predict_logits(network, image, patch, 3, batch_size=3), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_network_that_moves_with_the_image_differs_only_near_the_seams():
@@ -173,9 +174,9 @@ def test_a_network_that_moves_with_the_image_differs_only_near_the_seams():
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return functional.avg_pool3d(x, 3, stride=1, padding=1)
 
-    logits = sliding_window(Box(), image, (12, 12, 16), 1)
+    logits = predict_logits(Box(), image, (12, 12, 16), 1)
     direct = Box()(image[None])[0]
-    on_a_border = {0, 39} | {edge for start in window_starts(40, 16, 0.5) for edge in (start, start + 15)}
+    on_a_border = {0, 39} | {edge for start in place_windows(40, 16, 0.5) for edge in (start, start + 15)}
     clear = [x for x in range(40) if x not in on_a_border - {0, 39}]
     torch.testing.assert_close(logits[..., clear], direct[..., clear])
     assert not torch.allclose(logits, direct)
@@ -185,7 +186,7 @@ def test_an_image_of_the_patchs_size_is_one_forward_pass_unchanged():
     image, network = random_image(1, 8, 12, 10), small_convolution()
     with torch.no_grad():
         direct = network(image[None])[0]
-    assert torch.equal(sliding_window(network, image, (8, 12, 10), 3), direct)
+    assert torch.equal(predict_logits(network, image, (8, 12, 10), 3), direct)
 
 
 def test_mirroring_is_the_mean_of_all_eight_flips():
@@ -195,7 +196,7 @@ def test_mirroring_is_the_mean_of_all_eight_flips():
         expected = torch.stack([network(image[None].flip(axes)).flip(axes)[0] for axes in flips]).mean(0)
     assert len(flips) == 8
     for batch_size in (1, 3, 8):
-        mirrored = sliding_window(network, image, (8, 12, 10), 3, mirror_axes=(0, 1, 2), batch_size=batch_size)
+        mirrored = predict_logits(network, image, (8, 12, 10), 3, mirror_axes=(0, 1, 2), batch_size=batch_size)
         torch.testing.assert_close(mirrored, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -207,16 +208,16 @@ def test_mirroring_in_2d_turns_rows_and_columns():
             for z in range(2)
         ]
     expected = torch.stack([flips.mean(0) for flips in slices], dim=1)
-    mirrored = sliding_window(network, image, (12, 10), 3, mirror_axes=(0, 1), batch_size=3)
+    mirrored = predict_logits(network, image, (12, 10), 3, mirror_axes=(0, 1), batch_size=3)
     torch.testing.assert_close(mirrored, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_mirrored_images_give_mirrored_logits():
     """With all axes mirrored, nothing is left of the network's handedness, windows and padding included."""
     image, network = random_image(1, 6, 20, 18), small_convolution()
-    how = {"patch_size": (8, 8, 10), "num_outputs": 3, "mirror_axes": (0, 1, 2), "batch_size": 4}
-    logits = sliding_window(network, image, **how)
-    turned = sliding_window(network, image.flip(1, 2, 3), **how).flip(1, 2, 3)
+    how = {"shape": (8, 8, 10), "num_outputs": 3, "mirror_axes": (0, 1, 2), "batch_size": 4}
+    logits = predict_logits(network, image, **how)
+    turned = predict_logits(network, image.flip(1, 2, 3), **how).flip(1, 2, 3)
     torch.testing.assert_close(turned, logits, rtol=1e-4, atol=1e-5)
 
 
@@ -228,7 +229,7 @@ def test_a_small_image_is_centred_in_zeros():
             seen.append(x)
             return x
 
-    logits = sliding_window(Remember(), image, (8, 4, 6), 1)
+    logits = predict_logits(Remember(), image, (8, 4, 6), 1)
     assert torch.equal(seen[0][0, :, 2:5], image[..., :6])
     assert (seen[0][0, :, [0, 1, 5, 6, 7]] == 0).all()
     torch.testing.assert_close(logits, image)
@@ -241,8 +242,8 @@ def test_a_small_image_is_centred_in_zeros():
 @pytest.mark.parametrize("batch_size", [1, 5, 50])
 def test_slabs_are_the_whole_cut_along_any_axis(axis, batch_size):
     image, network, patch = random_image(1, 20, 31, 17), small_convolution(), (8, 12, 10)
-    whole = sliding_window(network, image, patch, 3)
-    slabs = list(stream_logits(network, image, patch, 3, axis=axis, batch_size=batch_size))
+    whole = predict_logits(network, image, patch, 3)
+    slabs = list(stream_logits(network, image, 3, WindowSettings(patch, batch_size=batch_size), axis))
     starts = [start for start, _ in slabs]
     assert starts == list(np.cumsum([0, *(slab.shape[axis + 1] for _, slab in slabs)])[:-1])
     torch.testing.assert_close(torch.cat([slab for _, slab in slabs], dim=axis + 1), whole, rtol=1e-4, atol=1e-5)
@@ -277,7 +278,7 @@ def test_memory_does_not_grow_with_the_length_of_the_image(monkeypatch):
         held.clear()
         image = torch.zeros(1, length, 16, 16)
         held.clear()
-        slabs = [slab.shape for _, slab in stream_logits(Pointwise(), image, (16, 16, 16), 2, axis=0)]
+        slabs = [slab.shape for _, slab in stream_logits(Pointwise(), image, 2, WindowSettings((16, 16, 16)), 0)]
         largest.append(max(held))
         assert sum(shape[1] for shape in slabs) == length
     assert largest[0] == largest[1] == 2 * 16 * 16 * 16
@@ -296,14 +297,14 @@ def test_memory_does_not_grow_with_the_length_of_the_image(monkeypatch):
 )
 def test_there_are_no_more_forward_passes_than_needed(shape, patch, mirrored, batch_size, passes):
     network = Counting()
-    sliding_window(network, random_image(*shape), patch, 2, mirror_axes=mirrored, batch_size=batch_size)
+    predict_logits(network, random_image(*shape), patch, 2, mirror_axes=mirrored, batch_size=batch_size)
     assert len(network.seen) == passes
     assert max(seen[0] for seen in network.seen) <= batch_size
 
 
 def test_the_same_image_gives_the_same_bits():
     image, network = random_image(1, 20, 31, 17), small_convolution()
-    first, second = (sliding_window(network, image, (8, 12, 10), 3, mirror_axes=(0, 1, 2), batch_size=4) for _ in "ab")
+    first, second = (predict_logits(network, image, (8, 12, 10), 3, mirror_axes=(0, 1, 2), batch_size=4) for _ in "ab")
     assert torch.equal(first, second)
 
 
@@ -321,7 +322,7 @@ def test_a_full_gpu_is_tried_with_fewer_windows_then_said():
             return Pointwise()(x)
 
     image = random_image(1, 8, 8, 30)
-    logits = sliding_window(Small(room=2), image, (8, 8, 8), 2, batch_size=7)
+    logits = predict_logits(Small(room=2), image, (8, 8, 8), 2, batch_size=7)
     torch.testing.assert_close(logits, Pointwise()(image[None])[0])
-    with pytest.raises(MvlError, match="too little free memory for one window"):
-        sliding_window(Small(room=0), image, (8, 8, 8), 2, batch_size=7)
+    with pytest.raises(WindowTooLarge, match="too little free memory for one window"):
+        predict_logits(Small(room=0), image, (8, 8, 8), 2, batch_size=7)

@@ -59,7 +59,7 @@ def walked(request: pytest.FixtureRequest, real_data: Path, tmp_path_factory: py
     api.train(NUMBERS[request.param], [fold], **how)
     series = dataset / "imagesTr" / "three"
     image = series if series.is_dir() else dataset / "imagesTr" / "three_0000.nii.gz"
-    api.predict(image, root / "preds", root=root, device="cpu", mirror=False, step=1.0)
+    api.predict(image, root / "preds", root=root, device="cpu", mirror=False, step_size=1.0)
     return Walked(folder / "msd", root, dataset, image, root / "preds" / "three.nii.gz")
 
 
@@ -163,7 +163,7 @@ def test_pictures_of_cells_go_all_the_way_by_the_commands(real_data: Path, tmp_p
     plan = ("plan_and_preprocess", "-d", 101, "--llm", TINY_BLOCK, "--device", "cpu", "--memory", "800MB")
     succeed(*plan, root=tmp_path)
     succeed("train", 101, "all", "--steps", STEPS, "--device", "cpu", root=tmp_path)
-    succeed("predict", "-i", "imgs", "-o", "preds", "--no-mirroring", "--step", "1", root=tmp_path)
+    succeed("predict", "-i", "imgs", "-o", "preds", "--no-mirroring", "--step-size", "1", root=tmp_path)
     said = succeed("evaluate", "-r", source / "labelsTr", "-p", "preds", "--only-common", root=tmp_path)
     assert "nucleus" in said
 

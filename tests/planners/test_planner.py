@@ -213,7 +213,7 @@ def test_on_a_cpu_too_a_batch_by_hand_is_paid_for_with_the_patch():
 
 
 def test_what_is_far_too_large_by_hand_is_refused_without_building_it():
-    with pytest.raises(MvlError, match=r"the smallest needs about \d{3,} GB. Give it more.*override less"):
+    with pytest.raises(MvlError, match=r"the smallest needs about \d{3,} GB. Give more.*override less"):
         plan(fingerprint_of(), AMPLE, overrides=Overrides(depth=10**6, width=9600))
 
 

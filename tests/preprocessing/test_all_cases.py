@@ -21,7 +21,7 @@ from mvl_auto.datasets import hash_files, load_case, read_dataset
 from mvl_auto.errors import MvlError
 from mvl_auto.plans import IGNORE, write_document
 from mvl_auto.preprocessing import preprocess_case, preprocess_dataset
-from mvl_auto.preprocessing.dataset import LOCATIONS_PER_CLASS, class_locations
+from mvl_auto.preprocessing.dataset import LOCATIONS_PER_CLASS, sample_locations
 
 PATIENCE = 120  # s
 NAMES = [f"tiny_{n:03d}" for n in range(6)]
@@ -98,13 +98,13 @@ def test_many_voxels_are_sampled_evenly_and_always_the_same():
     label = np.zeros((40, 50, 60), np.int16)
     label[5:35, 5:45, 5:55] = 2
     label[:2] = IGNORE
-    found = class_locations(label, 4)
+    found = sample_locations(label, 4)
     assert list(found) == [2]
     assert found[2].shape == (LOCATIONS_PER_CLASS, 3)
     assert (label[tuple(found[2].T)] == 2).all()
     assert len(np.unique(found[2], axis=0)) == LOCATIONS_PER_CLASS
     np.testing.assert_allclose(found[2].mean(axis=0), [19.5, 24.5, 29.5], atol=1)
-    assert np.array_equal(class_locations(label, 4)[2], found[2])
+    assert np.array_equal(sample_locations(label, 4)[2], found[2])
 
 
 def test_the_same_again_does_nothing(raw, prepared):
@@ -154,7 +154,7 @@ def test_a_case_that_breaks_is_named_and_the_others_are_done(raw, tmp_path, work
     assert report.done == (NAMES[0], NAMES[2], NAMES[3], NAMES[5])
     assert sorted(report.failed) == [NAMES[1], NAMES[4]]
     assert str(truncated.images[0]) in report.failed[NAMES[1]]
-    assert "3x4x5" in report.failed[NAMES[4]] or "5x4x3" in report.failed[NAMES[4]]
+    assert "3 x 4 x 5" in report.failed[NAMES[4]] or "5 x 4 x 3" in report.failed[NAMES[4]]
     shutil.copy(raw.cases[1].images[0], truncated.images[0])
     shutil.copy(raw.cases[4].label, mismatched.label)
     again = preprocess_dataset(dataset, plan_for(dataset), [FULLRES], tmp_path / "prepared", workers=1)

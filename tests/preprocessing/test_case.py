@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from builders import make_case
+from inverse import labels_in_native_space, to_native
 from scipy import ndimage
 from skimage.transform import resize
 from trained import make_configuration, make_labels, make_plan
 
 from mvl_auto.errors import MvlError
 from mvl_auto.plans import IGNORE, ChannelStatistics
-from mvl_auto.preprocessing.case import preprocess_case, separate_axis
-from mvl_auto.preprocessing.inverse import labels_in_native_space, to_native
+from mvl_auto.preprocessing.case import find_separate_axis, preprocess_case
 
 TURNS = [(0, 1, 2), (2, 0, 1), (1, 0, 2), (0, 2, 1)]
 CT = ChannelStatistics(mean=90, median=90, std=30, min=0, max=300, percentile_00_5=10, percentile_99_5=180)
@@ -111,7 +111,7 @@ def test_anisotropic_slices_are_kept_apart_both_ways():
     ],
 )
 def test_the_axis_that_nnunet_resamples_apart(spacing, target, axis):
-    assert separate_axis(spacing, target) == axis
+    assert find_separate_axis(spacing, target) == axis
 
 
 def test_the_slices_of_a_thick_case_are_copied_where_the_others_are_thin():
@@ -198,24 +198,6 @@ def test_regions_overlap_and_the_later_one_is_written():
     assert np.array_equal(labels_in_native_space(logits, there.trail, labels), label)
     probabilities = 1 / (1 + np.exp(-logits))
     assert np.array_equal(labels_in_native_space(probabilities, there.trail, labels, threshold=0.5), label)
-
-
-@pytest.mark.parametrize("separate", [False, True])
-def test_slabs_decide_as_the_whole_does(separate):
-    there = prepared(
-        framed(np.ones((1, 20, 21, 22))),
-        (2, 1, 1),
-        turn=(1, 0, 2),
-        spacing=(1.0, 3.1, 1.0),
-        resample_separate_z=separate,
-    )
-    scores = np.random.default_rng(8).random((5, *there.trail.resampled_size), np.float32)
-    labels = make_labels(range(5))
-    expected = to_native(scores, there.trail).argmax(axis=0)
-    for slab_bytes in (1, 10_000, 1 << 30):
-        assert np.array_equal(labels_in_native_space(scores, there.trail, labels, slab_bytes=slab_bytes), expected)
-    half = scores.astype(np.float16)
-    assert (labels_in_native_space(half, there.trail, labels) != expected).mean() < 0.01
 
 
 def test_the_last_bits_of_the_spacing_do_not_change_the_size():

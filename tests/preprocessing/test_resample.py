@@ -10,7 +10,8 @@ from scipy import ndimage
 from skimage.transform import resize
 
 from mvl_auto.plans import IGNORE
-from mvl_auto.preprocessing.resample import resample_image, resample_labels, resample_probabilities
+from mvl_auto.preprocessing.interpolation import LINEAR, resample_axis
+from mvl_auto.preprocessing.resample import resample_channel, resample_labels
 
 SIZES = st.tuples(st.integers(1, 40), st.integers(1, 20), st.integers(1, 20))
 LONG = (170, 3, 5)  # more than one band of rows
@@ -47,20 +48,25 @@ def shares(label, shape):
     return np.array(classes), np.stack([reference(label == k, shape, order=1) for k in classes])
 
 
+def resample_linear(volume, shape):
+    for axis, size in enumerate(shape):
+        volume = resample_axis(volume, axis, size, LINEAR)
+    return volume
+
+
 @settings(max_examples=60, deadline=None)
 @given(old=SIZES, new=SIZES, order=st.sampled_from([1, 3]))
 def test_any_size_to_any_size(old, new, order):
-    volume = np.random.default_rng(0).normal(size=(2, *old)).astype(np.float32)
-    found = (resample_image if order == 3 else resample_probabilities)(volume, new)
+    volume = np.random.default_rng(0).normal(size=old).astype(np.float32)
+    found = resample_channel(volume, new, None) if order == 3 else resample_linear(volume, new)
     assert found.dtype == np.float32
-    expected = np.stack([reference(channel, new, order) for channel in volume])
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(found, reference(volume, new, order), atol=1e-5)
 
 
 @pytest.mark.parametrize("new", [(400, 3, 5), (65, 4, 5), (171, 3, 9)])
 def test_an_axis_of_several_bands(new):
-    volume = np.random.default_rng(1).normal(size=(1, *LONG)).astype(np.float32)
-    np.testing.assert_allclose(resample_image(volume, new)[0], reference(volume[0], new, 3), atol=1e-5)
+    volume = np.random.default_rng(1).normal(size=LONG).astype(np.float32)
+    np.testing.assert_allclose(resample_channel(volume, new, None), reference(volume, new, 3), atol=1e-5)
 
 
 def test_a_polynomial_of_third_degree_is_met_exactly_inside():
@@ -68,18 +74,17 @@ def test_a_polynomial_of_third_degree_is_met_exactly_inside():
         x = (np.arange(count) + 0.5) / count
         return 3 * x**3 - x**2 + x
 
-    volume = np.broadcast_to(polynomial(60).astype(np.float32)[None, :, None, None], (1, 60, 2, 2))
-    found = resample_image(volume, (97, 2, 2))[0, :, 0, 0]
+    volume = np.broadcast_to(polynomial(60).astype(np.float32)[:, None, None], (60, 2, 2))
+    found = resample_channel(volume, (97, 2, 2), None)[:, 0, 0]
     np.testing.assert_allclose(found[25:-25], polynomial(97)[25:-25], atol=1e-6)
 
 
 def test_a_spline_does_not_leave_the_range_of_its_channel():
-    steps = np.zeros((2, 20, 20, 20), np.float32)
-    steps[0, 10:] = 1
-    steps[1, :, 10:] = 5
-    found = resample_image(steps, (37, 31, 33))
-    for channel, top in zip(found, (1, 5), strict=True):
-        assert (channel.min(), channel.max()) == (0, top)
+    for axis, top in enumerate((1, 5)):
+        steps = np.zeros((20, 20, 20), np.float32)
+        np.moveaxis(steps, axis, 0)[10:] = top
+        found = resample_channel(steps, (37, 31, 33), None)
+        assert (found.min(), found.max()) == (0, top)
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
@@ -89,10 +94,9 @@ def test_a_coarse_axis_is_kept_apart(axis, factor):
     old[axis] = 7
     new = [18, 19, 21]
     new[axis] = round(7 * factor)
-    volume = np.random.default_rng(2).normal(size=(2, *old)).astype(np.float32)
-    for resample, order in ((resample_image, 3), (resample_probabilities, 1)):
-        expected = np.stack([slice_by_slice(channel, axis, new, order) for channel in volume])
-        np.testing.assert_allclose(resample(volume, new, axis), expected, atol=1e-5)
+    volume = np.random.default_rng(2).normal(size=old).astype(np.float32)
+    expected = slice_by_slice(volume, axis, new, 3)
+    np.testing.assert_allclose(resample_channel(volume, new, axis), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(24, 31, 17), (41, 23, 57), (40, 36, 80), (13, 17, 11)])
@@ -136,26 +140,7 @@ def test_a_map_of_one_class_stays_one(value):
 
 
 def test_the_same_size_is_left_alone():
-    volume = np.random.default_rng(3).normal(size=(1, 5, 6, 7)).astype(np.float32)
+    volume = np.random.default_rng(3).normal(size=(5, 6, 7)).astype(np.float32)
     label = smooth_labels((5, 6, 7))
-    assert np.array_equal(resample_image(volume, (5, 6, 7)), volume)
+    assert np.array_equal(resample_channel(volume, (5, 6, 7), None), volume)
     assert np.array_equal(resample_labels(label, (5, 6, 7)), label)
-    assert np.array_equal(resample_probabilities(volume, (5, 6, 7)), volume)
-
-
-@settings(max_examples=40, deadline=None)
-@given(old=SIZES, new=SIZES, thickness=st.integers(1, 9), apart=st.sampled_from([None, 0, 1, 2]))
-def test_probabilities_some_rows_at_a_time(old, new, thickness, apart):
-    volume = np.random.default_rng(0).random((2, *old), np.float32)
-    parts = [
-        resample_probabilities(volume, new, apart, (start, min(start + thickness, new[0])))
-        for start in range(0, new[0], thickness)
-    ]
-    np.testing.assert_allclose(np.concatenate(parts, 1), resample_probabilities(volume, new, apart), atol=1e-6)
-
-
-def test_probabilities_still_add_up_to_one():
-    probabilities = np.random.default_rng(4).dirichlet(np.ones(5), (12, 13, 14)).astype(np.float32)
-    found = resample_probabilities(np.moveaxis(probabilities, -1, 0), (20, 9, 31))
-    np.testing.assert_allclose(found.sum(axis=0), 1, atol=1e-5)
-    assert found.min() >= 0

@@ -18,9 +18,9 @@ from mvl_auto.cache import open_previous, write_case
 from mvl_auto.errors import MvlError
 from mvl_auto.files import sha256_of_file
 from mvl_auto.images import read_image, read_label
-from mvl_auto.inference import predict_case, predict_folder
+from mvl_auto.inference import PredictionSettings, predict_case, predict_folder
 from mvl_auto.inference.explain import explain_case
-from mvl_auto.inference.predict import network_input, with_previous
+from mvl_auto.inference.predict import add_previous, make_network_input
 from mvl_auto.llm import load_block
 from mvl_auto.plans import CachedCase, Plan, Splits, Trail
 from mvl_auto.preprocessing import preprocess_case
@@ -106,7 +106,7 @@ def test_the_channels_behind_the_image_are_the_segmentation_on_the_networks_grid
         separate_axis=None,
     )
     image = np.random.default_rng(1).normal(size=(2, 27, 9, 27)).astype(np.float32)
-    seen = with_previous(image, native, trail, labels)
+    seen = add_previous(image, native, trail, labels)
     assert seen.shape == (4, 27, 9, 27)
     assert seen.dtype == np.float32
     np.testing.assert_array_equal(seen[:2], image)
@@ -127,7 +127,7 @@ def test_regions_are_channels_that_overlap():
     assert plan.input_channels(plan.configuration("3d_lowres")) == 1
     image, classes = make_case(SHAPE)
     prepared = preprocess_case(image, (1, 1, 1), None, plan, second)
-    seen = network_input(prepared, classes.astype(np.int16), plan, second)
+    seen = make_network_input(prepared, classes.astype(np.int16), plan, second)
     np.testing.assert_array_equal(seen[1], classes > 0)
     np.testing.assert_array_equal(seen[2], classes == 2)
 
@@ -136,8 +136,8 @@ def test_a_second_stage_without_the_first_is_a_mistake_of_the_caller(root):
     plan = two_stages()
     image, _ = make_case(SHAPE)
     second = plan.configuration("3d_cascade_fullres")
-    with pytest.raises(ValueError, match="3d_cascade_fullres needs what 3d_lowres found"):
-        network_input(preprocess_case(image, (1, 1, 1), None, plan, second), None, plan, second)
+    with pytest.raises(ValueError, match="3d_cascade_fullres needs the segmentation by 3d_lowres"):
+        make_network_input(preprocess_case(image, (1, 1, 1), None, plan, second), None, plan, second)
 
 
 # ------------------------------------------------------------------------- training: unseen cases
@@ -260,7 +260,7 @@ def test_a_segmentation_of_another_size_is_named(root, tmp_path):
     run = write_first(root, plan)
     cache = cache_cases(tmp_path, plan)
     write_array(run / "fold1" / "validation" / "c.nii.gz", found_in("c")[1:], (1, 1, 1))
-    with pytest.raises(MvlError, match=r"fold1/validation/c.nii.gz: is 11x16x14 voxels, its image 12x16x14"):
+    with pytest.raises(MvlError, match=r"fold1/validation/c.nii.gz: is 11 x 16 x 14 voxels, its image 12 x 16 x 14"):
         prepare_first_stage(first_of(root, plan), cache, ["a", "c"], (16, 16, 16), workers=1)
 
 
@@ -293,7 +293,9 @@ def test_the_first_stage_predicts_with_all_its_folds_before_the_second(cascade, 
     def progress(what, total, unit="case", done=0):
         yield lambda amount=1, note="": advanced.append(amount)
 
-    report = predict_folder(images, tmp_path / "preds", trained, root / "blocks", device="cpu", progress=progress)
+    report = predict_folder(
+        images, tmp_path / "preds", trained, root / "blocks", PredictionSettings("cpu"), progress=progress
+    )
     assert (report.done, report.failed) == (["one", "two"], {})
     assert sum(advanced) == pytest.approx(2), "each image counts once, not once for each stage"
     low, high = cascade.configuration("3d_lowres"), cascade.configuration("3d_cascade_fullres")

@@ -19,6 +19,7 @@ from huggingface_hub.errors import OfflineModeIsEnabled
 
 from mvl_auto.errors import MvlError
 from mvl_auto.llm.formats.random_access import Counted, truncated
+from mvl_auto.text import memory_text
 from mvl_auto.version import __version__
 
 LOG = logging.getLogger(__name__)
@@ -196,7 +197,7 @@ def _read_body(name: str, answer: Any, wanted: int, received: Received) -> None:
             return
         if time.monotonic() - told > REPORT_EVERY:
             told = time.monotonic()
-            LOG.info("%s: %d of %d MB", name, len(received.content) / 1e6, wanted / 1e6)
+            LOG.info("%s: %s of %s", name, memory_text(len(received.content)), memory_text(wanted))
 
 
 def _refusal(host: Host, name: str, answer: Any) -> MvlError | None:

@@ -1,0 +1,63 @@
+"""mvl_audit: rank the labels of a dataset by how likely they are wrong."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from mvl_auto.cli.common import DONE, PARTLY_FAILED, Command, device, positive, run_command
+from mvl_auto.cli.tables import table
+
+SHOWN = 20
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run_command(COMMAND, argv)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-d", "--dataset", required=True, metavar="DATASET", help="number, name or path")
+    parser.add_argument("-c", "--configuration", metavar="NAME", help="2d, 3d_fullres, ... (default: the trained one)")
+    parser.add_argument("-n", "--name", metavar="RUN", help="name of the run (default: the only one)")
+    parser.add_argument("--most", type=positive, default=SHOWN, metavar="N", help=f"cases to show (default: {SHOWN})")
+    parser.add_argument(
+        "--fix-list", type=Path, metavar="FOLDER", help="write the places as 3D Slicer markups there, a file per case"
+    )
+    parser.add_argument("--device", type=device, default="auto", help="auto, cpu, cuda or cuda:1 (default: auto)")
+
+
+def run(args: argparse.Namespace) -> int:
+    from mvl_auto import api
+    from mvl_auto.audit import row_of, write_markups
+
+    report = api.audit(
+        args.dataset,
+        root=args.root,
+        configuration=args.configuration,
+        run=args.name,
+        device=args.device,
+        progress=args.progress,
+    )
+    rows = [row_of(audited, score) for audited, score in report.cases[: args.most]]
+    lines = [
+        (str(rank), row["case"], f"{row['score']:.3f}", f"{row['reason']}: {row['detail']}")
+        for rank, row in enumerate(rows, start=1)
+    ]
+    print(table(["", "case", "score", "what may be wrong"], lines))
+    print(f"\nwrote {report.folder / 'audit.csv'} and audit.json: all {len(report.cases)} cases, with places")
+    if args.fix_list is not None:
+        written = write_markups(report, args.fix_list, args.most)
+        print(f"wrote {len(written)} files of 3D Slicer markups to {args.fix_list}")
+    return PARTLY_FAILED if report.left_out else DONE
+
+
+COMMAND = Command(
+    name="mvl_audit",
+    summary="Rank the labels of a dataset by how likely they are wrong. Every case is predicted by the fold that was "
+    "not trained on it; a label that a simple correction (labels swapped, shifted, flipped, slices or objects missing) "
+    "would make agree much better with the prediction comes first.",
+    example="mvl_audit -d 4",
+    add_arguments=add_arguments,
+    run=run,
+)
