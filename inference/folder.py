@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from mvl_auto.datasets import Case, find_cases, split_volumes
-from mvl_auto.errors import MvlError
+from mvl_auto.errors import MvlError, all_noted
 from mvl_auto.files import CannotWrite, clear_unfinished, ensure_writable_folder, locked
+from mvl_auto.inference.label_files import write_label_names
 from mvl_auto.inference.output import check_output_folder
 from mvl_auto.inference.predict import Prediction
 from mvl_auto.inference.predictor import Predictor, PreparedImage, load_predictor, prediction_file, probabilities_file
@@ -56,13 +57,17 @@ def predict_folder(
 
     trained: from `find_trained`; several folds are an ensemble. settings: None for the defaults. Probabilities go to
     output/probabilities. overwrite: predict images again whose predictions exist.
+    labels.json has the names of the labels. A case whose channels are incomplete is in the report, the others are done.
     Raises MvlError, before anything is written, when there is no image, `output` is the folder of the images or holds
     other predictions, or the device does not exist; before the first image, when `output` cannot be written or a
     network is damaged; CannotWrite at once when the disk is full.
     """
     input, output, settings = Path(input), Path(output), settings or PredictionSettings()
     settings = replace(settings, device=str(choose_device(settings.device)))
-    cases = split_volumes(find_cases(input, len(trained.plan.channels)))
+    problems: list[MvlError] = []
+    cases = split_volumes(find_cases(input, len(trained.plan.channels), problems=problems))
+    if not cases:
+        raise all_noted(problems)
     made_by = _describe_maker(trained, settings)
     _check_output(input, output, cases, made_by, settings, overwrite)
     ensure_writable_folder(output)
@@ -73,6 +78,9 @@ def predict_folder(
         for case in skipped:
             record.complete(case.name)
         report = PredictionReport(skipped=[case.name for case in skipped])
+        for problem in problems:
+            _report_failure(Path(problem.file or input).name, problem, report)
+        write_label_names(output, trained.plan.labels)
         todo = [case for case in cases if case.name not in set(report.skipped)]
         log.info(
             "%s: %d images to predict, %d are complete already; %s, fold%s %s, on %s",
@@ -161,7 +169,7 @@ def _predict(
         image = reading.result()
         return image, predictor.predict(image, advance_case)
     except MvlError as error:
-        _report_failure(case, error, report)
+        _report_failure(case.name, error, report)
         advance(left, note=case.name)
         return None
 
@@ -174,11 +182,11 @@ def _wait_for(being_written: list[tuple[Case, Future[None]]], report: Prediction
         except CannotWrite:  # no other file could be written either
             raise
         except MvlError as error:
-            _report_failure(case, error, report)
+            _report_failure(case.name, error, report)
         else:
             report.done.append(case.name)
 
 
-def _report_failure(case: Case, error: MvlError, report: PredictionReport) -> None:
-    log.error("%s: %s", case.name, error)
-    report.failed[case.name] = str(error)
+def _report_failure(name: str, error: MvlError, report: PredictionReport) -> None:
+    log.error("%s: %s", name, error)
+    report.failed[name] = str(error)

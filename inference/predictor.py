@@ -15,6 +15,7 @@ from mvl_auto.datasets import Case, hash_files, load_case, to_values
 from mvl_auto.errors import MvlError
 from mvl_auto.files import Hashes
 from mvl_auto.images import RASTER_ENDINGS, Geometry, Volume, file_ending, write_label, write_probabilities
+from mvl_auto.inference.label_files import value_names
 from mvl_auto.inference.predict import Prediction, make_network_input, predict_prepared
 from mvl_auto.inference.record import Record
 from mvl_auto.inference.windows import PredictionSettings
@@ -89,7 +90,7 @@ class Predictor:
         if prediction.probabilities is not None:
             write_probabilities(record.folder / probabilities_file(case), prediction.probabilities, image.geometry)
         values = to_values(prediction.classes, labels)
-        write_label(record.folder / file, values, image.geometry, labels.class_values)
+        write_label(record.folder / file, values, image.geometry, labels.class_values, value_names(labels))
         record.finish(case.name)
 
 

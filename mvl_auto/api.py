@@ -9,14 +9,15 @@ What is in the stages is not repeated here, and nothing is decided here but whic
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from mvl_auto.arguments import Folds, as_bytes, as_seconds, list_of_folds
 from mvl_auto.errors import MvlError
-from mvl_auto.files import clear_unfinished, ensure_writable_folder, locked
+from mvl_auto.files import clear_unfinished, ensure_writable_folder, is_there, locked
 from mvl_auto.jobs.dask import check_address
 from mvl_auto.logs import log_file
 from mvl_auto.paths import (
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from mvl_auto.audit import AuditReport
     from mvl_auto.datasets import Dataset
     from mvl_auto.evaluation import Summary
+    from mvl_auto.evaluation.compare import ModelComparison
+    from mvl_auto.evaluation.raters import Agreement
     from mvl_auto.inference import PredictionReport
     from mvl_auto.planners import Diagnosis, Overrides, Repairs
     from mvl_auto.training import TrainingResult
@@ -46,9 +49,9 @@ def plan_and_preprocess(
     *,
     root: Path | str | None = None,
     configurations: Sequence[str] | None = None,
-    memory: int | None = None,
+    memory: int | str | None = None,
     preset: str | None = None,
-    seconds: float | None = None,
+    seconds: float | str | None = None,
     device: str = "auto",
     llm: str = "auto",
     llm_layer: int | Literal["last"] = "last",
@@ -64,11 +67,11 @@ def plan_and_preprocess(
 
     dataset: number, name or path. configurations: which to prepare (default: the recommended one), and with
     3d_cascade_fullres the 3d_lowres that it goes on from.
-    memory: bytes that training may take on `device` (default: what is free here); or preset: "S", "M", "L" or
-    "XL", a GPU of 8, 16, 24 or 80 GiB, here or elsewhere, or "cpu". seconds: that the training of a fold may take; the
-    speed of `device` is then measured. llm, llm_layer: the frozen block, in the block bank's syntax. overrides: values
-    of the plan that the user chose (mvl_auto.planners.Overrides). scheduler: the address of a Dask cluster that works
-    on the cases, in place of `workers` processes. strict: anomalies of the dataset are an error
+    memory: bytes, or "8GB", that training may take on `device` (default: what is free here); or preset: "S", "M", "L"
+    or "XL", a GPU of 8, 16, 24 or 80 GiB, here or elsewhere, or "cpu". seconds: that the training of a fold may take;
+    the speed of `device` is then measured. llm, llm_layer: the frozen block, in the block bank's syntax. overrides:
+    values of the plan that the user chose (mvl_auto.planners.Overrides). scheduler: the address of a Dask cluster that
+    works on the cases, in place of `workers` processes. strict: anomalies of the dataset are an error
     (mvl_auto.planners.stage.AnomaliesFound lists them). keep_going: plan without the cases that cannot be used.
     Raises MvlError for what the user can mend; PartlyFailed at the end when cases were left out or could not be
     prepared: the plan is its `result`.
@@ -79,7 +82,7 @@ def plan_and_preprocess(
     from mvl_auto.planners import stage
     from mvl_auto.planners.budget import choose_budget
 
-    root = find_root(root)
+    root, memory, seconds = find_root(root), as_bytes(memory), as_seconds(seconds)
     if scheduler is not None:
         check_address(scheduler)
     unread: list[MvlError] = []
@@ -111,13 +114,13 @@ def plan_and_preprocess(
 
 def train(
     dataset: str | int | Path,
-    folds: Sequence[str | int] = ("0",),
+    folds: Folds = "0",
     *,
     root: Path | str | None = None,
     configuration: str | None = None,
     run: str | None = None,
     previous: str | None = None,
-    seconds: float | None = None,
+    seconds: float | str | None = None,
     steps: int | None = None,
     device: str = "auto",
     seed: int = 0,
@@ -126,19 +129,24 @@ def train(
 ) -> list[TrainingResult]:
     """Train folds of a planned dataset, one after the other, and validate each; goes on where it was stopped.
 
-    folds: 0, "0", "fold0", ... or "all" (every case, none kept apart). configuration: default, the recommended
-    one. run: the folder's name under results (default: the configuration's). previous: for 3d_cascade_fullres the
-    run of 3d_lowres, trained on all folds, that it goes on from (default: "3d_lowres"). seconds or steps: how long
-    to train each fold (default: the plan's time, if it was planned for one, else its steps).
+    folds: 0, "0", "fold0", or several in a list; or "all" (every case, none kept apart). configuration: default, the
+    recommended one. run: the folder's name under results (default: the configuration's). previous: for
+    3d_cascade_fullres the run of 3d_lowres, trained on all folds, that it goes on from (default: "3d_lowres"). seconds
+    (also "10m") or steps: how long to train each fold (default: the plan's time, if it was planned for one, else its
+    steps).
     Raises MvlError for what the user can mend.
     """
-    from mvl_auto import training
     from mvl_auto.planners.stage import DELETE
 
-    root = find_root(root)
+    root, seconds = find_root(root), as_seconds(seconds)
     folder = find_preprocessed_dataset(dataset, root)
     plan = read_document(folder / "plans.json", Plan, DELETE)
     splits = read_document(folder / "splits.json", Splits, DELETE)
+    chosen = choose_folds(folds, len(splits.folds))
+    name = plan.configuration(configuration).name
+    log.info("%s: training %s of %s", plan.dataset, name, ", ".join(f"fold{fold}" for fold in chosen))
+    from mvl_auto import training  # torch, after all that can be refused without it
+
     return [
         training.train(
             folder,
@@ -155,15 +163,16 @@ def train(
             workers=workers,
             progress=progress,
         )
-        for fold in choose_folds(folds, len(splits.folds))
+        for fold in chosen
     ]
 
 
-def choose_folds(wanted: Sequence[str | int], number: int) -> list[str]:
+def choose_folds(wanted: Folds, number: int) -> list[str]:
     """Folds in the order wanted, each once: "0" for 0, "0" or "fold0", "all" for itself.
 
     number: how many the splits have. Raises MvlError, listing them, for one that does not exist.
     """
+    wanted = list_of_folds(wanted)
     there = [*map(str, range(number)), "all"]
     chosen = [str(fold).lower().removeprefix("fold").lstrip("_") for fold in wanted]
     for given, fold in zip(wanted, chosen, strict=True):
@@ -182,12 +191,14 @@ def predict(
     dataset: str | int | Path | None = None,
     configuration: str | None = None,
     run: str | None = None,
-    folds: Sequence[str | int] | None = None,
+    folds: Folds | None = None,
     device: str = "auto",
     mirror: bool = True,
     step_size: float = 0.5,
     overwrite: bool = False,
     probabilities: bool = False,
+    color_table: bool = False,
+    volumes: bool = False,
     progress: Progress = silent,
 ) -> PredictionReport:
     """Segment an image, or every image of a folder, by the trained networks of a run, on the images' own grids.
@@ -195,21 +206,36 @@ def predict(
     dataset, configuration, run: which run, where the root has several; folds: which of its networks (default: all
     that are finished). mirror: average over mirrored versions. step_size: distance from one window to the next, as a
     share of the window. overwrite: predict again where a prediction exists. probabilities: write them too.
+    color_table: write the labels' names and colours for ITK-SNAP and 3D Slicer. volumes: write volumes.csv, the volume
+    (ml) and mean intensities of every label in every case.
     Raises MvlError for what the user can mend; a single image that fails is in the report.
     """
-    from mvl_auto import inference
     from mvl_auto.runs import find_trained
 
     root = find_root(root)
-    return inference.predict_folder(
-        Path(input),
-        Path(output),
-        find_trained(root, dataset, configuration, run, folds),
+    if not is_there(Path(input)):
+        raise MvlError("does not exist", file=input, remedy="Give a folder of images, or one image.")
+    trained = find_trained(root, dataset, configuration, run, None if folds is None else list_of_folds(folds))
+    from mvl_auto import inference  # torch, after all that can be refused without it
+    from mvl_auto.inference.label_files import write_color_tables
+    from mvl_auto.inference.volumes import find_pairs, write_volumes
+
+    input, output = Path(input), Path(output)
+    report = inference.predict_folder(
+        input,
+        output,
+        trained,
         blocks_folder(root),
         inference.PredictionSettings(device, mirror, step_size, probabilities),
         overwrite=overwrite,
         progress=progress,
     )
+    if color_table:
+        write_color_tables(output, trained.plan.labels)
+    if volumes:
+        there = find_pairs(input, output, [*report.done, *report.skipped], trained.plan)
+        write_volumes(there, output, trained.plan, progress)
+    return report
 
 
 def explain(
@@ -229,11 +255,14 @@ def explain(
     dataset, configuration, run, fold: which trained network (default: the only one, its first fold).
     Raises MvlError for what the user can mend.
     """
-    from mvl_auto.inference.explain import explain_folder
     from mvl_auto.runs import find_trained
 
     root = find_root(root)
+    if not is_there(Path(input)):
+        raise MvlError("does not exist", file=input, remedy="Give a folder of images, or one image.")
     trained = find_trained(root, dataset, configuration, run, None if fold is None else [fold])
+    from mvl_auto.inference.explain import explain_folder  # torch, after all that can be refused without it
+
     return explain_folder(Path(input), Path(output), trained, blocks_folder(root), device=device, progress=progress)
 
 
@@ -243,38 +272,104 @@ def evaluate(
     *,
     output: Path | str | None = None,
     dataset_json: Path | str | None = None,
-    surfaces: bool = False,
-    tolerance_mm: float | None = None,
+    metrics: str | Sequence[str] = "default",
+    tolerance_mm: float | Mapping[str, float] | None = None,
+    boundary_mm: float | None = None,
+    lesion_iou: float | None = None,
     only_common: bool = False,
+    missing_as_zero: bool = False,
     workers: int | None = None,
     progress: Progress = silent,
 ) -> Summary:
     """Scores of every case that two folders of label files have in common, and CSV and JSON of them.
 
-    output: the folder for both files (default: that of the predictions). dataset_json: what the labels are called
-    (default: the one beside the references, if any). surfaces: HD95 and NSD too, in mm, NSD with tolerance_mm.
+    output: the folder for the files (default: that of the predictions). dataset_json: what the labels are called
+    (default: the one beside the references, if any). metrics: names as in docs/evaluation.md, or groups of them.
+    tolerance_mm: of NSD, for all labels or by label (others: 1 mm). boundary_mm: width of the boundary of boundary_iou
+    (default: 2 % of the image's diagonal). lesion_iou: overlap from which on a lesion is found (default: 0.1).
+    only_common: leave out cases that only one folder has. missing_as_zero: a missing prediction counts as empty.
     Raises MvlError for what the user can mend.
     """
-    from mvl_auto.evaluation import write_scores
-    from mvl_auto.evaluation.folder import evaluate_folders
-    from mvl_auto.evaluation.surfaces import DEFAULT_TOLERANCE_MM
+    from mvl_auto.evaluation import evaluate_folders, write_scores
+    from mvl_auto.evaluation.case import make_scoring
 
+    scoring = make_scoring(metrics, tolerance_mm, boundary_mm, lesion_iou)
     target = Path(output or predictions)
     if output or target.is_dir():
         ensure_writable_folder(target)  # before minutes of scoring
     summary = evaluate_folders(
         Path(references),
         Path(predictions),
-        dataset_json=None if dataset_json is None else Path(dataset_json),
-        surfaces=surfaces,
-        tolerance_mm=DEFAULT_TOLERANCE_MM if tolerance_mm is None else tolerance_mm,
+        scoring=scoring,
+        labels=None if dataset_json is None else Path(dataset_json),
         only_common=only_common,
+        missing_as_zero=missing_as_zero,
         workers=workers,
         progress=progress,
     )
     about = {"references": str(Path(references).absolute()), "predictions": str(Path(predictions).absolute())}
-    write_scores(summary, target, about)
+    write_scores(summary, target, about | {"missing_as_zero": missing_as_zero})
     return summary
+
+
+def evaluate_raters(
+    raters: Path | str,
+    predictions: Path | str,
+    *,
+    output: Path | str | None = None,
+    dataset_json: Path | str | None = None,
+    metrics: str | Sequence[str] = "default",
+    tolerance_mm: float | Mapping[str, float] | None = None,
+    boundary_mm: float | None = None,
+    lesion_iou: float | None = None,
+    workers: int | None = None,
+    progress: Progress = silent,
+) -> Agreement:
+    """How well predictions agree with each of several raters, and the raters with each other; raters.csv and .json.
+
+    raters: a folder with one folder of label files per rater. Cases that not all have are compared where two have
+    them. The other arguments are as in `evaluate`. Raises MvlError for what the user can mend.
+    """
+    from mvl_auto.evaluation import raters as of_raters
+    from mvl_auto.evaluation.case import make_scoring
+
+    scoring = make_scoring(metrics, tolerance_mm, boundary_mm, lesion_iou)
+    target = Path(output or predictions)
+    if output or target.is_dir():
+        ensure_writable_folder(target)
+    agreement = of_raters.evaluate_raters(
+        Path(raters),
+        Path(predictions),
+        scoring=scoring,
+        dataset_json=None if dataset_json is None else Path(dataset_json),
+        workers=workers,
+        progress=progress,
+    )
+    about = {"raters": str(Path(raters).absolute()), "predictions": str(Path(predictions).absolute())}
+    of_raters.write_agreement(agreement, target, about)
+    return agreement
+
+
+def compare(
+    models: Sequence[Path | str],
+    *,
+    output: Path | str = "comparison",
+    metrics: str | Sequence[str] | None = None,
+    only_common: bool = False,
+) -> ModelComparison:
+    """Which of two or more models is better, with statistics, on the same cases; tables and a plot of it.
+
+    models: each a folder with scores.json or summary.json, a training run, or several of them: "name=path,path".
+    output: the folder for the files. metrics: default, Dice, HD95 and NSD where all models have them.
+    only_common: leave out cases and labels that not all models have. Raises MvlError for what the user can mend.
+    """
+    from mvl_auto.evaluation.compare import compare_models
+    from mvl_auto.evaluation.comparison_files import write_comparison
+    from mvl_auto.evaluation.scored import read_models
+
+    comparison = compare_models(read_models(models), metrics, only_common=only_common)
+    write_comparison(comparison, ensure_writable_folder(Path(output)))
+    return comparison
 
 
 def doctor(

@@ -18,6 +18,7 @@ from mvl_auto.files import cannot_write
 from mvl_auto.version import __version__
 
 LOGGER = logging.getLogger("mvl_auto")
+LOGGER.addHandler(logging.NullHandler())  # where lines go is decided by whoever calls from Python
 LINE = "%(asctime)s %(levelname)s %(message)s"
 
 

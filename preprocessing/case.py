@@ -20,6 +20,7 @@ from mvl_auto.images.spacing import ANISOTROPY_FACTOR, resampled_shape, round_sp
 from mvl_auto.plans import Configuration, Plan, Trail
 from mvl_auto.preprocessing.normalize import normalize_channel
 from mvl_auto.preprocessing.resample import resample_channel, resample_labels
+from mvl_auto.text import count_text
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,6 @@ def _check_channels(image: Floats, plan: Plan) -> None:
     if len(image) != len(plan.channels):
         names = ", ".join(channel.name for channel in plan.channels)
         raise MvlError(
-            f"has {len(image)} channels, {plan.dataset} has {len(plan.channels)} ({names})",
+            f"has {count_text(len(image), 'channel')}, {plan.dataset} has {len(plan.channels)} ({names})",
             remedy="Give one file per channel, or one file with all channels, in that order.",
         )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from mvl_auto.cli.common import BAD_INPUT, DONE, PARTLY_FAILED, Command, device, run_command
+from mvl_auto.text import count_text
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,10 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="FOLDER",
-        help="where the segmentations go",
+        help="folder for the segmentations",
     )
     parser.add_argument(
-        "-d", "--dataset", help="number, name or path of what it was trained on (default: the only one there is)"
+        "-d", "--dataset", help="number, name or path of the dataset of the training (default: the only one)"
     )
     parser.add_argument("-c", "--configuration", metavar="NAME", help="2d, 3d_fullres, ... (default: the trained one)")
     parser.add_argument("-n", "--name", metavar="RUN", help="name of the run (default: the only one)")
@@ -40,13 +42,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--folds",
         nargs="+",
         metavar="FOLD",
-        help="which networks vote: 0 1, fold0, ... (default: all trained)",
+        help="folds whose networks predict together: 0 1, fold0, ... (default: all that are finished)",
     )
     parser.add_argument("--device", type=device, default="auto", help="auto, cpu, cuda or cuda:1 (default: auto)")
     parser.add_argument(
         "--no-mirroring",
         action="store_true",
-        help="do not average over mirrored images: 8 times as fast in 3D",
+        help="do not average over mirrored images; in 3D 8 times less work",
     )
     parser.add_argument(
         "--step-size",
@@ -58,6 +60,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="predict again where a prediction exists")
     parser.add_argument(
         "--probabilities", action="store_true", help="write the probabilities too, into FOLDER/probabilities"
+    )
+    parser.add_argument(
+        "--color-table", action="store_true", help="write the labels' names and colours for ITK-SNAP and 3D Slicer"
+    )
+    parser.add_argument(
+        "--volumes",
+        action="store_true",
+        help="write volumes.csv: volume (ml) and mean intensities of every label in every case",
     )
 
 
@@ -87,15 +97,20 @@ def run(args: argparse.Namespace) -> int:
         step_size=args.step_size,
         overwrite=args.overwrite,
         probabilities=args.probabilities,
+        color_table=args.color_table,
+        volumes=args.volumes,
         progress=args.progress,
     )
     there = f", {len(report.skipped)} existed already" if report.skipped else ""
-    print(f"{len(report.done)} predicted{there}, in {args.output}")
+    print(f"{count_text(len(report.done), 'image')} predicted{there}, in {args.output}")
+    if report.failed:
+        print(f"{count_text(len(report.failed), 'image')} failed:")
+        for reason in report.failed.values():
+            print(f"  {reason}")
+    if report.done or report.skipped:
+        print(f"next: {shlex.join(['mvl_evaluate', '-r', 'REFERENCES', '-p', str(args.output)])}")
     if not report.failed:
         return DONE
-    print(f"{len(report.failed)} failed:")
-    for reason in report.failed.values():
-        print(f"  {reason}")
     return PARTLY_FAILED if report.done or report.skipped else BAD_INPUT
 
 

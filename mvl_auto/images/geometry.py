@@ -9,6 +9,7 @@ array. A single slice is always the Y, X plane (Z = 1), whatever its orientation
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any
@@ -46,6 +47,7 @@ class FileGrid:
     has_frame: bool = True  # False for PNG and its like, which do not say where in the patient they are
     quantum: float = 0.0  # step between the values that a header's slope can give; 0 where there is no slope
     mended: str = ""  # what was wrong with the header and has an answer in the header itself; empty for nothing
+    label_names: Mapping[int, str] | None = None  # value -> name, for a label map that is to be written
     tilt_degrees: float = 0.0  # of a DICOM series with a tilted gantry: by so much its affine leans
 
 

@@ -24,6 +24,7 @@ from mvl_auto.arrays import Array
 from mvl_auto.errors import MvlError
 from mvl_auto.files import HASH_CHUNK, Hashes, reading
 from mvl_auto.images.geometry import FileGrid
+from mvl_auto.images.label_table import ECODE, label_table
 
 GZIP_MAGIC = b"\x1f\x8b"
 GZIP_LEVEL = 3  # label maps: a few per cent larger than at 9, several times faster
@@ -82,6 +83,8 @@ def write_nifti(path: Path, array: Array, grid: FileGrid) -> None:
     header.set_intent("none")
     header["cal_min"] = header["cal_max"] = 0
     header["descrip"] = b"MVL-Auto"
+    if grid.label_names:
+        header.extensions.append(nibabel.nifti1.Nifti1Extension(ECODE, label_table(grid.label_names)))
     content = image_class(array, None, header).to_bytes()  # affine None: sform, qform and their codes stay
     if path.name.endswith(".gz"):
         content = gzip.compress(content, GZIP_LEVEL, mtime=0)

@@ -11,8 +11,9 @@ geometry.py; the formats are in nifti.py, itk.py, raster.py and dicom/.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,7 @@ __all__ = [
     "Volume",
     "check_finite",
     "check_same_geometry",
+    "composed",
     "file_ending",
     "known_formats",
     "label_tolerance",
@@ -86,9 +88,14 @@ def file_ending(path: str | os.PathLike[str]) -> str:
 
 
 def stem(path: str | os.PathLike[str]) -> str:
-    """The file's name without its image ending; a folder's name."""
+    """The file's name without its image ending, `composed`; a folder's name."""
     name = os.path.basename(path)
-    return name[: len(name) - len(file_ending(path))]
+    return composed(name[: len(name) - len(file_ending(path))])
+
+
+def composed(name: str) -> str:
+    """A name in Unicode's composed form (NFC): macOS writes an umlaut as two characters, others as one."""
+    return unicodedata.normalize("NFC", name)
 
 
 def read_image(paths: Sequence[Path], hashes: Hashes | None = None, dicom_volume: str = "") -> Volume:
@@ -119,18 +126,26 @@ def read_label(path: Path, hashes: Hashes | None = None) -> tuple[Array, Geometr
     return np.array(whole_numbers(array[0], geometry.file, path), order="C"), geometry
 
 
-def write_label(path: Path, values: Array, geometry: Geometry, label_values: Sequence[int] = ()) -> None:
+def write_label(
+    path: Path,
+    values: Array,
+    geometry: Geometry,
+    label_values: Sequence[int] = (),
+    label_names: Mapping[int, str] | None = None,
+) -> None:
     """Write a label map on the grid of the file that `geometry` came from.
 
     values: integers (Z, Y, X), canonical orientation. label_values: all that a label map of this
     dataset may hold, so that every case gets the same type: the image's own where it is an integer
-    type that can hold them, else the smallest unsigned one that can.
+    type that can hold them, else the smallest unsigned one that can. label_names: of the values, for the header
+    extension of a NIfTI file (label_table.py); other formats have no place for them.
     Raises MvlError when the file cannot be written or the format cannot hold the values.
     """
     if values.shape != geometry.shape:
         raise ValueError(f"values have shape {values.shape}, their geometry {geometry.shape}")
     dtype = _label_type(values, label_values, geometry.file.dtype)
-    write_file(Path(path), from_canonical(values, geometry).astype(dtype), geometry.file)
+    grid = geometry.file if label_names is None else replace(geometry.file, label_names=label_names)
+    write_file(Path(path), from_canonical(values, geometry).astype(dtype), grid)
 
 
 def write_probabilities(path: Path, array: NDArray[np.float32], geometry: Geometry) -> None:
@@ -224,6 +239,8 @@ def _read(
     """The channels (C, Z, Y, X) of one file in canonical orientation, a view, in the file's type."""
     array, grid = read_file(path, as_label, hashes, dicom_volume)
     geometry = canonical_geometry(grid, path)
+    if not len(array):
+        raise MvlError("holds no voxels (0 channels)", file=path, remedy="Remove it or export it again.")
     return to_canonical(array, geometry), geometry
 
 

@@ -24,7 +24,7 @@ from mvl_auto.planners.fingerprint.intensities import Sketch, sketch
 from mvl_auto.plans import Anomaly, CaseFingerprint, LabelScheme
 from mvl_auto.text import shape_text
 
-FINGERPRINT_VERSION = 4  # raised whenever the same files get another fingerprint than before
+FINGERPRINT_VERSION = 5  # raised whenever the same files get another fingerprint than before
 
 
 @dataclass(frozen=True)
@@ -141,11 +141,9 @@ def _anomalies(
         found.append(Anomaly(file=image_file, what=what, remedy="Remove the case if this is not an image."))
     if degrees := skew_degrees(volume.geometry.affine):
         what = f"has axes that are {degrees:.3g} degrees off a right angle (a tilted gantry?); ITK refuses such NIfTI"
+        if volume.geometry.file.tilt_degrees:
+            what = f"was taken with the gantry tilted by {degrees:.3g} degrees: its slices do not lie above each other"
         found.append(Anomaly(file=image_file, what=what, remedy="Resample it, as mvl_doctor --fix does."))
-    if degrees := volume.geometry.file.tilt_degrees:
-        what = f"was taken with the gantry tilted by {degrees:.3g} degrees, and is read as if it had not been tilted"
-        remedy = "Convert the series with a tool that corrects the tilt, such as dcm2niix."
-        found.append(Anomaly(file=image_file, what=what, remedy=remedy))
     inside = classes[slices(box)]
     if outside := int((classes > 0).sum() - (inside > 0).sum()):
         what = f"has {outside} labelled voxels outside the non-zero part of the image: they are cropped away"

@@ -181,7 +181,7 @@ def test_a_missing_or_broken_description(tmp_path: Path) -> None:
         (dataset / "dataset.json").write_text(text)
         assert words in refusal(dataset)
     (dataset / "dataset.json").unlink()
-    assert refusal(dataset).startswith(f"{dataset}/dataset.json: is missing. See docs/dataset.md")
+    assert refusal(dataset).startswith(f"{dataset}/dataset.json: is missing. Write this, with names of your own: {{")
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_a_missing_or_broken_description(tmp_path: Path) -> None:
         ({"labels": {"background": 0, "liver": 2**64}}, "'liver' has the value 18446744073709551616, too large"),
         ({"labels": {"background": 0, "liver": 1, "ignore": 1}}, "ignore value 1 is also part of a label"),
         ({"labels": {"background": 0, "liver": 1, "ignore": [2]}}, "'ignore' is a region"),
-        ({"modality": None}, "names no channels"),
+        ({"modality": None}, "has no channels"),
         ({"modality": {"1": "CT"}}, "names no channels"),
         ({"modality": "CT"}, "names no channels"),
         ({"training": []}, "has no training case"),
@@ -502,6 +502,16 @@ def test_channel_numbers_are_taken_off(tmp_path: Path) -> None:
     assert found(tmp_path, 2) == {"a": ["a_0000.png", "a_0001.png"], "b": ["b_0000.png", "b_0001.png"], "c": ["c.png"]}
     with pytest.raises(MvlError, match="a: has the channels 0000, 0001, expected 3: 0000 to 0002"):
         find_cases(tmp_path, 3)
+
+
+def test_one_stray_file_renames_no_other_case(tmp_path: Path) -> None:
+    touch(tmp_path, "a_0000.png", "b_0000.png", "x_0001.png")
+    assert list(found(tmp_path, 1)) == ["a", "b", "x_0001"]
+    touch(tmp_path, "x_0000.png", "c.png")
+    assert list(found(tmp_path, 1)) == ["a", "b", "c", "x_0000", "x_0001"]
+    touch(tmp_path, "a.png")
+    assert found(tmp_path, 1)["a"] == ["a.png"]
+    assert found(tmp_path, 1)["a_0000"] == ["a_0000.png"]
 
 
 def test_numbers_that_are_no_channels_stay(tmp_path: Path) -> None:

@@ -169,8 +169,9 @@ def test_a_bad_file_is_named_and_the_others_are_done(images, tmp_path, root, run
     assert sorted(path.name for path in (tmp_path / "preds").glob("*.nii.gz")) == ["a.nii.gz", "b.nii.gz", "c.nii.gz"]
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(f"root: {root}")
-    assert f"3 predicted, in {tmp_path / 'preds'}" in lines
-    reasons = lines[lines.index("3 failed:") + 1 :]
+    assert f"3 images predicted, in {tmp_path / 'preds'}" in lines
+    assert lines[-1] == f"next: mvl_evaluate -r REFERENCES -p {tmp_path / 'preds'}"
+    reasons = lines[lines.index("3 images failed:") + 1 : -1]
     assert [Path(line.strip().split(": ")[0]).name for line in reasons] == [
         "bad_0cut.nii.gz", "bad_1nan.nii.gz", "bad_2two.nii.gz",
     ]  # fmt: skip
@@ -185,7 +186,7 @@ def test_again_after_a_failure_only_the_failed_one_is_tried(images, tmp_path, ro
     assert main(command) == 1
     (images / "b.nii.gz").write_bytes(whole)
     assert main(command) == 0
-    assert f"1 predicted, 2 existed already, in {tmp_path / 'preds'}" in capsys.readouterr().out
+    assert f"1 image predicted, 2 existed already, in {tmp_path / 'preds'}" in capsys.readouterr().out
 
 
 def test_an_image_that_cannot_be_stored_is_a_failure_of_its_own(images, tmp_path, root):
@@ -259,3 +260,29 @@ def test_failures_are_in_the_log_of_the_folder(images, tmp_path, root, run, capl
     log = (tmp_path / "preds" / "log.txt").read_text()
     assert "ERROR b: " in log
     assert str(images / "b.nii.gz") in log
+
+
+# ------------------------------------------------------------------------ one bad case among others
+
+
+def test_a_case_without_a_channel_is_named_and_the_others_are_done(tmp_path, root, capsys):
+    write_trained(root, make_plan(make_configuration(channels=2, normalization="z_score")))
+    for name, channels in {"a": (0, 1), "b": (0,), "c": (0, 1), "d": (1,), "e": (0, 1, 2)}.items():
+        for channel in channels:
+            path = tmp_path / "imgs" / f"{name}_{channel:04d}.nii.gz"
+            write_array(path, make_case((14, 18, 16), seed=channel)[0][0], (1, 1, 1))
+    assert main(["-i", str(tmp_path / "imgs"), "-o", str(tmp_path / "preds"), "--device", "cpu"]) == 1
+    assert {path.name for path in (tmp_path / "preds").glob("*.nii.gz")} == {"a.nii.gz", "c.nii.gz"}
+    told = capsys.readouterr().out
+    assert "2 images predicted" in told
+    assert "3 images failed:" in told
+    for words in ("b_0000.nii.gz: has 1 channel,", "d_0001.nii.gz: has 1 channel,", "/e: has the channels"):
+        assert words in told, told
+    assert f"next: mvl_evaluate -r REFERENCES -p {tmp_path / 'preds'}" in told
+    for name in "ac":
+        for file in (tmp_path / "imgs").glob(f"{name}_*"):
+            file.unlink()
+    (tmp_path / "imgs" / "b_0000.nii.gz").unlink()
+    (tmp_path / "imgs" / "d_0001.nii.gz").unlink()
+    assert main(["-i", str(tmp_path / "imgs"), "-o", str(tmp_path / "none"), "--device", "cpu"]) == 2
+    assert not (tmp_path / "none").exists()
