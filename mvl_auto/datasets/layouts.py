@@ -30,7 +30,7 @@ DESCRIBE = "See docs/dataset.md for an example."
 def find_training_cases(
     folder: Path, content: dict[str, Any], channels: Sequence[str], problems: list[MvlError]
 ) -> list[Case]:
-    """Cases whose files may still be missing; what is wrong with others goes to `problems`. channels: their names."""
+    """Cases whose files may still be missing; errors of other cases go to `problems`. channels: their names."""
     if isinstance(content.get("dataset"), dict):
         return _explicit_cases(folder, content["dataset"], problems)
     if pattern := read_pattern(content, folder / "dataset.json"):
