@@ -89,9 +89,10 @@ def loss_at_finest(logits_bkzyx: Tensor, label_bzyx: Tensor, targets: Targets) -
     probability_bkn = log_probability_bkn[:, 1:].exp()
     if targets.masked:
         probability_bkn = probability_bkn * (label_bn != IGNORE)[:, None]
-    for k in range(1, logits_bkn.shape[1]):
+    # unbound, not sliced: the gradient of each slice would be as large as all of them
+    for k, probability_bn in enumerate(probability_bkn.unbind(dim=1), start=1):
         mask_bn = label_bn == k
-        overlaps.append((probability_bkn[:, k - 1] * mask_bn).sum(dim=1))
+        overlaps.append((probability_bn * mask_bn).sum(dim=1))
         actual.append(mask_bn.sum(dim=1))
     predicted_bk = probability_bkn.sum(dim=2)
     if not overlaps:
