@@ -126,17 +126,24 @@ def train(
     device: str = "auto",
     seed: int = 0,
     workers: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    network: str | None = None,
+    llm: str | None = None,
     progress: Progress = silent,
 ) -> list[TrainingResult]:
-    """Train folds of a planned dataset, one after the other, and validate each; goes on where it was stopped.
+    """Train folds of a planned dataset, one after the other, and validate each; resumes where it was stopped.
 
     folds: 0, "0", "fold0", or several in a list; or "all" (every case, none kept apart). configuration: default, the
     recommended one. run: the folder's name under results (default: the configuration's). previous: for
-    3d_cascade_fullres the run of 3d_lowres, trained on all folds, that it goes on from (default: "3d_lowres"). seconds
-    (also "10m") or steps: how long to train each fold (default: the plan's time, if it was planned for one, else its
-    steps).
+    3d_cascade_fullres the run of 3d_lowres, trained on all folds, whose segmentations it is trained on (default:
+    "3d_lowres"). seconds (also "10m") or steps: how long to train each fold (default: the plan's time, if it was
+    planned for one, else its steps); a finished fold that is given more goes on. workers: processes that make batches
+    (0: none). batch_size, learning_rate, network ("mvl", "vit", "unet", "paper"), llm (a source of the block bank,
+    "auto" or "none"): of this run, instead of the plan's.
     Raises MvlError for what the user can mend.
     """
+    from mvl_auto.llm.known import llm_settings
     from mvl_auto.planners.stage import DELETE
 
     for name in (run, previous):
@@ -165,6 +172,10 @@ def train(
             device=device,
             seed=seed,
             workers=workers,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            network=network,
+            llm=None if llm is None else llm_settings(llm, "last"),
             progress=progress,
         )
         for fold in chosen
