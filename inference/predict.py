@@ -100,8 +100,8 @@ def predict_prepared(
     image = torch.from_numpy(np.ascontiguousarray(image_czyx))
     windows = choose_windows(configuration, settings)
     axis = cheapest_axis(image.shape[1:], windows.shape)
-    classes = np.zeros(trail.size, np.int16)
-    probabilities = _background_everywhere(labels, trail.size) if settings.probabilities else None
+    classes = np.zeros(trail.shape, np.int16)
+    probabilities = _background_everywhere(labels, trail.shape) if settings.probabilities else None
     length = trail.crop[axis][1] - trail.crop[axis][0]
     network_slabs = probability_slabs(networks, labels, image, windows, axis)
     for first, slab in native_slabs(network_slabs, trail, axis):
