@@ -195,7 +195,7 @@ def _read_body(name: str, answer: Any, wanted: int, received: Received) -> None:
         received.content += chunk[: wanted - len(received.content)]
         if len(received.content) == wanted:
             return
-        if time.monotonic() - told > REPORT_EVERY:
+        if time.monotonic() - reported > REPORT_EVERY:
             reported = time.monotonic()
             log.info("%s: %s of %s", name, memory_text(len(received.content)), memory_text(wanted))
 
