@@ -6,8 +6,7 @@
     rollout    attention that each token gets from all others, through all blocks of the trunk
 
 The maps are the outputs of a network that wraps the trained one, so windows and the way back to native space are those
-of prediction (sliding_window.py, restore.py). Windows have the shape of the training patch, never more: rollout holds a
-matrix of tokens by tokens for each block.
+of prediction (sliding_window.py, restore.py).
 
 Attention rollout: Abnar and Zuidema 2020, arXiv 2005.00928. Each block is R <- (A + I) / 2 R, A the mean over heads. In
 hybrid attention the global branch counts with the mean of its gate; the local branch counts as the identity.

@@ -105,7 +105,8 @@ def predict_cases(
             if predicted is None:
                 continue
             _wait_for(being_written, report)
-            being_written.append((case, writer.submit(predictor.write, case, *predicted, record)))
+            image, prediction = predicted
+            being_written.append((case, writer.submit(predictor.write, case, image, prediction, record)))
         _wait_for(being_written, report)
 
 
