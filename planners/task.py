@@ -50,7 +50,7 @@ def describe_task(
     measure: Measure,
 ) -> Task:
     """Target spacing, median shape, order of axes, eligible blocks: what all configurations share."""
-    shapes = [case.size_after_crop for case in fingerprint.cases]
+    shapes = [case.shape_after_crop for case in fingerprint.cases]
     spacings = [case.spacing for case in fingerprint.cases]
     spacing = target_spacing(spacings, shapes)
     shape = median_resampled_shape(shapes, spacings, spacing)

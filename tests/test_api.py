@@ -205,7 +205,7 @@ def test_with_a_time_the_device_is_asked_how_fast_it_is(root, dataset):
 
 def test_numbers_by_hand_stand(root, dataset):
     chosen = plan(root, overrides=planners.Overrides(depth=1, steps=7)).configuration()
-    assert (chosen.network.depth, chosen.iterations) == (1, 7)
+    assert (chosen.network.depth, chosen.steps) == (1, 7)
     with pytest.raises(MvlError, match="both say how long"):
         plan(root, seconds=90.0, overrides=planners.Overrides(steps=7))
 
@@ -215,7 +215,7 @@ def wide_block(root):
     """A block of the bank that passes for a pretrained one, wider than the default."""
     folder = root / "blocks"
     card = ensure_block("random:hidden=640,heads=10,kv_heads=5,ffn=1792,seed=0", "last", folder)
-    card = card.model_copy(update={"source": "hf:made/wide"})
+    card = card.model_copy(update={"source": "hf:made/wide"}).seal()
     write_document(folder / f"{card.name}.json", card)
     return card
 

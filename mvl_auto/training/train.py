@@ -84,7 +84,7 @@ def train(
     check_cache(preprocessed / chosen.name, plan, chosen, (*training_cases, *validation_cases))
     run_folder = results_folder / (run or chosen.name)
     folder = ensure_writable_folder(run_folder / (f"fold{fold}" if fold != "all" else "fold_all"))
-    budget = Budget(steps, seconds) if steps or seconds else planned(chosen.iterations, plan.time_budget)
+    budget = Budget(steps, seconds) if steps or seconds else planned(chosen.steps, plan.time_budget)
     on = choose_device(device)
     with locked(folder, "training"), log_file(folder / "log.txt"):
         clear_unfinished(folder)

@@ -37,9 +37,9 @@ def problems_between(dataset: Dataset, cases: Sequence[CaseFingerprint]) -> Iter
             file=dataset.folder,
             remedy="Check the values in labelsTr against the labels in dataset.json.",
         )
-    single = [case.name for case in cases if min(case.size) == 1]
+    single = [case.name for case in cases if min(case.shape) == 1]
     if single and len(single) < len(cases):
-        several = next(case.name for case in cases if min(case.size) > 1)
+        several = next(case.name for case in cases if min(case.shape) > 1)
         yield MvlError(
             f"mixes images of one slice ({single[0]}, {len(single)} in all) and of several ({several})",
             file=dataset.folder,
