@@ -361,7 +361,14 @@ def shift(label: Path, target: Path) -> None:
 
 
 def scores(references: Path, predictions: Path, raw: Path) -> dict[str, Any]:
-    api.evaluate(references, predictions, dataset_json=raw / "dataset.json", surfaces=True, only_common=True, workers=1)
+    api.evaluate(
+        references,
+        predictions,
+        dataset_json=raw / "dataset.json",
+        metrics=["overlap", "hd95_mm", "nsd"],
+        only_common=True,
+        workers=1,
+    )
     return document(predictions / "scores.json")
 
 

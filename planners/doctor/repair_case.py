@@ -106,7 +106,7 @@ def _read(path: Path, folder: Path, labels: LabelScheme | None = None) -> Piece 
     except MvlError:
         return None
     piece = Piece(path, name, array, grid)
-    return piece.repaired(grid.mended, "has the qform in its place") if grid.mended else piece
+    return piece.repaired(grid.header_fault, "has the qform in its place") if grid.header_fault else piece
 
 
 def _write(path: Path, piece: Piece | None, target: Path, folder: Path) -> tuple[Repair, ...]:
