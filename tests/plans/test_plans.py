@@ -173,7 +173,10 @@ def test_a_plan_without_a_time_has_the_hash_of_before_there_was_one(tmp_path: Pa
     assert read_document(tmp_path / "old.json", Plan) == plan()
     del content["mvl_auto_version"]
     del content["configurations"]["3d_fullres"]["reasons"]
+    assert not content["configurations"]["3d_fullres"].pop("batch_dice")  # nor was there batch_dice
     assert plan().hash == sha256_of_json(content)
+    over_batch = configuration(batch_dice=True)
+    assert plan(configurations={"3d_fullres": over_batch}).hash != plan().hash
     assert plan(time_budget=60.0).hash != plan().hash
 
 
