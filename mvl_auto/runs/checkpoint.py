@@ -30,6 +30,7 @@ from mvl_auto.plans import Document, FoldName, Frozen, Name, Text, parse_documen
 if TYPE_CHECKING:
     from torch import Tensor
 
+
 log = logging.getLogger(__name__)
 
 CHECKPOINT, STATE, PLAN = "checkpoint.safetensors", "state.json", "plans.json"

@@ -43,11 +43,6 @@ class FoldOfPlan:
     def cases(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys((*self.training_cases, *self.validation_cases)))
 
-    @property
-    def batch_dice(self) -> bool:
-        """nnU-Net's rule: where a patch shows little of the image (2D, or beside a low resolution)."""
-        return self.configuration.dimensions == 2 or "3d_lowres" in self.plan.configurations
-
 
 @dataclass(frozen=True)
 class TrainingJob:

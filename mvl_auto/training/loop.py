@@ -21,6 +21,7 @@ from mvl_auto.network.step import training_step
 from mvl_auto.progress import Advance, Progress
 from mvl_auto.text import duration_text
 from mvl_auto.training.patches import Batch
+from mvl_auto.training.plot import draw_progress
 from mvl_auto.training.record import append_progress, clock_in
 from mvl_auto.training.schedule import TrainingLimit, learning_rate_factor
 from mvl_auto.training.session import Session
@@ -90,6 +91,7 @@ def optimise(
                 report(session, recent, (rate, done, now - started), advance, watch)
                 if now - saved > SAVE_EVERY and stop.number is None:
                     session.save()
+                    draw_progress(session.folder)
                     saved = time.monotonic()
             if stop.number is not None and limit.share_done(session.step, session.elapsed) < 1:
                 session.save()

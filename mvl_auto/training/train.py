@@ -38,6 +38,7 @@ from mvl_auto.training.lookup import (
 )
 from mvl_auto.training.loop import optimise
 from mvl_auto.training.patches import Patches
+from mvl_auto.training.plot import draw_progress
 from mvl_auto.training.record import cut_progress
 from mvl_auto.training.schedule import TrainingLimit, planned
 from mvl_auto.training.session import Session, precision_name
@@ -165,6 +166,7 @@ def train_network(job: TrainingJob) -> ckpt.State:
     )
     # predictions of an earlier training must not be taken for this one's
     shutil.rmtree(job.folder / VALIDATION, ignore_errors=True)
+    draw_progress(job.folder)
     return session.save(finished=True)
 
 
@@ -235,7 +237,7 @@ def check_can_resume(job: TrainingJob, earlier: ckpt.State, limit: TrainingLimit
 def new_session(job: TrainingJob, state: ckpt.State, limit: TrainingLimit, block: FrozenBlock | None) -> Session:
     """An untrained network on its device, with a fresh optimizer."""
     fold = job.fold
-    context = step_context(fold.plan.labels, job.device, fold.batch_dice)
+    context = step_context(fold.plan.labels, job.device, fold.configuration.batch_dice)
     network = place(network_of(fold.plan, fold.configuration, block, job.seed), job.device)
     now = {
         "budget_steps": limit.steps,
