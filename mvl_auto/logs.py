@@ -24,6 +24,7 @@ from mvl_auto.printable import printable
 from mvl_auto.version import __version__
 
 LOGGER = logging.getLogger("mvl_auto")
+LOGGER.addHandler(logging.NullHandler())  # where lines go is decided by whoever calls from Python
 LINE = "%(asctime)s %(levelname)s %(message)s"
 
 

@@ -44,6 +44,14 @@ class BlockReference(Frozen):
     source: Text
     layer: int = Field(ge=-10_000, le=10_000)
     sha256: Text
+    geometry_sha256: Text | None = Field(None, description="null in checkpoints of earlier versions")
+
+
+def align_reference(block: BlockReference | None, earlier: BlockReference | None) -> BlockReference | None:
+    """`block` as the version that wrote `earlier` would have written it, so that the two can be compared."""
+    if block is None or earlier is None or earlier.geometry_sha256 is not None:
+        return block
+    return block.model_copy(update={"geometry_sha256": None})
 
 
 class PreviousReference(Frozen):
