@@ -39,6 +39,7 @@ from mvl_auto.cli.nnunet_words import WORDS, Refused, translate
 from mvl_auto.errors import MvlError, PartlyFailed
 from mvl_auto.logs import LOGGER
 from mvl_auto.paths import DEFAULT_ROOT, ROOT_VARIABLE, find_root
+from mvl_auto.printable import printable
 from mvl_auto.progress import ONLY_IN_FILE, silent
 from mvl_auto.text import parse_duration, parse_memory
 from mvl_auto.version import __version__
@@ -311,7 +312,8 @@ class _ScreenHandler(logging.Handler):
 
 
 def _say(line: str) -> None:
-    """A line on stderr, above a bar where there is one."""
+    """A line on stderr, above a bar where there is one; what a terminal would act on is written out."""
+    line = printable(line, keep="\n\t")
     sys.stdout.flush()
     if "tqdm" in sys.modules:
         from tqdm import tqdm

@@ -81,7 +81,7 @@ def _run_here(words: list[str], folder: str, root: str, output: int) -> None:
             code = importlib.import_module(f"mvl_auto.cli.{words[0]}").main(words[1:])
         except SystemExit as error:
             code = error.code if isinstance(error.code, int) else 1
-    except BaseException:
+    except BaseException:  # noqa: BLE001  what reaches the surface is what is looked for
         traceback.print_exc()
     finally:
         sys.stdout.flush()
