@@ -19,6 +19,8 @@ from spoil import (
     cut,
     instead,
     link_outside,
+    link_to_itself,
+    link_to_zeros,
     nifti,
     nothing,
     reshape_one,
