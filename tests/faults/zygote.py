@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import resource
 import signal
 import sys
 import tempfile
@@ -29,12 +28,15 @@ def main() -> None:
         importlib.import_module(f"mvl_auto.{name}")
     import torch  # noqa: F401
 
+    if (pid := os.fork()) == 0:
+        os._exit(0)
+    baseline = _wait(pid, time.monotonic() + 60)[1]
     print("ready", flush=True)
     for line in sys.stdin:
-        print(json.dumps(run(**json.loads(line))), flush=True)
+        print(json.dumps(run(baseline, **json.loads(line))), flush=True)
 
 
-def run(words: list[str], folder: str, root: str, seconds: float) -> dict[str, Any]:
+def run(baseline: int, words: list[str], folder: str, root: str, seconds: float) -> dict[str, Any]:
     with tempfile.TemporaryFile("w+b") as said:
         started = time.monotonic()
         pid = os.fork()
@@ -44,11 +46,10 @@ def run(words: list[str], folder: str, root: str, seconds: float) -> dict[str, A
         code, usage = _wait(pid, started + seconds)
         said.seek(0)
         text = said.read().decode("utf-8", errors="replace")
-    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         "code": code,
         "seconds": time.monotonic() - started,
-        "megabytes": max(0, usage - own) / 1024,
+        "megabytes": max(0, usage - baseline) / 1024,
         "said": text[-20_000:],
     }
 
