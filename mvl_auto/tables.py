@@ -7,6 +7,8 @@ import shutil
 import textwrap
 from collections.abc import Sequence
 
+from mvl_auto.printable import printable
+
 GAP = "  "
 NARROWEST = 30  # characters left for a column that is wrapped, however narrow the screen
 TIGHTEST = 12  # for any other column, where the screen is too narrow for the table
@@ -19,6 +21,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], width: int | Non
     width: characters (default: the terminal's). wrapped: how many of the last columns share what the others leave;
     where that is not enough, the widest of the others are wrapped too.
     """
+    header, rows = _printable(header), [_printable(row) for row in rows]
     width = width or shutil.get_terminal_size((WIDTH, 24)).columns
     columns = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     left = width - sum(columns[:-wrapped]) - len(GAP) * (len(columns) - 1)
@@ -32,6 +35,11 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], width: int | Non
         columns[widest] -= max(1, min(beyond, columns[widest] - others))
     rules = ["-" * column for column in columns]
     return "\n".join(_line(row, columns) for row in [header, rules, *rows])
+
+
+def _printable(row: Sequence[str]) -> list[str]:
+    """Cells may hold names of labels and files, which must not act on the terminal."""
+    return [printable(cell) for cell in row]
 
 
 def _line(row: Sequence[str], columns: Sequence[int]) -> str:

@@ -21,6 +21,7 @@ from mvl_auto.cli.common import (
     run_command,
 )
 from mvl_auto.errors import MvlError, PartlyFailed
+from mvl_auto.printable import printable
 from mvl_auto.tables import WIDTH, table
 from mvl_auto.text import duration_text, exact_duration, memory_text, shape_text
 
@@ -208,7 +209,7 @@ def overview(plan: Plan) -> str:
     budget = f"{memory_text(plan.memory_budget)} of memory"
     if plan.time_budget is not None:
         budget += f" and {duration_text(plan.time_budget)} of training"
-    about = textwrap.fill(f"{plan.dataset}: channels {channels}; labels {labels}; for {budget}", WIDTH)
+    about = textwrap.fill(printable(f"{plan.dataset}: channels {channels}; labels {labels}; for {budget}"), WIDTH)
     return f"\n{about}\n{table(header, list(rows))}\nLLM block: {blocks}" + STAR
 
 
