@@ -13,7 +13,10 @@ VERSION = next(
     line.split('"')[1] for line in (HERE / "mvl_auto/version.py").read_text().splitlines() if line.startswith("__")
 )
 STAGES = ["planners", "preprocessing", "inference", "evaluation"]
-COMMANDS = ["plan_and_preprocess", "train", "predict", "evaluate", "demo", "block", "explain", "doctor", "audit"]
+COMMANDS = [
+    *("plan_and_preprocess", "train", "predict", "evaluate", "compare"),
+    *("demo", "block", "explain", "doctor", "audit"),
+]
 FOLDERS = {"mvl_auto": "mvl_auto"} | {f"mvl_auto.{stage}": stage for stage in STAGES}
 PACKAGES = [
     *FOLDERS,
@@ -69,9 +72,13 @@ setup(
         "transformers>=5.0",
     ],
     extras_require={
-        "test": [*LORA, *DASK, *DICOM, "hypothesis>=6.100", "mypy>=1.10", "packaging>=23", "pytest>=8", "ruff>=0.15"],
+        "test": [
+            *(*LORA, *DASK, *DICOM, "hypothesis>=6.100", "mypy>=1.10", "packaging>=23", "pytest>=8", "ruff>=0.15"),
+            "surface-distance-based-measures>=0.1",  # the reference for metrics weighted by area
+        ],
         "lora": LORA,
-        "bench": ["monai>=1.4", "nnunetv2>=2.5", "psutil>=5.9"],  # the peers of benchmarks/
+        # the peers of benchmarks/
+        "bench": ["monai>=1.4", "nnunetv2>=2.5", "psutil>=5.9", "surface-distance-based-measures>=0.1"],
         "dask": DASK,
         "dicom": DICOM,
     },

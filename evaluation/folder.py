@@ -1,117 +1,126 @@
 """Two folders of label files, references and predictions, compared case by case.
 
 A prediction belongs to the reference of the same name; their formats may differ, their grids may not. What
-is scored, and what it is called, comes from the dataset.json beside the references; where there is none,
-every value that occurs in either folder is a label of its own, called by its value, and 0 is background.
+is scored, and what it is called, comes from the dataset.json beside the references (or labels.json beside the
+predictions); where there is none, every value that occurs in either folder is a label of its own, called by its
+value, and 0 is background. Every file is read once; each worker process holds one case at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
-from os import cpu_count
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mvl_auto.datasets import read_scheme, to_classes
 from mvl_auto.errors import MvlError
-from mvl_auto.evaluation.case import LabelScore, SurfaceSettings, score_case
+from mvl_auto.evaluation.case import LabelScore, Scoring, score_case
+from mvl_auto.evaluation.metrics import DEFAULT_METRICS, METRICS, Measured
+from mvl_auto.evaluation.overlap import Counts
+from mvl_auto.evaluation.pairs import Pair, match_cases, some_names
 from mvl_auto.evaluation.summary import Summary, summarise
-from mvl_auto.evaluation.surfaces import DEFAULT_TOLERANCE_MM
 from mvl_auto.files import read_json
-from mvl_auto.images import FILE_ENDINGS, check_same_geometry, file_ending, read_label, stem
+from mvl_auto.images import check_same_geometry, read_label
+from mvl_auto.jobs import JobFailed, log_trace, run_jobs, worthwhile_workers
 from mvl_auto.plans import LabelScheme
 from mvl_auto.progress import Progress, silent
-from mvl_auto.text import list_text
 
 MOST_WORKERS = 8  # each holds one case's two label maps
-NAMES_IN_MESSAGE = 5
 BACKGROUND = 0
+VOXELS_AT_ONCE = 1 << 18
+FEW = 1 << 16  # values below this are counted, others sorted
 
-T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Pair:
-    """The two files of one case."""
+class CaseScores:
+    """The scores of one case. values: the label values that occur, where nobody named the labels."""
 
-    name: str
-    reference: Path
-    prediction: Path
+    scores: tuple[LabelScore, ...]
+    voxels: int
+    values: frozenset[int] = frozenset()
+    predicted_values: frozenset[int] = frozenset()
 
 
 def evaluate_folders(
     references: Path,
     predictions: Path,
     *,
-    labels: LabelScheme | None = None,
-    dataset_json: Path | None = None,
-    surfaces: bool = False,
-    tolerance_mm: float = DEFAULT_TOLERANCE_MM,
+    scoring: Scoring | None = None,
+    labels: LabelScheme | Path | None = None,
     only_common: bool = False,
+    missing_as_zero: bool = False,
     workers: int | None = None,
     progress: Progress = silent,
 ) -> Summary:
     """Score every case of two folders.
 
-    labels: what to score; by default what `dataset_json` says or, without that, as `find_labels` finds it.
-    surfaces: HD95 and NSD as well, in mm, with `tolerance_mm` for NSD. only_common: leave out the cases that only
-    one of the folders has, which are otherwise an error. workers: threads.
+    scoring: the metrics and their settings (default: DEFAULT_METRICS). labels: what to score, or a
+    dataset.json that says it (default: as `find_labels` finds it). only_common: leave out the cases that only
+    one of the folders has, which are otherwise an error. missing_as_zero: a missing prediction counts as an empty one.
+    workers: processes.
     Raises MvlError for a case without its partner, files that cannot be read, grids that differ, unknown labels.
     """
-    pairs = match_cases(references, predictions, only_common=only_common)
-    workers = workers or min(cpu_count() or 1, MOST_WORKERS)
-    labels = labels or find_labels(references, dataset_json) or labels_in_files(pairs, workers, progress)
-
-    def score(pair: Pair) -> tuple[LabelScore, ...]:
-        return score_files(pair, labels, tolerance_mm if surfaces else None)
-
-    scores = {pair.name: of_case for pair, of_case in _each(score, pairs, "evaluating", workers, progress)}
-    return summarise(scores, tolerance_mm if surfaces else None)
-
-
-def score_files(pair: Pair, labels: LabelScheme, tolerance_mm: float | None = None) -> tuple[LabelScore, ...]:
-    """Score one case from its files. tolerance_mm: None leaves HD95 and NSD out."""
-    reference, reference_geometry = read_label(pair.reference)
-    predicted, predicted_geometry = read_label(pair.prediction)
-    check_same_geometry(reference_geometry, predicted_geometry, pair.reference, pair.prediction, what="prediction")
-    surfaces = None if tolerance_mm is None else SurfaceSettings(reference_geometry.spacing, tolerance_mm)
-    return score_case(
-        to_classes(reference, labels, pair.reference), to_classes(predicted, labels, pair.prediction), labels, surfaces
-    )
+    scoring = scoring or Scoring(DEFAULT_METRICS)
+    pairs = match_cases(references, predictions, only_common=only_common, missing_as_zero=missing_as_zero)
+    scheme = labels if isinstance(labels, LabelScheme) else find_labels(references, predictions, labels)
+    if scheme is not None:
+        check_tolerances(scoring, scheme.foreground_names)
+    found = _score_all(pairs, scheme, scoring, workers, progress)
+    if scheme is None:
+        values = frozenset().union(*(case.values for case in found.values())) - {BACKGROUND}
+        if not values:
+            raise MvlError(
+                f"its {len(pairs)} references and their predictions hold nothing but background",
+                file=references,
+                remedy="Name the labels with --dataset-json.",
+            )
+        check_tolerances(scoring, list(map(str, sorted(values))))
+        _warn_of_predicted_only(found, predictions)
+        found = {name: _with_absent(case, values, scoring) for name, case in found.items()}
+    return summarise({name: case.scores for name, case in found.items()}, scoring)
 
 
-def match_cases(references: Path, predictions: Path, *, only_common: bool = False) -> list[Pair]:
-    """The files of two folders that have the same name up to their ending, sorted by it.
+def score_files(pair: Pair, labels: LabelScheme | None, scoring: Scoring) -> CaseScores:
+    """Score one case from its files. labels: None scores each value that occurs in it.
 
-    Raises MvlError, naming them, for cases that only one folder has (unless only_common), and where
-    there is nothing to compare.
+    Raises MvlError when a file cannot be read, the grids differ, or a value has no label.
     """
-    expected, found = _label_files(references, "reference"), _label_files(predictions, "prediction")
-    common = sorted(expected.keys() & found.keys())
-    if not only_common:
-        _refuse_lonely(expected.keys() - found.keys(), predictions, "prediction", of=len(expected))
-        _refuse_lonely(found.keys() - expected.keys(), references, "reference", of=len(found))
-    if not common:
-        raise MvlError(
-            f"no file has the name of one in {references}",
-            file=predictions,
-            remedy="Give a prediction the name of its reference.",
-        )
-    return [Pair(name, expected[name], found[name]) for name in common]
+    reference, geometry = read_label(pair.reference)
+    predicted: NDArray[np.integer]
+    if pair.prediction is None:
+        predicted = np.zeros(reference.shape, np.uint8)
+    else:
+        predicted, predicted_geometry = read_label(pair.prediction)
+        check_same_geometry(geometry, predicted_geometry, pair.reference, pair.prediction, what="prediction")
+    in_reference: frozenset[int] = frozenset()
+    in_prediction: frozenset[int] = frozenset()
+    if labels is None:
+        in_reference, in_prediction = values_in(reference), values_in(predicted)
+        labels = scheme_of(in_reference | in_prediction)
+    voxels = int(reference.size)
+    reference = classes_in(reference, labels, pair.reference)  # one by one: the values are not needed any more
+    predicted = classes_in(predicted, labels, pair.prediction or pair.reference)
+    scores = score_case(reference, predicted, labels, scoring, geometry.spacing)
+    return CaseScores(scores, voxels, in_reference | in_prediction, in_prediction - in_reference)
 
 
-def find_labels(references: Path, dataset_json: Path | None = None) -> LabelScheme | None:
-    """The labels of `dataset_json` or else of the dataset.json in the references' folder or the one above it.
+def find_labels(references: Path, predictions: Path, dataset_json: Path | None = None) -> LabelScheme | None:
+    """The labels of `dataset_json`, or of the dataset.json in the references' folder or the one above it, or of the
+    labels.json that mvl_predict writes beside its predictions.
 
     None where there is none. Raises MvlError when it is no dataset.json, or a given one is missing.
     """
     folder = Path(references).absolute()
-    beside = [path for path in (folder / "dataset.json", folder.parent / "dataset.json") if path.is_file()]
-    path = dataset_json or next(iter(beside), None)
+    places = (folder / "dataset.json", folder.parent / "dataset.json", Path(predictions) / "labels.json")
+    path = dataset_json or next((place for place in places if place.is_file()), None)
     if path is None:
         return None
     content = read_json(path)
@@ -120,63 +129,88 @@ def find_labels(references: Path, dataset_json: Path | None = None) -> LabelSche
     return read_scheme(content, path)
 
 
-def labels_in_files(pairs: list[Pair], workers: int = 1, progress: Progress = silent) -> LabelScheme:
-    """A label for each value but 0 that occurs in any file, called by its value.
-
-    Predictions are looked at too: a label that no reference has is a mistake that must show.
-    """
-
-    def values_of(pair: Pair) -> set[int]:
-        both = (read_label(path)[0] for path in (pair.reference, pair.prediction))
-        return {int(value) for values in both for value in np.unique(values)}
-
-    found = set().union(*(values for _, values in _each(values_of, pairs, "looking for labels", workers, progress)))
-    values = (BACKGROUND, *sorted(found - {BACKGROUND}))
-    if len(values) == 1:
+def check_tolerances(scoring: Scoring, labels: Sequence[str]) -> None:
+    """Raise MvlError when a tolerance is given for a label that is not scored."""
+    if unknown := set(scoring.tolerances_mm) - set(labels):
         raise MvlError(
-            f"its {len(pairs)} references and their predictions hold nothing but background",
-            file=pairs[0].reference.parent,
-            remedy="Give the labels' names with --dataset-json.",
-        )
-    return LabelScheme(class_values=values, class_names=("background", *map(str, values[1:])))
-
-
-def _label_files(folder: Path, what: str) -> dict[str, Path]:
-    """Name without ending -> file."""
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise MvlError(f"is no folder of {what}s", file=folder, remedy="Give the folder that holds them.")
-    files: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if not file_ending(path) or path.name.startswith("."):
-            continue
-        if other := files.get(stem(path)):
-            raise MvlError(f"there are two {what}s of one name, {other.name} too", file=path, remedy="Remove one.")
-        files[stem(path)] = path
-    if not files:
-        raise MvlError(f"holds no {what}s", file=folder, remedy=f"Files may end in {', '.join(FILE_ENDINGS)}.")
-    return files
-
-
-def _refuse_lonely(names: Iterable[str], folder: Path, what: str, of: int) -> None:
-    lonely = sorted(names)
-    if lonely:
-        raise MvlError(
-            f"has no {what} for {len(lonely)} of {of} cases: {list_text(lonely, NAMES_IN_MESSAGE)}",
-            file=folder,
-            remedy="Add them, or use --only-common to leave these cases out.",
+            f"a tolerance is given for '{sorted(unknown)[0]}', which is not a label",
+            remedy=f"The labels are {', '.join(labels)}.",
         )
 
 
-def _each(
-    function: Callable[[Pair], T], pairs: list[Pair], what: str, workers: int, progress: Progress
-) -> Iterator[tuple[Pair, T]]:
-    """Apply a function to all pairs in threads, in order; the first error stops it."""
-    with ThreadPoolExecutor(workers) as pool, progress(what, total=len(pairs)) as advance:
-        try:
-            for pair, result in zip(pairs, pool.map(function, pairs), strict=True):
-                advance(1, pair.name)
-                yield pair, result
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+def scheme_of(values: frozenset[int]) -> LabelScheme:
+    """Each value but 0 as a label of its own, called by its value."""
+    ordered = sorted(values - {BACKGROUND})
+    return LabelScheme(class_values=(BACKGROUND, *ordered), class_names=("background", *map(str, ordered)))
+
+
+def values_in(array: NDArray[np.integer]) -> frozenset[int]:
+    """The values that occur in an array of integers of any type."""
+    found: set[int] = set()
+    flat = array.ravel()
+    for start in range(0, flat.size, VOXELS_AT_ONCE):
+        some = flat[start : start + VOXELS_AT_ONCE]
+        lowest, highest = int(some.min()), int(some.max())
+        if lowest >= 0 and highest < FEW:
+            found.update(np.flatnonzero(np.bincount(some)).tolist())
+        else:
+            found.update(np.unique(some).tolist())
+    return frozenset(found)
+
+
+def classes_in(values: NDArray[np.integer], labels: LabelScheme, file: Path) -> NDArray[np.integer]:
+    """As `to_classes`, in the smallest type, part by part: the large temporaries are those of a part."""
+    classes = np.empty(values.shape, np.int8 if len(labels.class_values) <= np.iinfo(np.int8).max else np.int16)
+    flat_values, flat_classes = values.ravel(), classes.ravel()  # both are contiguous: views
+    for start in range(0, flat_values.size, VOXELS_AT_ONCE):
+        some = slice(start, start + VOXELS_AT_ONCE)
+        part: NDArray[Any] = flat_values[some]
+        if part.dtype.itemsize > 2 or part.dtype.kind == "i":
+            part = part.astype(np.uint64 if part.dtype == np.uint64 else np.int64)
+        flat_classes[some] = to_classes(part, labels, file)
+    return classes
+
+
+def _score_all(
+    pairs: list[Pair], labels: LabelScheme | None, scoring: Scoring, workers: int | None, progress: Progress
+) -> dict[str, CaseScores]:
+    """Name -> scores, in the order of the pairs. Raises MvlError for the first case that fails, counting the others."""
+    files = [path for pair in pairs for path in (pair.reference, pair.prediction) if path is not None]
+    workers = workers or min(worthwhile_workers(files, len(pairs)), MOST_WORKERS)
+    scored: dict[str, CaseScores] = {}
+    failed: dict[str, MvlError] = {}
+    with progress("evaluating", total=len(pairs)) as advance:
+        for pair, outcome in run_jobs(partial(score_files, labels=labels, scoring=scoring), pairs, workers):
+            if isinstance(outcome, JobFailed):
+                log_trace(log, pair.name, outcome)
+                failed[pair.name] = MvlError(f"cannot be scored: {outcome}", file=pair.reference)
+            elif isinstance(outcome, MvlError):
+                failed[pair.name] = outcome
+            else:
+                scored[pair.name] = outcome
+            advance(1, pair.name)
+    if failed:
+        first, *others = [failed[pair.name] for pair in pairs if pair.name in failed]
+        if not others:
+            raise first
+        names = some_names(set(failed) - {pair.name for pair in pairs if failed.get(pair.name) is first})
+        more = f"{len(others)} more case{'s fail' if len(others) > 1 else ' fails'}: {names}"
+        raise MvlError(f"{first.what}; {more}", file=first.file, remedy=first.remedy)
+    return {pair.name: scored[pair.name] for pair in pairs}
+
+
+def _with_absent(case: CaseScores, values: frozenset[int], scoring: Scoring) -> CaseScores:
+    """With the labels that other cases have and this one lacks, on both sides."""
+    there = {score.label: score for score in case.scores}
+    absent = Measured(Counts(0, 0, 0, case.voxels))
+    metrics = {name: METRICS[name].of(absent) for name in scoring.metrics}
+    scores = [there.get(name) or LabelScore(name, metrics, 0, 0) for name in map(str, sorted(values))]
+    return CaseScores(tuple(scores), case.voxels)
+
+
+def _warn_of_predicted_only(found: dict[str, CaseScores], predictions: Path) -> None:
+    in_references = frozenset().union(*(case.values - case.predicted_values for case in found.values()))
+    only = frozenset().union(*(case.predicted_values for case in found.values())) - in_references
+    if only:
+        listed = some_names(map(str, only))
+        log.warning("%s: no reference has the label value %s; it counts as wrong", predictions, listed)

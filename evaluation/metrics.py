@@ -1,125 +1,146 @@
-"""Overlap metrics: how well two label maps agree, voxel by voxel.
+"""All metrics by name: what each is computed from, its unit, and whether more is better.
 
-Two steps. One pass over the voxels of a case counts how often each class meets each other class
-(`confusion_matrix`); every metric is then a small function of the four counts of one label.
+    METRICS["nsd"].of(measured) -> value        choose_metrics("dice,hd95") -> ("dice", "hd95_mm")
 
-Where a metric is 0/0 it is NaN: undefined, left out of every mean, and counted as left out. So:
-
-    reference   prediction   dice   jaccard   precision   recall   accuracy
-    empty       empty        NaN    NaN       NaN         NaN      1
-    empty       not          0      0         0           NaN      below 1
-    not         empty        0      0         0           0        below 1
-
-These are the conventions of the Metrics Reloaded package (Maier-Hein, Reinke et al., Nature Methods 2024), but
-for Dice of two empty masks, which it sets to 1 and nnU-Net to NaN: a label that most cases do not have
-would then look solved. Precision of an empty prediction is 0/0 too; it counts as 0 where there was
-something to find, since leaving it out would reward finding nothing.
+The formulas are in overlap.py, surfaces.py, boundary.py and lesions.py. Another metric is one more entry here.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-VOXELS_AT_ONCE = 1 << 22  # bounds the 64-bit temporaries to 64 MB whatever the image's size
+from mvl_auto.errors import MvlError
+from mvl_auto.evaluation import boundary, lesions, overlap, surfaces
+from mvl_auto.evaluation.boundary import BoundaryCounts
+from mvl_auto.evaluation.lesions import LesionCounts
+from mvl_auto.evaluation.overlap import Counts
+from mvl_auto.evaluation.surfaces import DEFAULT_TOLERANCE_MM, SurfaceDistances
+
+Part = Literal["counts", "surfaces", "voxel_surfaces", "boundary", "lesions"]
+NO_SURFACES = SurfaceDistances(np.zeros(0), np.zeros(0), np.zeros(0), np.zeros(0), diagonal_mm=0.0)
+NO_BOUNDARY = BoundaryCounts(0, 0)
+NO_LESIONS = LesionCounts(0, 0, 0)
 
 
 @dataclass(frozen=True)
-class Counts:
-    """Voxels of one label in one case, those under the ignore label left out."""
+class Measured:
+    """What was counted and measured of one label in one case: the metrics are functions of it.
 
-    true_positives: int
-    false_positives: int
-    false_negatives: int
-    true_negatives: int
+    Parts that no chosen metric needs keep what two empty masks have.
+    """
 
-    @property
-    def reference(self) -> int:
-        """Voxels of the label in the reference."""
-        return self.true_positives + self.false_negatives
-
-    @property
-    def prediction(self) -> int:
-        """Voxels of the label in the prediction."""
-        return self.true_positives + self.false_positives
-
-    @property
-    def all(self) -> int:
-        return self.reference + self.false_positives + self.true_negatives
+    counts: Counts
+    voxel_ml: float = 0.001
+    tolerance_mm: float = DEFAULT_TOLERANCE_MM
+    surfaces: SurfaceDistances = field(default=NO_SURFACES)
+    voxel_surfaces: SurfaceDistances = field(default=NO_SURFACES)
+    boundary: BoundaryCounts = field(default=NO_BOUNDARY)
+    lesions: LesionCounts = field(default=NO_LESIONS)
 
 
-def dice(counts: Counts) -> float:
-    """2 TP / (2 TP + FP + FN)."""
-    return _ratio(2 * counts.true_positives, counts.reference + counts.prediction)
+@dataclass(frozen=True)
+class Metric:
+    """name: as in tables. needs: the part of `Measured` it is computed from. unit: "" for a share.
+
+    higher_is_better: None where the best value is 0, with errors to both sides.
+    """
+
+    name: str
+    of: Callable[[Measured], float]
+    needs: Part = "counts"
+    unit: str = ""
+    higher_is_better: bool | None = True
+    meaning: str = ""
 
 
-def jaccard(counts: Counts) -> float:
-    """TP / (TP + FP + FN)."""
-    return _ratio(counts.true_positives, counts.reference + counts.false_positives)
+def _all() -> Iterable[Metric]:
+    yield Metric("dice", lambda m: overlap.dice(m.counts), meaning="Dice similarity coefficient")
+    yield Metric("jaccard", lambda m: overlap.jaccard(m.counts), meaning="intersection over union")
+    yield Metric("precision", lambda m: overlap.precision(m.counts), meaning="positive predictive value")
+    yield Metric("recall", lambda m: overlap.recall(m.counts), meaning="sensitivity")
+    yield Metric("specificity", lambda m: overlap.specificity(m.counts), meaning="true negative rate")
+    yield Metric("accuracy", lambda m: overlap.accuracy(m.counts), meaning="share of voxels that are right")
+    yield Metric("volume_similarity", lambda m: overlap.volume_similarity(m.counts), meaning="whatever the place")
+    yield Metric(
+        "volume_error_ml",
+        lambda m: overlap.volume_error_ml(m.counts, m.voxel_ml),
+        unit="ml",
+        higher_is_better=None,
+        meaning="prediction minus reference",
+    )
+    yield Metric(
+        "absolute_volume_error_ml",
+        lambda m: abs(overlap.volume_error_ml(m.counts, m.voxel_ml)),
+        unit="ml",
+        higher_is_better=False,
+        meaning="its absolute value",
+    )
+    yield _distance("hd_mm", lambda m: surfaces.hd_mm(m.surfaces), "Hausdorff distance")
+    yield _distance("hd95_mm", lambda m: surfaces.hd95_mm(m.surfaces), "its 95th percentile, by area")
+    yield _distance("assd_mm", lambda m: surfaces.assd_mm(m.surfaces), "average symmetric surface distance")
+    yield Metric(
+        "nsd",
+        lambda m: surfaces.nsd(m.surfaces, m.tolerance_mm),
+        "surfaces",
+        meaning="normalised surface Dice, by area",
+    )
+    yield _distance("hd_voxel_mm", lambda m: surfaces.hd_mm(m.voxel_surfaces), "as hd_mm, voxels", "voxel_surfaces")
+    yield _distance(
+        "hd95_voxel_mm", lambda m: surfaces.hd95_voxel_mm(m.voxel_surfaces), "as hd95_mm, voxels", "voxel_surfaces"
+    )
+    yield _distance(
+        "assd_voxel_mm", lambda m: surfaces.assd_mm(m.voxel_surfaces), "as assd_mm, voxels", "voxel_surfaces"
+    )
+    yield Metric(
+        "boundary_iou", lambda m: boundary.boundary_iou(m.boundary), "boundary", meaning="IoU near the surface"
+    )
+    yield Metric("lesion_recall", lambda m: lesions.lesion_recall(m.lesions), "lesions", meaning="lesions found")
+    yield Metric("lesion_precision", lambda m: lesions.lesion_precision(m.lesions), "lesions", meaning="that are there")
+    yield Metric("lesion_f1", lambda m: lesions.lesion_f1(m.lesions), "lesions", meaning="of both")
 
 
-def precision(counts: Counts) -> float:
-    """TP / (TP + FP); 0 where nothing was predicted and something was there."""
-    return 0.0 if counts.reference and not counts.prediction else _ratio(counts.true_positives, counts.prediction)
+def _distance(name: str, of: Callable[[Measured], float], meaning: str, needs: Part = "surfaces") -> Metric:
+    return Metric(name, of, needs, unit="mm", higher_is_better=False, meaning=meaning)
 
 
-def recall(counts: Counts) -> float:
-    """TP / (TP + FN)."""
-    return _ratio(counts.true_positives, counts.reference)
-
-
-def accuracy(counts: Counts) -> float:
-    """(TP + TN) / all voxels. Close to 1 for any small label: mind Dice first."""
-    return _ratio(counts.true_positives + counts.true_negatives, counts.all)
-
-
-OVERLAP_METRICS: Mapping[str, Callable[[Counts], float]] = {
-    "dice": dice,
-    "jaccard": jaccard,
-    "precision": precision,
-    "recall": recall,
-    "accuracy": accuracy,
+METRICS: Mapping[str, Metric] = {metric.name: metric for metric in _all()}
+OVERLAP_METRICS = ("dice", "jaccard", "precision", "recall", "accuracy")  # cheap: what training's validation computes
+DEFAULT_METRICS = (*OVERLAP_METRICS, "hd95_mm", "nsd")
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "all": tuple(METRICS),
+    "default": DEFAULT_METRICS,
+    "overlap": OVERLAP_METRICS,
+    "surface": ("hd_mm", "hd95_mm", "assd_mm", "nsd"),
+    "volume": ("volume_similarity", "volume_error_ml", "absolute_volume_error_ml"),
+    "lesion": ("lesion_recall", "lesion_precision", "lesion_f1"),
+}
+OTHER_NAMES = {
+    "iou": "jaccard",
+    "sensitivity": "recall",
+    "hd": "hd_mm",
+    "hd95": "hd95_mm",
+    "assd": "assd_mm",
+    "lesion_sensitivity": "lesion_recall",
 }
 
 
-def confusion_matrix(
-    reference: NDArray[np.integer], predicted: NDArray[np.integer], num_classes: int
-) -> NDArray[np.int64]:
-    """How many voxels of each reference class (rows) were predicted as each class (columns).
+def choose_metrics(wanted: str | Iterable[str]) -> tuple[str, ...]:
+    """Names of metrics, each once, in the order wanted. wanted: "dice,hd95" or names; a group stands for its members.
 
-    reference, predicted: class maps of one shape, values 0 ... num_classes - 1; negative ones are unlabelled
-    (`plans.IGNORE`): in the reference the voxel is left out, in the prediction it is background.
+    Raises MvlError, listing the names, for one that does not exist or when none is left.
     """
-    if reference.shape != predicted.shape:
-        raise ValueError(f"class maps of shapes {reference.shape} and {predicted.shape} cannot be compared")
-    flat_reference, flat_predicted = reference.ravel(), predicted.ravel()
-    matrix = np.zeros(num_classes * num_classes, np.int64)
-    for start in range(0, flat_reference.size, VOXELS_AT_ONCE):
-        some = slice(start, start + VOXELS_AT_ONCE)
-        rows, columns = flat_reference[some].astype(np.int64), flat_predicted[some].astype(np.int64)
-        labelled = rows >= 0
-        pairs = rows[labelled] * num_classes + np.maximum(columns[labelled], 0)
-        matrix += np.bincount(pairs, minlength=matrix.size)
-    return matrix.reshape(num_classes, num_classes)
-
-
-def counts_of(confusion: NDArray[np.int64], classes: Sequence[int]) -> Counts:
-    """The counts of a label that consists of `classes`: one class, or the classes of a region."""
-    chosen = list(classes)
-    hit = int(confusion[np.ix_(chosen, chosen)].sum())
-    in_reference = int(confusion[chosen].sum())
-    in_prediction = int(confusion[:, chosen].sum())
-    return Counts(
-        true_positives=hit,
-        false_positives=in_prediction - hit,
-        false_negatives=in_reference - hit,
-        true_negatives=int(confusion.sum()) - in_reference - in_prediction + hit,
-    )
-
-
-def _ratio(part: int, whole: int) -> float:
-    return part / whole if whole else math.nan
+    names = [name.strip().lower() for name in (wanted.split(",") if isinstance(wanted, str) else wanted)]
+    chosen: list[str] = []
+    for name in filter(None, names):
+        name = OTHER_NAMES.get(name, name)
+        if name not in METRICS and name not in GROUPS:
+            known = ", ".join([*METRICS, *GROUPS])
+            raise MvlError(f"unknown metric '{name}'", remedy=f"Choose from {known}.")
+        chosen += GROUPS.get(name, (name,))
+    if not chosen:
+        raise MvlError("no metric was named", remedy=f"Choose from {', '.join([*METRICS, *GROUPS])}.")
+    return tuple(dict.fromkeys(chosen))

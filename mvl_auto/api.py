@@ -9,7 +9,7 @@ What is in the stages is not repeated here, and nothing is decided here but whic
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from mvl_auto.audit import AuditReport
     from mvl_auto.datasets import Dataset
     from mvl_auto.evaluation import Summary
+    from mvl_auto.evaluation.compare import ModelComparison
+    from mvl_auto.evaluation.raters import Agreement
     from mvl_auto.inference import PredictionReport
     from mvl_auto.planners import ByHand, Diagnosis, Repairs
     from mvl_auto.training import TrainingResult
@@ -269,38 +271,104 @@ def evaluate(
     *,
     output: Path | str | None = None,
     dataset_json: Path | str | None = None,
-    surfaces: bool = False,
-    tolerance_mm: float | None = None,
+    metrics: str | Sequence[str] = "default",
+    tolerance_mm: float | Mapping[str, float] | None = None,
+    boundary_mm: float | None = None,
+    lesion_iou: float | None = None,
     only_common: bool = False,
+    missing_as_zero: bool = False,
     workers: int | None = None,
     progress: Progress = silent,
 ) -> Summary:
     """Scores of every case that two folders of label files have in common, and CSV and JSON of them.
 
-    output: the folder for both files (default: that of the predictions). dataset_json: what the labels are called
-    (default: the one beside the references, if any). surfaces: HD95 and NSD too, in mm, NSD with tolerance_mm.
+    output: the folder for the files (default: that of the predictions). dataset_json: what the labels are called
+    (default: the one beside the references, if any). metrics: names as in docs/evaluation.md, or groups of them.
+    tolerance_mm: of NSD, for all labels or by label (others: 1 mm). boundary_mm: width of the boundary of boundary_iou
+    (default: 2 % of the image's diagonal). lesion_iou: overlap from which on a lesion is found (default: 0.1).
+    only_common: leave out cases that only one folder has. missing_as_zero: a missing prediction counts as empty.
     Raises MvlError for what the user can mend.
     """
-    from mvl_auto.evaluation import write_scores
-    from mvl_auto.evaluation.folder import evaluate_folders
-    from mvl_auto.evaluation.surfaces import DEFAULT_TOLERANCE_MM
+    from mvl_auto.evaluation import evaluate_folders, write_scores
+    from mvl_auto.evaluation.case import make_scoring
 
+    scoring = make_scoring(metrics, tolerance_mm, boundary_mm, lesion_iou)
     target = Path(output or predictions)
     if output or target.is_dir():
         ensure_writable_folder(target)  # before minutes of scoring
     summary = evaluate_folders(
         Path(references),
         Path(predictions),
-        dataset_json=None if dataset_json is None else Path(dataset_json),
-        surfaces=surfaces,
-        tolerance_mm=DEFAULT_TOLERANCE_MM if tolerance_mm is None else tolerance_mm,
+        scoring=scoring,
+        labels=None if dataset_json is None else Path(dataset_json),
         only_common=only_common,
+        missing_as_zero=missing_as_zero,
         workers=workers,
         progress=progress,
     )
     about = {"references": str(Path(references).absolute()), "predictions": str(Path(predictions).absolute())}
-    write_scores(summary, target, about)
+    write_scores(summary, target, about | {"missing_as_zero": missing_as_zero})
     return summary
+
+
+def evaluate_raters(
+    raters: Path | str,
+    predictions: Path | str,
+    *,
+    output: Path | str | None = None,
+    dataset_json: Path | str | None = None,
+    metrics: str | Sequence[str] = "default",
+    tolerance_mm: float | Mapping[str, float] | None = None,
+    boundary_mm: float | None = None,
+    lesion_iou: float | None = None,
+    workers: int | None = None,
+    progress: Progress = silent,
+) -> Agreement:
+    """How well predictions agree with each of several raters, and the raters with each other; raters.csv and .json.
+
+    raters: a folder with one folder of label files per rater. Cases that not all have are compared where two have
+    them. The other arguments are as in `evaluate`. Raises MvlError for what the user can mend.
+    """
+    from mvl_auto.evaluation import raters as of_raters
+    from mvl_auto.evaluation.case import make_scoring
+
+    scoring = make_scoring(metrics, tolerance_mm, boundary_mm, lesion_iou)
+    target = Path(output or predictions)
+    if output or target.is_dir():
+        ensure_writable_folder(target)
+    agreement = of_raters.evaluate_raters(
+        Path(raters),
+        Path(predictions),
+        scoring=scoring,
+        dataset_json=None if dataset_json is None else Path(dataset_json),
+        workers=workers,
+        progress=progress,
+    )
+    about = {"raters": str(Path(raters).absolute()), "predictions": str(Path(predictions).absolute())}
+    of_raters.write_agreement(agreement, target, about)
+    return agreement
+
+
+def compare(
+    models: Sequence[Path | str],
+    *,
+    output: Path | str = "comparison",
+    metrics: str | Sequence[str] | None = None,
+    only_common: bool = False,
+) -> ModelComparison:
+    """Which of two or more models is better, with statistics, on the same cases; tables and a plot of it.
+
+    models: each a folder with scores.json or summary.json, a training run, or several of them: "name=path,path".
+    output: the folder for the files. metrics: default, Dice, HD95 and NSD where all models have them.
+    only_common: leave out cases and labels that not all models have. Raises MvlError for what the user can mend.
+    """
+    from mvl_auto.evaluation.compare import compare_models
+    from mvl_auto.evaluation.comparison_files import write_comparison
+    from mvl_auto.evaluation.scored import read_models
+
+    comparison = compare_models(read_models(models), metrics, only_common=only_common)
+    write_comparison(comparison, ensure_writable_folder(Path(output)))
+    return comparison
 
 
 def doctor(

@@ -196,7 +196,7 @@ def file_voxel(place_zyx: Sequence[int], geometry: Geometry) -> tuple[int, int, 
     """The index (i, j, k) in the image's file of a voxel of the canonical array."""
     index = [0, 0, 0]
     for canonical, axis, flipped in zip(reversed(place_zyx), geometry.axes, geometry.flips, strict=True):
-        index[axis] = geometry.file.shape[axis] - 1 - canonical if flipped else canonical
+        index[axis] = geometry.file.shape[axis] - 1 - int(canonical) if flipped else int(canonical)
     return index[0], index[1], index[2]
 
 

@@ -168,7 +168,7 @@ def read_json(path: Path, remedy: str = "") -> Any:
     with reading(path, remedy):
         text = Path(path).read_bytes()
     try:
-        return json.loads(text.decode("utf-8"))
+        return json.loads(text.decode(json.detect_encoding(text)))  # Windows puts a byte order mark, or UTF-16
     except (ValueError, RecursionError) as error:  # also for numbers of thousands of digits
         raise MvlError(f"is not valid JSON ({error})", file=path, remedy=remedy) from error
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from mvl_auto.datasets import Dataset
 from mvl_auto.errors import MvlError, PartlyFailed
 from mvl_auto.planners.fingerprint import changed_cases, fingerprint_dataset, left_out
+from mvl_auto.planners.given_folds import given_splits
 from mvl_auto.planners.splits import split
 from mvl_auto.plans import Anomaly, DatasetRecord, Fingerprint, Plan, Splits, read_document, write_document
 from mvl_auto.progress import Progress
@@ -84,8 +85,11 @@ def write_plan(raw: Dataset, fingerprint: Fingerprint, plan: Plan, folder: Path)
     """The plan last: a folder with a plan has all that belongs to it. Splits of the same cases are kept."""
     write_document(folder / "fingerprint.json", fingerprint)
     splits = folder / "splits.json"
-    if not splits.is_file() or read_document(splits, Splits, DELETE).fingerprint_hash != fingerprint.hash:
-        write_document(splits, split(fingerprint))
+    given = given_splits(fingerprint, raw.folds, raw.folder / "dataset.json")
+    earlier = read_document(splits, Splits, DELETE) if splits.is_file() else None
+    stale = earlier is None or earlier.fingerprint_hash != fingerprint.hash
+    if stale or (given is not None and earlier is not None and given.folds != earlier.folds):
+        write_document(splits, given or split(fingerprint))
     write_document(folder / "dataset.json", DatasetRecord(dataset=raw.id, folder=str(raw.folder.absolute())))
     path = folder / "plans.json"
     if path.is_file() and read_document(path, Plan, DELETE).hash != plan.hash:

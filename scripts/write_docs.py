@@ -22,6 +22,7 @@ FOLDERS = [  # the shared part, then as data flows, then what lies on top
     "mvl_auto",
     "mvl_auto/plans",
     "mvl_auto/images",
+    "mvl_auto/images/dicom",
     "mvl_auto/datasets",
     "mvl_auto/jobs",
     "planners",

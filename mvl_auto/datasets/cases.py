@@ -7,7 +7,6 @@ several. Everything else in the folder is left alone.
 
 from __future__ import annotations
 
-import glob
 import logging
 import os
 import re
@@ -17,6 +16,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+from mvl_auto.datasets.case_folders import find_single_images
 from mvl_auto.errors import MvlError, noting
 from mvl_auto.files import entries, is_there
 from mvl_auto.images import file_ending, known_formats, stem
@@ -57,15 +57,27 @@ def find_cases(
         what_is_wrong = "is not a known image format" if there else "does not exist"
         raise MvlError(what_is_wrong, file=folder, remedy=f"Give a folder of {what}: {known_formats()}.")
     visible = [entry for entry in entries(folder) if not entry.name.startswith(".")]
+    for entry in visible:
+        with nullcontext() if problems is None else noting(problems):
+            check_link(entry)
     images = [entry for entry in visible if _is_image_file(entry) or _is_dicom_folder(entry)]
     if any(_is_dicom_file(entry) for entry in visible):
         if not any(entry.is_file() for entry in images):  # slices of its own, and those below
             return (Case(folder.absolute().name, (folder,)),)
         log.warning("%s: its DICOM files are not used, since there are images in other formats", folder)
+    if not images and num_channels == 1 and (inside := find_single_images(folder)):  # KiTS: case_00000/imaging.nii.gz
+        return tuple(Case(name, (image,)) for name, image in inside)
     if not images:
         found = f"only {_some(visible)}" if visible else "nothing"
         raise MvlError(f"holds no {what}, {found}", file=folder, remedy=f"Put {what} there: {known_formats()}.")
     return _grouped(images, num_channels, folder, problems)
+
+
+def check_link(path: Path) -> None:
+    """Raise MvlError for an image file that is a link to nothing, as git-annex and DVC leave them."""
+    if path.is_symlink() and file_ending(path) and not is_there(path):
+        what = f"is a link to {os.readlink(path)}, which is not there"
+        raise MvlError(what, file=path, remedy="Fetch the file (git annex get, dvc pull), or remove the link.")
 
 
 def files_of(case: Case) -> list[Path]:
@@ -85,7 +97,9 @@ def files_of(case: Case) -> list[Path]:
 
 def channel_files(folder: Path, name: str, ending: str) -> tuple[Path, ...]:
     """The files name_0000, name_0001, ... in the order of their channels; none if there are none."""
-    return tuple(sorted(folder.glob(f"{glob.escape(name)}_[0-9][0-9][0-9][0-9]{ending}")))
+    found = (entry for entry in (os.listdir(folder) if os.path.isdir(folder) else ()) if file_ending(entry) == ending)
+    channels = (entry for entry in found if (match := CHANNEL_NAME.match(stem(entry))) and match["case"] == name)
+    return tuple(folder / entry for entry in sorted(channels, key=stem))
 
 
 def join_channels(path: Path) -> str:
@@ -113,6 +127,8 @@ def _grouped(
         alone = numbered[name] == 1 and name not in stems
         is_channel = f"{name}_0000" in stems and (num_channels > 1 or alone)
         groups.setdefault(name if is_channel else stem(path), []).append(path)
+    if not groups:
+        raise MvlError("has no case", file=folder, remedy=f"Put images there: {known_formats()}.")
     cases = []
     for name, files in sorted(groups.items()):
         with nullcontext() if problems is None else noting(problems):

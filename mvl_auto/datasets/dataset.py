@@ -12,17 +12,28 @@ be a folder of DICOM slices.
 from __future__ import annotations
 
 import csv
+import json
 import logging
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from mvl_auto.datasets.cases import Case
 from mvl_auto.datasets.labels import read_scheme
-from mvl_auto.datasets.layouts import DESCRIBE, complete_cases, count_unlisted, find_training_cases, lists_cases
+from mvl_auto.datasets.layouts import (
+    DESCRIBE,
+    complete_cases,
+    count_unlisted,
+    find_folds,
+    find_training_cases,
+    lists_cases,
+)
+from mvl_auto.datasets.template import propose_description
 from mvl_auto.errors import MvlError, all_noted, noting
 from mvl_auto.files import is_there, read_json, reading
-from mvl_auto.images import file_ending
+from mvl_auto.images import composed, file_ending
 from mvl_auto.paths import dataset_id
 from mvl_auto.plans import Channel, LabelScheme
 from mvl_auto.text import list_text
@@ -30,6 +41,8 @@ from mvl_auto.text import list_text
 DICOM_PREDICTION_ENDING = ".nii.gz"  # DICOM images have no ending; their segmentations are written as this
 GROUPS_FILE = "groups.csv"
 OF_THE_WHOLE = ("dataset.json", GROUPS_FILE)  # what is wrong with them is wrong with no single case
+NEEDED = {"channel_names": ("channel_names", "modality"), "labels": ("labels",)}  # keys of dataset.json
+EXAMPLE = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "tumour": 1}, "file_ending": ".nii.gz"}
 LISTED = 5  # names in a message
 log = logging.getLogger(__name__)
 
@@ -45,6 +58,7 @@ class Dataset:
     file_ending: str  # of the images, with the dot
     cases: tuple[Case, ...]  # by name
     groups: dict[str, str]  # case -> patient, for the cases that groups.csv lists
+    folds: dict[str, int] = field(default_factory=dict)  # case -> the fold that validates on it; empty: not given
     unlisted: int = 0  # whole cases in the folders that dataset.json, listing others, leaves out
 
 
@@ -77,13 +91,20 @@ def inspect_dataset(folder: Path) -> tuple[Dataset, tuple[MvlError, ...]]:
     """
     folder = Path(folder).absolute()
     description = folder / "dataset.json"
+    if not is_there(description):
+        raise MvlError("is missing", file=description, remedy=_proposal(folder))
     content = read_json(description, remedy=DESCRIBE)
     if not isinstance(content, dict):
         raise MvlError("is a list, not an object with channels and labels", file=description, remedy=DESCRIBE)
+    if lacking := [key for key, keys in NEEDED.items() if not any(content.get(name) for name in keys)]:
+        what = " and ".join(f"no {key.replace('_names', 's')}" for key in lacking)
+        raise MvlError(f"has {what}", file=description, remedy=_proposal(folder, lacking))
     channels = _channels(content, description)
     labels = read_scheme(content, description)
     problems: list[MvlError] = []
-    found = sorted(find_training_cases(folder, content, len(channels), problems), key=lambda case: case.name)
+    found = sorted(
+        find_training_cases(folder, content, [each.name for each in channels], problems), key=attrgetter("name")
+    )
     unlisted = count_unlisted(folder, found, problems) if lists_cases(content) else 0
     cases = complete_cases(found, len(channels), folder, problems)
     groups: dict[str, str] = {}
@@ -97,14 +118,25 @@ def inspect_dataset(folder: Path) -> tuple[Dataset, tuple[MvlError, ...]]:
         file_ending=(file_ending(cases[0].images[0]) if cases else "") or DICOM_PREDICTION_ENDING,
         cases=cases,
         groups=groups,
+        folds=find_folds(folder, content),
         unlisted=unlisted,
     )
     return dataset, tuple(problems)
 
 
+def _proposal(folder: Path, keys: Sequence[str] = ()) -> str:
+    """What to write into dataset.json, filled in from the files that lie there. keys: only these."""
+    proposed = propose_description(folder) or EXAMPLE
+    proposed = {key: value for key, value in proposed.items() if not keys or key in keys}
+    where = "Add" if keys else "Write"
+    return f"{where} this, with names of your own: {json.dumps(proposed, ensure_ascii=False)} See docs/dataset.md."
+
+
 def _channels(content: dict[str, Any], description: Path) -> tuple[Channel, ...]:
     """`channel_names` of nnU-Net v2, or `modality` of MSD and v1: {"0": "MRI"}."""
     names = content.get("channel_names", content.get("modality"))
+    if isinstance(names, list):
+        names = {str(n): name for n, name in enumerate(names)}
     if not isinstance(names, dict) or sorted(names) != sorted(map(str, range(len(names)))) or not names:
         raise MvlError(
             "names no channels",
@@ -128,7 +160,7 @@ def _read_groups(path: Path, names: set[str]) -> dict[str, str]:
         raise MvlError("has a line without case or group", file=path, remedy=remedy)
     groups: dict[str, str] = {}
     for row in rows:
-        case, group = row["case"].strip(), row["group"].strip()
+        case, group = composed(row["case"].strip()), composed(row["group"].strip())
         if groups.setdefault(case, group) != group:
             what = f"gives the case '{case}' to two patients, '{groups[case]}' and '{group}'"
             raise MvlError(what, file=path, remedy="Remove one of the lines.")

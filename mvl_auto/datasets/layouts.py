@@ -1,29 +1,83 @@
-"""Where the files of each training case lie, in the three layouts of the Decathlon and of nnU-Net."""
+"""Where the files of each training case lie: the layouts of the Decathlon and nnU-Net, lists, a folder per case."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+import logging
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mvl_auto.datasets.cases import Case, channel_files, find_cases, join_channels
+from mvl_auto.datasets.case_folders import (
+    Pattern,
+    files_by_pattern,
+    find_pattern,
+    names_by_pattern,
+    pattern_for_json,
+    read_pattern,
+)
+from mvl_auto.datasets.cases import Case, channel_files, check_link, find_cases, join_channels
 from mvl_auto.errors import MvlError, noting
 from mvl_auto.files import entries, is_there
-from mvl_auto.images import file_ending, stem
+from mvl_auto.images import composed, file_ending, stem
 
+log = logging.getLogger(__name__)
 DESCRIBE = "See docs/dataset.md for an example."
 
 
 def find_training_cases(
-    folder: Path, content: dict[str, Any], num_channels: int, problems: list[MvlError]
+    folder: Path, content: dict[str, Any], channels: Sequence[str], problems: list[MvlError]
 ) -> list[Case]:
-    """Cases whose files may still be missing; what is wrong with others goes to `problems`."""
+    """Cases whose files may still be missing; what is wrong with others goes to `problems`. channels: their names."""
     if isinstance(content.get("dataset"), dict):
         return _explicit_cases(folder, content["dataset"], problems)
+    if pattern := read_pattern(content, folder / "dataset.json"):
+        return _cases_by_pattern(folder, pattern)
     if lists_cases(content):
-        return _listed_cases(folder, content["training"], problems)
-    return _cases_in_folders(folder, num_channels, problems)
+        return [case for case, _ in _listed_cases(folder, content["training"], problems)]
+    if not is_there(folder / "imagesTr"):
+        return _cases_in_case_folders(folder, channels, problems)
+    return _cases_in_folders(folder, len(channels), problems)
+
+
+def _cases_in_case_folders(folder: Path, channels: Sequence[str], problems: list[MvlError]) -> list[Case]:
+    """A folder for each case, where no pattern is given; the message proposes one where there is a doubt."""
+    proposed, certain = find_pattern(folder, channels)
+    if certain is not None:
+        return _cases_by_pattern(folder, certain)
+    if proposed is None:
+        return _cases_in_folders(folder, len(channels), problems)
+    what = "does not say which files of its case folders are channels and which is the label"
+    remedy = f"Add {pattern_for_json(proposed)} with the images in the order of the channels ({', '.join(channels)})."
+    problems.append(MvlError(what, file=folder / "dataset.json", remedy=remedy))
+    return []
+
+
+def _cases_by_pattern(folder: Path, pattern: Pattern) -> list[Case]:
+    """Other files than the one that gave a case its name may be missing."""
+    cases = []
+    for name in names_by_pattern(folder, *pattern.images, pattern.label):
+        *images, label = files_by_pattern(folder, *pattern.images, pattern.label, name=name)
+        cases.append(Case(composed(name), tuple(images), label))
+    return cases
+
+
+def find_folds(folder: Path, content: dict[str, Any]) -> dict[str, int]:
+    """Case -> the fold that validates on it, of MONAI's "training": [{"image", "label", "fold"}]; empty for none.
+
+    Folds that not all cases have, or a single one, are not used, with a warning.
+    """
+    if not lists_cases(content) or read_pattern(content, folder / "dataset.json"):
+        return {}
+    listed = _listed_cases(folder, content["training"], [])
+    folds = {case.name: fold for case, fold in listed if isinstance(fold, int) and not isinstance(fold, bool)}
+    if folds and (len(folds) < len(listed) or len(set(folds.values())) < 2):
+        why = f"{len(folds)} of {len(listed)} cases have one" if len(folds) < len(listed) else "all cases are in one"
+        log.warning("%s: its folds are not used: %s", folder / "dataset.json", why)
+        return {}
+    return folds
 
 
 def lists_cases(content: dict[str, Any]) -> bool:
@@ -41,7 +95,7 @@ def _explicit_cases(folder: Path, entries: dict[str, Any], problems: list[MvlErr
         if not _are_names(images) or not _are_names([label]):
             problems.append(MvlError(f"the case '{name}' has no images or no label", file=folder / "dataset.json"))
             continue
-        cases.append(Case(name, tuple(folder / path for path in images), folder / label))
+        cases.append(Case(composed(name), tuple(folder / path for path in images), folder / label))
     return cases
 
 
@@ -49,18 +103,51 @@ def _are_names(files: Any) -> bool:
     return isinstance(files, list) and bool(files) and all(isinstance(file, str) and file for file in files)
 
 
-def _listed_cases(folder: Path, entries: list[Any], problems: list[MvlError]) -> list[Case]:
-    """MSD's and nnU-Net v1's "training": [{"image": path, "label": path}]."""
-    cases = []
+def _listed_cases(folder: Path, entries: list[Any], problems: list[MvlError]) -> list[tuple[Case, Any]]:
+    """MSD's, nnU-Net v1's and MONAI's "training": [{"image": path or paths, "label": path}], and the "fold" of each."""
+    found = []
     for entry in entries:
-        if not isinstance(entry, dict) or not isinstance(entry.get("image"), str) or not entry.get("label"):
+        images, label = (entry.get("image"), entry.get("label")) if isinstance(entry, dict) else (None, None)
+        images = [images] if isinstance(images, str) else images
+        label = label[0] if isinstance(label, list) and len(label) == 1 else label
+        if not _are_names(images) or not _are_names([label]):
             what = f"has a training entry without image or label: {entry}"
             problems.append(MvlError(what, file=folder / "dataset.json"))
             continue
-        image, label = folder / entry["image"], folder / str(entry["label"])
-        name = stem(label) if join_channels(image) == stem(label) else stem(image)
-        cases.append(Case(name, _listed_images(image), label))
-    return cases
+        paths, label = tuple(_listed_path(folder, image) for image in images), _listed_path(folder, label)
+        channels = paths if len(paths) > 1 else _listed_images(paths[0])
+        found.append((Case(_listed_name(paths, label), channels, label), entry.get("fold")))
+    return _named_by_folder(found)
+
+
+def _listed_name(images: tuple[Path, ...], label: Path) -> str:
+    image = join_channels(images[0]) if len(images) > 1 else stem(images[0])
+    return stem(label) if join_channels(images[0]) == stem(label) else image
+
+
+def _named_by_folder(found: list[tuple[Case, Any]]) -> list[tuple[Case, Any]]:
+    """Cases whose files have the same names in folders of their own (case_00000/imaging.nii.gz) are named by these."""
+    names = {case.name for case, _ in found}
+    parents = {composed(case.images[0].parent.name) for case, _ in found}
+    has_own_names = len(found[0][0].images) == 1 if found else True
+    if len(parents) < len(found) or len(found) < 2 or (len(names) == len(found) and has_own_names):
+        return found
+    return [(replace(case, name=composed(case.images[0].parent.name)), fold) for case, fold in found]
+
+
+def _listed_path(folder: Path, name: str) -> Path:
+    """The file that a list means: also with the separators of Windows, in the other form of Unicode, in capitals."""
+    path = folder / name
+    if is_there(path):
+        return path
+    if is_there(folder / name.replace("\\", "/")):
+        return folder / name.replace("\\", "/")
+    path = folder / name.replace("\\", "/")
+    siblings = os.listdir(path.parent) if os.path.isdir(path.parent) else []
+    wanted = stem(path), file_ending(path)
+    return next(
+        (path.with_name(other) for other in sorted(siblings) if (stem(other), file_ending(other)) == wanted), path
+    )
 
 
 def _listed_images(image: Path) -> tuple[Path, ...]:
@@ -102,7 +189,8 @@ def _cases_in_folders(folder: Path, num_channels: int, problems: list[MvlError])
     except MvlError as error:  # of the whole folder: it says nothing about single labels
         problems.append(error)
         return []
-    incomplete = {stem(problem.file) for problem in problems if problem.file is not None}
+    files = [Path(problem.file) for problem in problems if problem.file is not None]
+    incomplete = {name for file in files for name in (stem(file), join_channels(file))}
     labels = _labels_by_name(folder / "labelsTr", problems)
     for name in sorted(images.keys() - labels.keys()):
         file = images[name].images[0]
@@ -147,6 +235,7 @@ def complete_cases(cases: list[Case], num_channels: int, folder: Path, problems:
 def _check_files(case: Case, num_channels: int, description: Path) -> None:
     for path in (*case.images, case.label):
         if path is not None and not is_there(path):
+            check_link(path)
             raise MvlError(
                 f"is missing; it belongs to the training case '{case.name}'",
                 file=path,

@@ -32,7 +32,7 @@ def read_values(
     Raises MvlError as `read_label` does, and for segments that dataset.json does not name or that overlap.
     """
     path = Path(path)
-    segments = read_segments(path) if file_ending(path) in NRRD_ENDINGS and path.is_file() else ()
+    segments = segments_of(path)
     if segments:
         array_ijk, grid = read_segmentation(path, labels, segments)
         own = canonical_geometry(grid, path)
@@ -47,6 +47,11 @@ def read_values(
     if segments and (placed := place_on_grid(array_ijk, grid, image)) is not None:
         return placed, image
     return values, geometry
+
+
+def segments_of(path: Path) -> tuple[Segment, ...]:
+    """The segments of a 3D Slicer segmentation; none for any other file."""
+    return read_segments(path) if file_ending(path) in NRRD_ENDINGS and path.is_file() else ()
 
 
 def read_segmentation(path: Path, labels: LabelScheme, segments: tuple[Segment, ...]) -> tuple[Array, FileGrid]:

@@ -11,6 +11,7 @@ geometry.py; the formats are in nifti.py, itk.py, raster.py and dicom/.
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,6 +37,7 @@ __all__ = [
     "Volume",
     "check_finite",
     "check_same_geometry",
+    "composed",
     "file_ending",
     "known_formats",
     "label_tolerance",
@@ -86,9 +88,14 @@ def file_ending(path: str | os.PathLike[str]) -> str:
 
 
 def stem(path: str | os.PathLike[str]) -> str:
-    """The file's name without its image ending; a folder's name."""
+    """The file's name without its image ending, `composed`; a folder's name."""
     name = os.path.basename(path)
-    return name[: len(name) - len(file_ending(path))]
+    return composed(name[: len(name) - len(file_ending(path))])
+
+
+def composed(name: str) -> str:
+    """A name in Unicode's composed form (NFC): macOS writes an umlaut as two characters, others as one."""
+    return unicodedata.normalize("NFC", name)
 
 
 def read_image(paths: Sequence[Path], hashes: Hashes | None = None, dicom_volume: str = "") -> Volume:

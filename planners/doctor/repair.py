@@ -21,7 +21,7 @@ from mvl_auto.files import read_json, write_json, writing_folder
 from mvl_auto.jobs import JobFailed, log_trace, run_jobs, worthwhile_workers
 from mvl_auto.planners.doctor.diagnosis import Finding, examine_dataset
 from mvl_auto.planners.doctor.piece import Repair
-from mvl_auto.planners.doctor.repair_case import copy_or_tell, repair_case
+from mvl_auto.planners.doctor.repair_case import copy_or_tell, place_of_repaired, repair_case
 from mvl_auto.plans import Document, LabelScheme, write_document
 from mvl_auto.progress import Progress, silent
 
@@ -57,8 +57,8 @@ def repair_dataset(folder: Path, out: Path, *, workers: int | None = None, progr
     with writing_folder(out, "repairing a dataset") as copy:
         targets, moved = _targets(dataset, copy)
         left = _copy_the_rest(dataset, copy)
-        _describe(folder, copy, moved)
         repairs = _repair_cases(dataset, targets, workers, progress)
+        _describe(folder, copy, moved | _slices_become_files(targets, copy))
         remaining = examine_dataset(copy, workers=workers, progress=progress).findings
         report = Repairs(dataset=dataset.id, source=str(folder), repairs=(*repairs, *left), remaining=remaining)
         write_document(copy / REPORT, report)
@@ -90,6 +90,16 @@ def _targets(dataset: Dataset, copy: Path) -> tuple[dict[Path, Path], dict[Path,
                 moved[normal] = f"{ELSEWHERE}/{number:04d}/{channel:04d}/{normal.name}"
                 targets[path] = copy / moved[normal]
     return targets, moved
+
+
+def _slices_become_files(targets: dict[Path, Path], copy: Path) -> dict[Path, str]:
+    """Folders of DICOM slices whose repaired image is a file in the copy, and how dataset.json calls it then."""
+    files = {path: place_of_repaired(target) for path, target in targets.items()}
+    return {
+        Path(os.path.normpath(path)): str(file.relative_to(copy))
+        for path, file in files.items()
+        if file != targets[path] and file.is_file()
+    }
 
 
 def _copy_the_rest(dataset: Dataset, copy: Path) -> tuple[Repair, ...]:

@@ -1,8 +1,10 @@
 """One case of a dataset, repaired where that needs no guessing; all else stays as it is.
 
 - A label, or a further channel, whose header puts it slightly elsewhere than the image takes the image's header.
-- Label values: whole numbers stored as floating point become integers; where dataset.json names a single label, the
+- Label values: whole numbers stored as floating point, or behind a slope, become integers; a scaling that was copied
+  from another header is taken out; where dataset.json names a single label, the
   only other value of a file becomes that label's, and a soft mask is cut at one half.
+- An sform of zeros becomes the qform.
 - NaN becomes the channel's least value (air in CT, background in MR: a value that the image has where there is
   nothing, which 0 is not in CT); infinity becomes its greatest or least.
 - Axes that are not at right angles: straighten.py.
@@ -19,15 +21,18 @@ from pathlib import Path
 import numpy as np
 
 from mvl_auto.datasets import Case, files_behind
+from mvl_auto.datasets.segments import read_segmentation, segments_of
 from mvl_auto.errors import MvlError
 from mvl_auto.files import copy_file
-from mvl_auto.images import read_file, write_file
+from mvl_auto.images import file_ending, read_file, write_file
 from mvl_auto.images.geometry import canonical_geometry
 from mvl_auto.planners.doctor.piece import Piece, Repair
 from mvl_auto.planners.doctor.repair_grid import in_place_of, straightened
 from mvl_auto.planners.doctor.repair_values import finite, repaired_values
 from mvl_auto.planners.fingerprint.case import name_in
 from mvl_auto.plans import LabelScheme
+
+NIFTI = ".nii.gz"
 
 
 def repair_case(case: Case, labels: LabelScheme, targets: Mapping[Path, Path], folder: Path) -> tuple[Repair, ...]:
@@ -56,6 +61,11 @@ def copy_or_tell(file: Path, target: Path, folder: Path) -> tuple[Repair, ...]:
     return ()
 
 
+def place_of_repaired(target: Path) -> Path:
+    """Where a repaired file goes: a folder of DICOM slices becomes one NIfTI file beside its place."""
+    return target if file_ending(target) else target.with_name(f"{target.name}{NIFTI}")
+
+
 def propose_repairs(case: Case, labels: LabelScheme, folder: Path) -> tuple[Repair, ...]:
     """What `repair_case` would do, without writing anything."""
     return _told(_treated(case, labels, folder))
@@ -64,7 +74,7 @@ def propose_repairs(case: Case, labels: LabelScheme, folder: Path) -> tuple[Repa
 def _treated(case: Case, labels: LabelScheme, folder: Path) -> dict[Path, Piece | None]:
     """Every file of a case after all that can be done to it; None for one that cannot be read."""
     images = [_read(path, folder) for path in case.images]
-    label = None if case.label is None else _read(case.label, folder, as_label=True)
+    label = None if case.label is None else _read(case.label, folder, labels)
     if label is not None:
         label = repaired_values(label, labels)
     if (first := images[0]) is not None:
@@ -82,15 +92,21 @@ def _told(pieces: Mapping[Path, Piece | None]) -> tuple[Repair, ...]:
     return tuple(repair for piece in pieces.values() if piece is not None for repair in piece.repairs)
 
 
-def _read(path: Path, folder: Path, as_label: bool = False) -> Piece | None:
-    """None for what cannot be read: it is copied, and found again when the copy is examined."""
+def _read(path: Path, folder: Path, labels: LabelScheme | None = None) -> Piece | None:
+    """None for what cannot be read: it is copied, and found again when the copy is examined. labels: of a label."""
     name = name_in(folder, path)
     try:
-        array, grid = read_file(path, as_label)
+        segments = () if labels is None else segments_of(path)
+        if labels is not None and segments:
+            array, grid = read_segmentation(path, labels, segments)
+            array = array[None]
+        else:
+            array, grid = read_file(path, as_label=labels is not None)
         canonical_geometry(grid, name)
     except MvlError:
         return None
-    return Piece(path, name, array, grid)
+    piece = Piece(path, name, array, grid)
+    return piece.repaired(grid.mended, "has the qform in its place") if grid.mended else piece
 
 
 def _write(path: Path, piece: Piece | None, target: Path, folder: Path) -> tuple[Repair, ...]:
@@ -106,6 +122,7 @@ def _write(path: Path, piece: Piece | None, target: Path, folder: Path) -> tuple
         there = target if path.is_dir() else target.parent
         copied = [copy_or_tell(file, there / file.relative_to(here), folder) for file in below]
         return tuple(repair for left in copied for repair in left)
+    target = place_of_repaired(target)
     native = piece.array.astype(piece.array.dtype.newbyteorder("="), copy=False)
     write_file(target, native[0] if len(native) == 1 else np.moveaxis(native, 0, -1), piece.grid)
     return ()

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from mvl_auto.arrays import Array
-from mvl_auto.images import RASTER_ENDINGS, ROUNDING, file_ending, smallest_type
+from mvl_auto.images import RASTER_ENDINGS, file_ending, label_tolerance, smallest_type, stored_values
 from mvl_auto.images.geometry import FileGrid
 from mvl_auto.planners.doctor.piece import Piece
 from mvl_auto.planners.doctor.repair_grid import reoriented
@@ -22,10 +22,11 @@ def repaired_values(piece: Piece, labels: LabelScheme) -> Piece:
     if not (piece.array == piece.array[:1]).all() and np.isfinite(piece.array).all():
         return piece
     one = replace(piece, array=piece.array[:1])
-    stored_as_integers = piece.grid.dtype is not None and piece.grid.dtype.kind in "iu"  # floats by scl_slope
-    if one.array.dtype.kind == "f" and not (stored_as_integers and _are_whole(one.array)):
+    one = _unscaled(one, labels)
+    stored_as_integers = piece.grid.dtype is not None and piece.grid.dtype.kind in "iu" and not piece.grid.quantum % 1
+    if one.array.dtype.kind == "f" and not (stored_as_integers and _are_whole(one)):
         one = _as_integers(one, labels)
-    if one.array.dtype.kind == "f" and not _are_whole(one.array):
+    if one.array.dtype.kind == "f" and not _are_whole(one):
         return replace(piece, repairs=one.repairs)
     mapped = _mapped(one, labels)
     return mapped if mapped.is_changed else replace(piece, repairs=mapped.repairs)
@@ -60,14 +61,31 @@ def finite(piece: Piece, label: Piece | None) -> Piece:
     return piece.repaired(found, ", ".join(done) + inside, array=array)
 
 
+def _unscaled(piece: Piece, labels: LabelScheme) -> Piece:
+    """The stored values, where dataset.json names these and not the ones that the header makes of them."""
+    if piece.array.dtype.kind != "f" or not _are_whole(piece):
+        return piece
+    known = [*labels.class_values, *([] if labels.ignore_value is None else [labels.ignore_value])]
+    stored = stored_values(piece.array, piece.grid)
+    if stored is None or np.isin(np.rint(piece.array), known).all() or not np.isin(stored, known).all():
+        return piece
+    return piece.repaired(
+        f"values from {piece.array.min():g} to {piece.array.max():g}, by the scaling of its header",
+        f"has the stored values, {stored.min()} to {stored.max()}",
+        array=stored.astype(_type_for(stored, labels)),
+    )
+
+
 def _as_integers(piece: Piece, labels: LabelScheme) -> Piece:
     """A floating-point label map as integers; a soft one cut at one half where there is one label to be in or out."""
     array = piece.array
     if not np.isfinite(array).all():
         return piece.left("NaN or infinity for a label", "no label can be told for these voxels")
-    if _are_whole(array):
+    if _are_whole(piece):
         values = np.rint(array).astype(np.int64)
         found = f"whole numbers stored as {piece.grid.dtype}"
+        if piece.grid.quantum:
+            found += f" behind a slope of {piece.grid.quantum:.4g}"
         integers = values.astype(_type_for(values, labels))
         return piece.repaired(found, f"stored as {integers.dtype}", array=integers)
     least, greatest = float(array.min()), float(array.max())
@@ -106,8 +124,9 @@ def _is_single(labels: LabelScheme) -> bool:
     return len(labels.class_values) == 2 and not labels.has_regions
 
 
-def _are_whole(array: Array) -> bool:
-    return bool(np.isfinite(array).all() and (np.abs(array - np.rint(array)) <= ROUNDING).all())
+def _are_whole(piece: Piece) -> bool:
+    array = piece.array
+    return bool(np.isfinite(array).all() and (np.abs(array - np.rint(array)) <= label_tolerance(piece.grid)).all())
 
 
 def _type_for(values: Array, labels: LabelScheme) -> np.dtype[np.generic]:

@@ -22,7 +22,7 @@ from mvl_auto.planners.fingerprint.intensities import Sketch, sketch
 from mvl_auto.plans import Anomaly, CaseFingerprint, LabelScheme
 from mvl_auto.text import shape_text
 
-EXAMINATION_VERSION = 3  # raised whenever the same files are found to be something else than before
+EXAMINATION_VERSION = 4  # raised whenever the same files are found to be something else than before
 SPACING_DIGITS = 6  # mm: a nanometre; turning an image must not change the last bits of its spacing
 
 
@@ -150,11 +150,9 @@ def _oddities(
         found.append(Anomaly(file=image_file, what=what, remedy="Remove the case if this is not an image."))
     if degrees := skew_degrees(volume.geometry.affine):
         what = f"has axes that are {degrees:.3g} degrees off a right angle (a tilted gantry?); ITK refuses such NIfTI"
+        if volume.geometry.file.tilt_degrees:
+            what = f"was taken with the gantry tilted by {degrees:.3g} degrees: its slices do not lie above each other"
         found.append(Anomaly(file=image_file, what=what, remedy="Resample it, as mvl_doctor --fix does."))
-    if degrees := volume.geometry.file.tilt_degrees:
-        what = f"was taken with the gantry tilted by {degrees:.3g} degrees, and is read as if it had stood upright"
-        remedy = "Convert the series with a tool that corrects the tilt, such as dcm2niix."
-        found.append(Anomaly(file=image_file, what=what, remedy=remedy))
     inside = classes[tuple(slice(*edge) for edge in box)]
     if outside := int((classes > 0).sum() - (inside > 0).sum()):
         what = f"labels {outside} voxels where the image is zero up to its border: they are cropped away"

@@ -181,7 +181,7 @@ def test_a_missing_or_broken_description(tmp_path: Path) -> None:
         (dataset / "dataset.json").write_text(text)
         assert words in refusal(dataset)
     (dataset / "dataset.json").unlink()
-    assert refusal(dataset).startswith(f"{dataset}/dataset.json: is missing. See docs/dataset.md")
+    assert refusal(dataset).startswith(f"{dataset}/dataset.json: is missing. Write this, with names of your own: {{")
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_a_missing_or_broken_description(tmp_path: Path) -> None:
         ({"labels": {"background": 0, "liver": 2**64}}, "'liver' has the value 18446744073709551616, too large"),
         ({"labels": {"background": 0, "liver": 1, "ignore": 1}}, "ignore value 1 is also part of a label"),
         ({"labels": {"background": 0, "liver": 1, "ignore": [2]}}, "'ignore' is a region"),
-        ({"modality": None}, "names no channels"),
+        ({"modality": None}, "has no channels"),
         ({"modality": {"1": "CT"}}, "names no channels"),
         ({"modality": "CT"}, "names no channels"),
         ({"training": []}, "has no training case"),

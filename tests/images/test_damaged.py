@@ -371,7 +371,7 @@ def test_folders_and_dangling_links_in_the_place_of_files(tmp_path: Path) -> Non
         hash_files(read.cases[1])
     with pytest.raises(MvlError) as caught:
         read_dataset(dataset)
-    assert str(caught.value).startswith(f"{label}: is missing")
+    assert str(caught.value).startswith(f"{label}: is a link to ")
     label.unlink()
     label.symlink_to(label.name)
     _, problems = inspect_dataset(dataset)

@@ -60,24 +60,25 @@ def frames_of(dataset: Any, path: Path) -> list[Frame]:
     Raises MvlError when the header is damaged or lacks what every image has.
     """
     with reading_dicom(path):
-        count = int(number(dataset, "NumberOfFrames") or 1)
+        top = {element.keyword: element.value for element in dataset}  # each value is converted once
+        count = int(number(top, "NumberOfFrames") or 1)
         if not 0 < count <= MOST_FRAMES:
             raise MvlError(f"has a damaged header (NumberOfFrames is {count})", file=path, remedy=EXPORT_AGAIN)
-        per_frame = dataset.get("PerFrameFunctionalGroupsSequence") or []
+        per_frame = top.get("PerFrameFunctionalGroupsSequence") or []
         if per_frame and len(per_frame) != count:
             what = f"has a damaged header ({len(per_frame)} functional groups for {count} frames)"
             raise MvlError(what, file=path, remedy=EXPORT_AGAIN)
-        common = _common(dataset, path, count)
-        return [_frame(_Groups(dataset, n), n, common) for n in range(count)]
+        common = _common(top, path, count) | {"syntax": _transfer_syntax(dataset)}
+        return [_frame(_Groups(top, n), n, common) for n in range(count)]
 
 
 class _Groups:
     """What the header says of one frame: its own functional groups, the shared ones, the top level."""
 
-    def __init__(self, dataset: Any, index: int) -> None:
-        self.dataset = dataset
-        per_frame = dataset.get("PerFrameFunctionalGroupsSequence") or []
-        shared = dataset.get("SharedFunctionalGroupsSequence") or []
+    def __init__(self, top: dict[str, Any], index: int) -> None:
+        self.top = top
+        per_frame = top.get("PerFrameFunctionalGroupsSequence") or []
+        shared = top.get("SharedFunctionalGroupsSequence") or []
         self.items = [*per_frame[index : index + 1], *shared[:1]]
 
     def macro(self, name: str, keyword: str) -> Any:
@@ -91,10 +92,10 @@ class _Groups:
     def where(self, name: str, keyword: str) -> Any:
         """As `macro`, but the top level of the file where no functional group has it."""
         found = self.macro(name, keyword)
-        return self.dataset if found is None else found
+        return self.top if found is None else found
 
 
-def _common(dataset: Any, path: Path, count: int) -> dict[str, Any]:
+def _common(dataset: dict[str, Any], path: Path, count: int) -> dict[str, Any]:
     """What all frames of a file have in common."""
     number_or_none = {key: number(dataset, key) for key in ("SeriesNumber", "InstanceNumber")}
     series, instance = (None if value is None else int(value) for value in number_or_none.values())
@@ -116,7 +117,6 @@ def _common(dataset: Any, path: Path, count: int) -> dict[str, Any]:
         "is_localizer": "LOCALIZER" in _words(dataset.get("ImageType")),
         "shape": shape,
         "bits": whole(dataset, "BitsAllocated"),
-        "syntax": _transfer_syntax(dataset),
         "photometric": text(dataset, "PhotometricInterpretation").upper(),
     }
 
@@ -139,7 +139,7 @@ def _frame(groups: _Groups, index: int, common: dict[str, Any]) -> Frame:
     count = common["frames_in_file"]
     spacing = numbers(groups.where("PixelMeasuresSequence", "PixelSpacing"), "PixelSpacing", 2)
     for keyword in () if spacing else PROJECTED_SPACINGS:
-        spacing = spacing or numbers(groups.dataset, keyword, 2)
+        spacing = spacing or numbers(groups.top, keyword, 2)
     orientation = numbers(_plane(groups, "PlaneOrientationSequence", ORIENTATION), ORIENTATION, 6)
     transformation = groups.where("PixelValueTransformationSequence", "RescaleSlope")
     slope, intercept = number(transformation, "RescaleSlope"), number(transformation, "RescaleIntercept")
@@ -151,7 +151,7 @@ def _frame(groups: _Groups, index: int, common: dict[str, Any]) -> Frame:
         spacing=None if spacing is None else (spacing[0], spacing[1]),
         orientation=orientation,
         position=_position(groups, index, count, orientation),
-        location=number(groups.dataset, "SliceLocation") if count == 1 else None,
+        location=number(groups.top, "SliceLocation") if count == 1 else None,
         thickness=next((abs(step) for step in steps if step), None),
         telling={word: _values(groups, places) for word, places in TELLING.items()},
         **common,
@@ -170,7 +170,7 @@ def _position(groups: _Groups, index: int, count: int, orientation: tuple[float,
     first = _vector(numbers(_plane(groups, "PlanePositionSequence", POSITION), POSITION, 3))
     if first is None or count == 1:
         return first
-    pointers = groups.dataset.get("FrameIncrementPointer") or []
+    pointers = groups.top.get("FrameIncrementPointer") or []
     if FRAME_TIME_TAGS & {int(tag) for tag in ([pointers] if isinstance(pointers, int) else pointers)}:
         return first
     step = number(groups.where("PixelMeasuresSequence", "SpacingBetweenSlices"), "SpacingBetweenSlices")
@@ -185,7 +185,7 @@ def _position(groups: _Groups, index: int, count: int, orientation: tuple[float,
 def _plane(groups: _Groups, macro: str, keyword: str) -> Any:
     """What says where the plane lies: a functional group, the top level, or the detector of nuclear medicine."""
     found = groups.where(macro, keyword)
-    detectors = groups.dataset.get("DetectorInformationSequence") or []
+    detectors = groups.top.get("DetectorInformationSequence") or []
     return detectors[0] if keyword not in found and detectors else found
 
 
@@ -197,7 +197,7 @@ def _values(groups: _Groups, places: tuple[tuple[str, str], ...]) -> tuple[Any, 
     """What an image says at `places`, so that it can be compared; empty for nothing."""
     found = []
     for macro, keyword in places:
-        holder = groups.macro(macro, keyword) if macro else groups.dataset
+        holder = groups.macro(macro, keyword) if macro else groups.top
         value = None if holder is None else holder.get(keyword)
         if value is not None and value != "":
             found.append((keyword, _comparable(value)))

@@ -81,7 +81,7 @@ def sort_volumes(frames: Sequence[Frame]) -> tuple[list[DicomVolume], dict[str, 
     """
     volumes = _volumes(frames)
     beside: dict[str, list[Path]] = {}
-    left = []
+    left: list[Frame] = []
     for volume in volumes:
         if reason := _beside(volume, volumes):
             beside.setdefault(reason, []).extend(dict.fromkeys(frame.file for frame in volume.frames))
@@ -186,7 +186,7 @@ def _by_orientation(frames: Sequence[Frame]) -> list[list[Frame]]:
 def _by_place(part: _Part) -> list[_Part]:
     """Split until every position is there once, by as few elements as do it."""
     for word in ALWAYS_APART:
-        groups = _grouped(part.frames, lambda frame, word=word: frame.telling.get(word))
+        groups = _grouped(part.frames, _value_of(word))
         if len(groups) > 1:
             return [inner for each in _told_by(part, word, groups) for inner in _by_place(each)]
     where = places(part.frames)
@@ -203,7 +203,7 @@ def _by_place(part: _Part) -> list[_Part]:
 def _split(part: _Part, most: int, at: dict[int, int]) -> list[_Part]:
     """Parts of frames of which up to `most` lie at one place. at: frame's id -> number of its place."""
     for word in (*TELLING, *TIMES):
-        groups = _grouped(part.frames, lambda frame, word=word: frame.telling.get(word))
+        groups = _grouped(part.frames, _value_of(word))
         left = max(_multiplicity(group, at) for group in groups.values())
         if 1 < len(groups) <= most and len(groups) * left == most:
             parts = _told_by(part, word, groups)
@@ -294,6 +294,10 @@ def same_place(where: Array, frames: Sequence[Frame]) -> list[tuple[Frame, Frame
 
 def _multiplicity(frames: list[Frame], at: dict[int, int]) -> int:
     return max(Counter(at[id(frame)] for frame in frames).values())
+
+
+def _value_of(word: str) -> Callable[[Frame], Any]:
+    return lambda frame: frame.telling.get(word)
 
 
 def _rank_by(word: str) -> Callable[[Frame], Any]:

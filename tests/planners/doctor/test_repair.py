@@ -16,6 +16,7 @@ import pytest
 import SimpleITK as sitk
 from builders import make_dataset, write_array, write_description
 from commands import as_a_user
+from dicom_series import write_slices
 from scipy import ndimage
 from walking import hashes
 
@@ -415,6 +416,38 @@ def test_what_goes_wrong_together_is_repaired_together(folder):
     assert report.remaining == ()
     assert affine(copy / LABEL).tolist() == affine(copy / IMAGE).tolist()
     assert abs(voxels(copy / LABEL).sum() - mask.sum()) < 0.05 * mask.sum()
+    usable(copy)
+
+
+@pytest.mark.parametrize("layout", ["msd", "nnunet"])
+def test_slices_of_a_tilted_gantry_become_a_straight_file(tmp_path, layout):
+    """A ramp along the patient's axes stays one: every voxel of the copy has the value of its place."""
+    folder = make_dataset(tmp_path, layout, cases=4)
+    name = "tiny_001" if layout == "msd" else "tiny_001_0000"
+    slope, count, lean = np.array([2.0, 3.0, 5.0]), 12, np.tan(np.deg2rad(15))
+    z, y, x = np.meshgrid(np.arange(count) * 2.0, np.arange(40) * 0.8, np.arange(20) * 0.7, indexing="ij")
+    ramp = np.stack([x, y + lean * z, z], axis=-1) @ slope
+
+    def tilted(dataset, k):
+        dataset.ImagePositionPatient = [0, round(lean * 2.0 * k, 6), 2.0 * k]
+
+    write_slices(folder / "imagesTr" / name, (10 * ramp).astype(np.int16), spacing=(2.0, 0.8, 0.7), edit=tilted)
+    (folder / "imagesTr" / f"{name}.nii.gz").unlink()
+    leaning = read_image([folder / "imagesTr" / name]).geometry.file.affine
+    save(folder / "labelsTr/tiny_001.nii.gz", (ramp.T > 100).astype(np.uint8), leaning)
+    if layout == "msd":
+        text = (folder / "dataset.json").read_text()
+        (folder / "dataset.json").write_text(text.replace("imagesTr/tiny_001.nii.gz", "imagesTr/tiny_001"))
+    (told,) = [found for found in examine_dataset(folder).findings if "tilted" in found.what]
+    assert "gantry tilted by 15 degrees" in told.what
+    copy = tmp_path / "repaired"
+    report = repair_dataset(folder, copy, workers=1)
+    assert {done.file for done in report.repairs} == {f"imagesTr/{name}", "labelsTr/tiny_001.nii.gz"}
+    image = sitk.ReadImage(str(copy / "imagesTr" / f"{name}.nii.gz"))  # refuses what is sheared
+    index = np.argwhere(sitk.GetArrayFromImage(image).T > 0)
+    places = [np.array(image.TransformIndexToPhysicalPoint(each.tolist())) for each in index[::50]]
+    found = [image[each.tolist()] for each in index[::50]]
+    np.testing.assert_allclose(np.median(np.abs(np.array(found) - 10 * np.array(places) @ slope)), 0, atol=1)
     usable(copy)
 
 

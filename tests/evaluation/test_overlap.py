@@ -12,11 +12,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from mvl_auto.evaluation import metrics
-from mvl_auto.evaluation.metrics import OVERLAP_METRICS, Counts, confusion_matrix, counts_of
+from mvl_auto.evaluation import overlap as metrics
+from mvl_auto.evaluation.overlap import Counts, confusion_matrix, counts_of
 from mvl_auto.plans import IGNORE
 
 CLASSES = 4
+SHARES = (
+    metrics.dice,
+    metrics.jaccard,
+    metrics.precision,
+    metrics.recall,
+    metrics.specificity,
+    metrics.accuracy,
+    metrics.volume_similarity,
+)
 MARKS = {".": 0, "?": IGNORE}
 
 counts = st.builds(Counts, *[st.integers(0, 10**12)] * 4)
@@ -91,19 +100,41 @@ NAN = math.nan
 
 
 @pytest.mark.parametrize(
-    ("reference", "prediction", "dice", "jaccard", "precision", "recall", "accuracy"),
+    ("reference", "prediction", "dice", "jaccard", "precision", "recall", "specificity", "accuracy", "similarity"),
     [
-        ("....", "....", NAN, NAN, NAN, NAN, 1),
-        ("....", "..1.", 0, 0, 0, NAN, 3 / 4),
-        ("11..", "....", 0, 0, 0, 0, 1 / 2),
-        ("11..", "..11", 0, 0, 0, 0, 0),
+        ("....", "....", NAN, NAN, NAN, NAN, 1, 1, NAN),
+        ("....", "..1.", 0, 0, 0, NAN, 3 / 4, 3 / 4, 0),
+        ("11..", "....", 0, 0, 0, 0, 1, 1 / 2, 0),
+        ("11..", "..11", 0, 0, 0, 0, 0, 0, 1),
+        ("1111", "1111", 1, 1, 1, 1, NAN, 1, 1),
     ],
 )
-def test_empty_masks(reference, prediction, dice, jaccard, precision, recall, accuracy):
+def test_empty_masks(reference, prediction, dice, jaccard, precision, recall, specificity, accuracy, similarity):
     found = counts_of(confusion_matrix(drawn(reference), drawn(prediction), 2), [1])
-    values = {name: metric(found) for name, metric in OVERLAP_METRICS.items()}
-    expected = {"dice": dice, "jaccard": jaccard, "precision": precision, "recall": recall, "accuracy": accuracy}
-    assert values == pytest.approx(expected, nan_ok=True)
+    expected = [dice, jaccard, precision, recall, specificity, accuracy, similarity]
+    assert [metric(found) for metric in SHARES] == pytest.approx(expected, nan_ok=True)
+
+
+def test_volumes_by_hand():
+    found = counts_of(confusion_matrix(drawn("1111..", "......"), drawn("..1...", "......"), 2), [1])
+    assert metrics.volume_error_ml(found, voxel_ml=0.5) == pytest.approx((1 - 4) * 0.5)
+    assert metrics.volume_similarity(found) == pytest.approx(1 - 3 / 5)
+    assert metrics.specificity(counts_of(confusion_matrix(drawn("1..."), drawn("11.."), 2), [1])) == pytest.approx(
+        2 / 3
+    )
+
+
+@given(two_maps())
+def test_the_box_around_the_foreground_has_all_of_it_and_touches_it_on_every_side(maps):
+    box = metrics.foreground_box(*maps)
+    outside = np.ones(maps[0].shape, bool)
+    outside[box] = False
+    used = (maps[0] != 0) | (maps[1] != 0)
+    assert not used[outside].any()
+    for axis in range(used.ndim):
+        if used.any():
+            assert np.take(used[box], 0, axis).any()
+            assert np.take(used[box], -1, axis).any()
 
 
 @given(two_maps())
@@ -117,6 +148,8 @@ def test_the_same_figures_as_simpleitk(maps):
         assert metrics.dice(found) == pytest.approx(independent.GetDiceCoefficient(int(label)))
         assert metrics.jaccard(found) == pytest.approx(independent.GetJaccardCoefficient(int(label)))
         assert 1 - metrics.recall(found) == pytest.approx(independent.GetFalseNegativeError(int(label)))
+        difference = independent.GetVolumeSimilarity(int(label)) / 2  # SimpleITK: 2 (prediction - reference) / sum
+        assert 1 - metrics.volume_similarity(found) == pytest.approx(abs(difference))
         assert 1 - metrics.precision(found) == pytest.approx(independent.GetFalseDiscoveryRate(int(label)))
 
 
@@ -144,7 +177,7 @@ def test_dice_is_the_harmonic_mean_of_precision_and_recall(found):
 
 @given(counts)
 def test_every_metric_lies_between_0_and_1_or_is_undefined(found):
-    for metric in OVERLAP_METRICS.values():
+    for metric in SHARES:
         assert math.isnan(metric(found)) or 0 <= metric(found) <= 1
 
 

@@ -1,0 +1,73 @@
+"""Several raters: who is compared with whom, and on which cases."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from mvl_auto.errors import MvlError
+from mvl_auto.evaluation.raters import evaluate_raters
+
+SIDE = 4
+
+
+def write(folder, name: str, shift: int) -> None:
+    """A block of SIDE voxels along X, moved by `shift`: two of them have a Dice of 1 - difference / SIDE."""
+    values = np.zeros((3, 6, 12), np.uint8)
+    values[1, 2:4, shift : shift + SIDE] = 1
+    folder.mkdir(parents=True, exist_ok=True)
+    sitk.WriteImage(sitk.GetImageFromArray(values), folder / f"{name}.nii.gz")
+
+
+@pytest.fixture
+def folders(tmp_path):
+    for name in ("a", "b"):
+        write(tmp_path / "raters" / "alice", name, 0)
+        write(tmp_path / "raters" / "bob", name, 1)
+        write(tmp_path / "preds", name, 3)
+    return tmp_path / "raters", tmp_path / "preds"
+
+
+def test_the_model_and_the_raters_by_hand(folders):
+    agreement = evaluate_raters(*folders)
+    dice = {pair: summary.mean("dice") for pair, summary in agreement.summaries.items()}
+    assert dice == pytest.approx(
+        {("alice", "model"): 1 - 3 / SIDE, ("bob", "model"): 1 - 2 / SIDE, ("alice", "bob"): 1 - 1 / SIDE}
+    )
+    assert agreement.means("dice") == pytest.approx((1 - 2.5 / SIDE, 1 - 1 / SIDE))
+
+
+def test_a_case_that_one_rater_lacks_counts_for_the_others(folders):
+    raters, predictions = folders
+    write(raters / "alice", "c", 0)
+    write(predictions, "c", 0)
+    cases = {pair: len(summary.cases) for pair, summary in evaluate_raters(raters, predictions).summaries.items()}
+    assert cases == {("alice", "model"): 3, ("bob", "model"): 2, ("alice", "bob"): 2}
+
+
+def test_fewer_than_two_raters(folders):
+    raters, predictions = folders
+    with pytest.raises(MvlError, match="needs two raters"):
+        evaluate_raters(raters / "alice", predictions)
+    with pytest.raises(MvlError, match="not a folder of raters"):
+        evaluate_raters(raters / "nobody", predictions)
+
+
+def test_the_command(folders, tmp_path, capsys):
+    from mvl_auto.cli.evaluate import main
+
+    raters, predictions = folders
+    assert main(["--raters", str(raters), "-p", str(predictions), "-o", str(tmp_path / "scores"), "-q"]) == 0
+    printed = capsys.readouterr().out
+    assert "dice: model with raters 0.375, raters with each other 0.750" in printed
+    content = json.loads((tmp_path / "scores" / "raters.json").read_text())
+    assert [(pair["reference"], pair["prediction"]) for pair in content["pairs"]] == [
+        ("alice", "model"),
+        ("bob", "model"),
+        ("alice", "bob"),
+    ]
+    rows = (tmp_path / "scores" / "raters.csv").read_text().splitlines()
+    assert len(rows) == 1 + 3 * 2
