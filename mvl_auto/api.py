@@ -29,6 +29,7 @@ from mvl_auto.paths import (
 )
 from mvl_auto.plans import Plan, Splits, read_document, write_document
 from mvl_auto.progress import Progress, silent
+from mvl_auto.results import TrainingResults
 
 if TYPE_CHECKING:
     from mvl_auto.audit import AuditReport
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from mvl_auto.evaluation.raters import Agreement
     from mvl_auto.inference import PredictionReport
     from mvl_auto.planners import ByHand, Diagnosis, Repairs
-    from mvl_auto.training import TrainingResult
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +125,7 @@ def train(
     seed: int = 0,
     workers: int | None = None,
     progress: Progress = silent,
-) -> list[TrainingResult]:
+) -> TrainingResults:
     """Train folds of a planned dataset, one after the other, and validate each; goes on where it was stopped.
 
     folds: 0, "0", "fold0", or several in a list; or "all" (every case, none kept apart). configuration: default, the
@@ -146,7 +146,7 @@ def train(
     log.info("%s: training %s of %s", plan.dataset, name, ", ".join(f"fold{fold}" for fold in chosen))
     from mvl_auto import training  # torch, after all that can be refused without it
 
-    return [
+    return TrainingResults(
         training.train(
             folder,
             fold,
@@ -163,7 +163,7 @@ def train(
             progress=progress,
         )
         for fold in chosen
-    ]
+    )
 
 
 def choose_folds(wanted: Folds, number: int) -> list[str]:
