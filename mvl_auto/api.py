@@ -19,6 +19,7 @@ from mvl_auto.errors import MvlError
 from mvl_auto.files import clear_unfinished, ensure_writable_folder, is_there, locked
 from mvl_auto.jobs.dask import check_address
 from mvl_auto.logs import log_file
+from mvl_auto.names import checked_name
 from mvl_auto.paths import (
     blocks_folder,
     find_preprocessed_dataset,
@@ -137,6 +138,9 @@ def train(
     """
     from mvl_auto.planners.stage import DELETE
 
+    for name in (run, previous):
+        if name is not None:
+            checked_name(name, "run", remedy="Choose another with -n NAME.")
     root, seconds = find_root(root), as_seconds(seconds)
     folder = find_preprocessed_dataset(dataset, root)
     plan = read_document(folder / "plans.json", Plan, DELETE)
@@ -171,15 +175,10 @@ def choose_folds(wanted: Folds, number: int) -> list[str]:
 
     number: how many the splits have. Raises MvlError, listing them, for one that does not exist.
     """
-    wanted = list_of_folds(wanted)
-    there = [*map(str, range(number)), "all"]
-    chosen = [str(fold).lower().removeprefix("fold").lstrip("_") for fold in wanted]
-    for given, fold in zip(wanted, chosen, strict=True):
-        if fold not in there:
-            raise MvlError(
-                f"there is no fold '{given}' (there are: {', '.join(there)})", remedy="Name one of them, as in fold0."
-            )
-    return list(dict.fromkeys(chosen))
+    from mvl_auto.runs import ALL
+    from mvl_auto.runs import choose_folds as choose
+
+    return choose(list_of_folds(wanted), [*map(str, range(number)), ALL])
 
 
 def predict(

@@ -205,7 +205,7 @@ def test_with_a_time_the_device_is_asked_how_fast_it_is(root, dataset):
 
 def test_numbers_by_hand_stand(root, dataset):
     chosen = plan(root, by_hand=planners.ByHand(depth=1, iterations=7)).configuration()
-    assert (chosen.network.depth, chosen.iterations) == (1, 7)
+    assert (chosen.network.depth, chosen.steps) == (1, 7)
     with pytest.raises(MvlError, match="both say how long"):
         plan(root, seconds=90.0, by_hand=planners.ByHand(iterations=7))
 

@@ -32,5 +32,5 @@ def _facts(configuration: Configuration) -> list[str]:
         shape_text(network.token_size, "x"),
         str(configuration.batch_size),
         f"{network.depth} x {network.width}",
-        str(configuration.iterations),
+        str(configuration.steps),
     ]
