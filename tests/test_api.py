@@ -215,7 +215,7 @@ def wide_block(root):
     """A block of the bank that passes for a pretrained one, wider than the default."""
     folder = root / "blocks"
     card = ensure_block("random:hidden=640,heads=10,kv_heads=5,ffn=1792,seed=0", "last", folder)
-    card = card.model_copy(update={"source": "hf:made/wide"})
+    card = card.model_copy(update={"source": "hf:made/wide"}).seal()
     write_document(folder / f"{card.name}.json", card)
     return card
 
