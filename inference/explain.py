@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from mvl_auto.datasets import find_cases, load_case, split_volumes
 from mvl_auto.errors import MvlError
+from mvl_auto.extras import need
 from mvl_auto.files import ensure_writable_folder, write_json, writing
 from mvl_auto.images import Volume, write_probabilities
 from mvl_auto.inference.output import check_output_folder
@@ -68,6 +69,7 @@ def explain_folder(
     Raises MvlError when `output` is the folder of the images, and, naming the file, for the first image that cannot be
     read.
     """
+    need("matplotlib", "the picture of an explanation")
     trained = load_trained(run.folds[0][0], blocks_folder)
     network, on = trained.network, choose_device(device)
     first = [] if run.previous is None else [each.network.to(on) for each in run.previous.load(blocks_folder)]

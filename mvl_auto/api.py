@@ -31,6 +31,7 @@ from mvl_auto.paths import (
 )
 from mvl_auto.plans import Plan, Splits, read_document, write_document
 from mvl_auto.progress import Progress, silent
+from mvl_auto.results import TrainingResults
 
 if TYPE_CHECKING:
     from mvl_auto.audit import AuditReport
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from mvl_auto.evaluation.raters import Agreement
     from mvl_auto.inference import PredictionReport
     from mvl_auto.planners import Diagnosis, Overrides, Repairs
-    from mvl_auto.training import TrainingResult
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +131,7 @@ def train(
     network: str | None = None,
     llm: str | None = None,
     progress: Progress = silent,
-) -> list[TrainingResult]:
+) -> TrainingResults:
     """Train folds of a planned dataset, one after the other, and validate each; resumes where it was stopped.
 
     folds: 0, "0", "fold0", or several in a list; or "all" (every case, none kept apart). configuration: default, the
@@ -158,7 +158,7 @@ def train(
     log.info("%s: training %s of %s", plan.dataset, name, ", ".join(f"fold{fold}" for fold in chosen))
     from mvl_auto import training  # torch, after all that can be refused without it
 
-    return [
+    return TrainingResults(
         training.train(
             folder,
             fold,
@@ -179,7 +179,7 @@ def train(
             progress=progress,
         )
         for fold in chosen
-    ]
+    )
 
 
 def choose_folds(wanted: Folds, number: int) -> list[str]:

@@ -1,7 +1,8 @@
-"""A table of text: columns as wide as they need to be, long words wrapped in the last one, or last few."""
+"""Tables of text and of HTML: columns as wide as they need to be, long words wrapped in the last one, or last few."""
 
 from __future__ import annotations
 
+import html
 import itertools
 import shutil
 import textwrap
@@ -40,6 +41,27 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], width: int | Non
 def _printable(row: Sequence[str]) -> list[str]:
     """Cells may hold names of labels and files, which must not act on the terminal."""
     return [printable(cell) for cell in row]
+
+
+class Tabular:
+    """A result that prints as a short table, and shows as one in a notebook. A class says its rows in `as_table`."""
+
+    def as_table(self) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+        """The header, and the rows."""
+        raise NotImplementedError(f"{type(self).__name__} says no rows")
+
+    def __str__(self) -> str:
+        return table(*self.as_table())
+
+    def _repr_html_(self) -> str:
+        """What Jupyter shows."""
+        header, rows = self.as_table()
+        body = "".join(_html_row(row, "td") for row in rows)
+        return f"<table><thead>{_html_row(header, 'th')}</thead><tbody>{body}</tbody></table>"
+
+
+def _html_row(cells: Sequence[str], tag: str) -> str:
+    return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
 
 
 def _line(row: Sequence[str], columns: Sequence[int]) -> str:

@@ -13,7 +13,7 @@ from source_files import source_files
 STAGES = {"planners", "preprocessing", "training", "inference", "evaluation"}
 MODELS = {"network", "llm"}
 RUNS = {"runs"}  # what a run is on disk: it builds networks to load their weights into
-SURFACE = {"api", "audit", "cli", "demo", "public", "__main__"}  # on top of the stages
+SURFACE = {"api", "audit", "cli", "demo", "public", "results", "__main__"}  # on top of the stages
 
 
 FILES = source_files()
@@ -33,10 +33,11 @@ MAY_IMPORT = (
         "inference": SHARED | MODELS | RUNS | {"preprocessing"},  # the same code prepares a training case and an image
         "evaluation": SHARED,
         "audit": SHARED | MODELS | RUNS | STAGES,
-        "api": SHARED | MODELS | RUNS | STAGES | {"audit"},
+        "api": SHARED | MODELS | RUNS | STAGES | {"audit", "results"},
         "cli": SHARED | MODELS | RUNS | STAGES | SURFACE,
         "demo": SHARED | MODELS | RUNS | STAGES | {"api"},
         "public": SHARED | {"api"},
+        "results": SHARED | {"training"},
         "": SHARED | {"api", "public", "inference"},
         "__main__": {"cli"},
     }
