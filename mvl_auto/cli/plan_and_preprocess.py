@@ -204,10 +204,7 @@ def overview(plan: Plan) -> str:
     if plan.time_budget is not None:
         budget += f" and {duration_text(plan.time_budget)} of training"
     about = textwrap.fill(printable(f"{plan.dataset}: channels {channels}; labels {labels}; for {budget}"), WIDTH)
-    return f"
-{about}
-{plan}
-LLM block: {blocks}" + STAR
+    return f"\n{about}\n{plan}\nLLM block: {blocks}" + STAR
 
 
 def reasons(plan: Plan) -> str:
