@@ -15,7 +15,7 @@ VERSION = next(
 STAGES = ["planners", "preprocessing", "inference", "evaluation"]
 COMMANDS = [
     *("plan_and_preprocess", "train", "predict", "evaluate", "compare"),
-    *("demo", "block", "explain", "doctor", "audit"),
+    *("demo", "block", "explain", "doctor", "audit", "report"),
 ]
 FOLDERS = {"mvl_auto": "mvl_auto"} | {f"mvl_auto.{stage}": stage for stage in STAGES}
 PACKAGES = [
@@ -45,7 +45,7 @@ setup(
     python_requires=">=3.11",
     packages=PACKAGES,
     package_dir=FOLDERS,
-    package_data={"mvl_auto": ["py.typed"]},
+    package_data={"mvl_auto": ["py.typed"], "mvl_auto.report": ["assets/*"]},
     entry_points={"console_scripts": [f"mvl_{name} = mvl_auto.cli.{name}:main" for name in COMMANDS]},
     install_requires=[
         "batchgenerators>=0.25",
@@ -53,6 +53,7 @@ setup(
         "filelock>=3.12",
         "gguf>=0.10",
         "huggingface_hub>=1.0",
+        "jinja2>=3.1",
         "matplotlib>=3.8",
         "nibabel>=5.2",
         "nilearn>=0.12",
@@ -73,6 +74,7 @@ setup(
     ],
     extras_require={
         "test": [
+            "selenium>=4.20",  # drives Chromium, where it is installed, through the report
             *(*LORA, *DASK, *DICOM, "hypothesis>=6.100", "mypy>=1.10", "packaging>=23", "pytest>=8", "ruff>=0.15"),
             "surface-distance-based-measures>=0.1",  # the reference for metrics weighted by area
         ],
