@@ -38,7 +38,7 @@ def planned(plan: Plan) -> str:
     """Patch, batch, trunk and steps of the full resolution."""
     chosen: Configuration = plan.configuration("3d_fullres")
     trunk = TRUNKS[chosen.network.width]
-    return f"{by(chosen.patch_size)}, {chosen.batch_size}, {trunk}, {chosen.iterations}"
+    return f"{by(chosen.patch_size)}, {chosen.batch_size}, {trunk}, {chosen.steps}"
 
 
 def by(numbers: Sequence[float]) -> str:

@@ -214,7 +214,7 @@ def reference(image: np.ndarray, trail: Trail) -> np.ndarray:
     from skimage.transform import resize
 
     how = {"order": 3, "mode": "edge", "anti_aliasing": False}
-    shape = trail.resampled_size
+    shape = trail.resampled_shape
     axis = trail.separate_axis
     if axis is None:
         return resize(image, shape, **how)

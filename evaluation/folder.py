@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mvl_auto.datasets import read_scheme, to_classes
+from mvl_auto.datasets import read_scheme, read_values, to_classes
 from mvl_auto.errors import MvlError
 from mvl_auto.evaluation.case import LabelScore, Scoring, score_case
 from mvl_auto.evaluation.metrics import DEFAULT_METRICS, METRICS, Measured
@@ -26,7 +26,7 @@ from mvl_auto.evaluation.overlap import Counts
 from mvl_auto.evaluation.pairs import Pair, match_cases, some_names
 from mvl_auto.evaluation.summary import Summary, summarise
 from mvl_auto.files import read_json
-from mvl_auto.images import check_same_geometry, read_label
+from mvl_auto.images import check_same_geometry
 from mvl_auto.jobs import JobFailed, log_trace, run_jobs, worthwhile_workers
 from mvl_auto.plans import LabelScheme
 from mvl_auto.progress import Progress, silent
@@ -93,12 +93,14 @@ def score_files(pair: Pair, labels: LabelScheme | None, scoring: Scoring) -> Cas
 
     Raises MvlError when a file cannot be read, the grids differ, or a value has no label.
     """
-    reference, geometry = read_label(pair.reference)
+    reference, geometry = read_values(pair.reference, labels)
     predicted: NDArray[np.integer]
     if pair.prediction is None:
         predicted = np.zeros(reference.shape, np.uint8)
     else:
-        predicted, predicted_geometry = read_label(pair.prediction)
+        predicted, predicted_geometry = read_values(pair.prediction, labels, geometry)
+        if geometry.shape != predicted_geometry.shape:  # a segmentation of 3D Slicer may cover a part of the image
+            reference, geometry = read_values(pair.reference, labels, predicted_geometry)
         check_same_geometry(geometry, predicted_geometry, pair.reference, pair.prediction, what="prediction")
     in_reference: frozenset[int] = frozenset()
     in_prediction: frozenset[int] = frozenset()

@@ -114,7 +114,7 @@ def explain_case(
         WindowSettings(configuration.patch_size, device=device),
         axis,
     )
-    maps = np.zeros((len(MAPS), *prepared.trail.size), np.float32)
+    maps = np.zeros((len(MAPS), *prepared.trail.shape), np.float32)
     for first, slab in native_slabs(slabs, prepared.trail, axis):
         paste_slab(maps, slab.cpu().numpy(), prepared.trail, axis, first)
     gate = None if network.llm.gate is None else network.llm.gate.detach().cpu().numpy()

@@ -124,8 +124,8 @@ def _predict_in_windows(
     advance: Callable[[float], None],
 ) -> Prediction:
     axis = cheapest_axis(image_czyx.shape[1:], windows.shape)
-    classes = np.zeros(trail.size, np.int16)
-    probabilities = _background_everywhere(labels, trail.size) if keep_probabilities else None
+    classes = np.zeros(trail.shape, np.int16)
+    probabilities = _background_everywhere(labels, trail.shape) if keep_probabilities else None
     length = trail.crop[axis][1] - trail.crop[axis][0]
     network_slabs = probability_slabs(networks, labels, image_czyx, windows, axis)
     for first, slab in native_slabs(network_slabs, trail, axis):

@@ -46,7 +46,7 @@ def native_slabs(slabs: Iterable[tuple[int, Tensor]], trail: Trail, axis: int) -
     native = tuple(stop - start for start, stop in trail.crop)
     near = [
         find_neighbours(network_size, native_size, interpolate=n != trail.separate_axis)
-        for n, (network_size, native_size) in enumerate(zip(trail.resampled_size, native, strict=True))
+        for n, (network_size, native_size) in enumerate(zip(trail.resampled_shape, native, strict=True))
     ]
     held, held_from, done = torch.empty(0), 0, 0
     for start, slab in slabs:

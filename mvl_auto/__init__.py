@@ -2,29 +2,58 @@
 
     import mvl_auto
 
-    plan = mvl_auto.plan_and_preprocess("raw/Task04_Hippocampus")
-    mvl_auto.train(4, folds=["0"])
+    plan = mvl_auto.plan_and_preprocess("raw/Task04_Hippocampus", memory="8GB")
+    mvl_auto.train(4, "fold0", seconds="10m")
     mvl_auto.predict("imgs", "preds")
     mvl_auto.evaluate("references", "preds")
 
-The four are loaded when they are first used: importing mvl_auto imports neither torch nor numpy.
+Everything is loaded when it is first used: importing mvl_auto imports neither torch nor numpy.
 """
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from mvl_auto.version import __version__
 
 if TYPE_CHECKING:
-    from mvl_auto.api import evaluate, plan_and_preprocess, predict, train
+    from mvl_auto.errors import MvlError
+    from mvl_auto.inference.predictor import Predictor
+    from mvl_auto.plans import Plan
+    from mvl_auto.public import doctor, evaluate, explain, plan_and_preprocess, predict, train
 
-__all__ = ["__version__", "evaluate", "plan_and_preprocess", "predict", "train"]
+HOMES = {  # public name -> the module that has it
+    "MvlError": "mvl_auto.errors",
+    "Plan": "mvl_auto.plans",
+    "Predictor": "mvl_auto.inference.predictor",
+    "doctor": "mvl_auto.public",
+    "evaluate": "mvl_auto.public",
+    "explain": "mvl_auto.public",
+    "plan_and_preprocess": "mvl_auto.public",
+    "predict": "mvl_auto.public",
+    "train": "mvl_auto.public",
+}
+
+__all__ = [
+    "MvlError",
+    "Plan",
+    "Predictor",
+    "__version__",
+    "doctor",
+    "evaluate",
+    "explain",
+    "plan_and_preprocess",
+    "predict",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        from mvl_auto import api
-
-        return getattr(api, name)
+    if name in HOMES:
+        return getattr(importlib.import_module(HOMES[name]), name)
     raise AttributeError(f"module 'mvl_auto' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

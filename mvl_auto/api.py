@@ -14,10 +14,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from mvl_auto.arguments import Folds, as_bytes, as_seconds, list_of_folds
 from mvl_auto.errors import MvlError
 from mvl_auto.files import clear_unfinished, ensure_writable_folder, is_there, locked
 from mvl_auto.jobs.dask import check_address
 from mvl_auto.logs import log_file
+from mvl_auto.names import checked_name
 from mvl_auto.paths import (
     blocks_folder,
     find_preprocessed_dataset,
@@ -48,9 +50,9 @@ def plan_and_preprocess(
     *,
     root: Path | str | None = None,
     configurations: Sequence[str] | None = None,
-    memory: int | None = None,
+    memory: int | str | None = None,
     preset: str | None = None,
-    seconds: float | None = None,
+    seconds: float | str | None = None,
     device: str = "auto",
     llm: str = "auto",
     llm_layer: int | Literal["last"] = "last",
@@ -66,11 +68,11 @@ def plan_and_preprocess(
 
     dataset: number, name or path. configurations: which to prepare (default: the recommended one), and with
     3d_cascade_fullres the 3d_lowres that it goes on from.
-    memory: bytes that training may take on `device` (default: what is free here); or preset: "S", "M", "L" or
-    "XL", a GPU of 8, 16, 24 or 80 GiB, here or elsewhere, or "cpu". seconds: that the training of a fold may take; the
-    speed of `device` is then measured. llm, llm_layer: the frozen block, in the block bank's syntax. by_hand: numbers
-    that are not to be planned (mvl_auto.planners.ByHand). scheduler: the address of a Dask cluster that works on the
-    cases, in place of `workers` processes. strict: whatever is odd in the dataset is an error
+    memory: bytes, or "8GB", that training may take on `device` (default: what is free here); or preset: "S", "M", "L"
+    or "XL", a GPU of 8, 16, 24 or 80 GiB, here or elsewhere, or "cpu". seconds: that the training of a fold may take;
+    the speed of `device` is then measured. llm, llm_layer: the frozen block, in the block bank's syntax. by_hand:
+    numbers that are not to be planned (mvl_auto.planners.ByHand). scheduler: the address of a Dask cluster that works
+    on the cases, in place of `workers` processes. strict: whatever is odd in the dataset is an error
     (mvl_auto.planners.stage.TooOdd has all of it). keep_going: plan without the cases that cannot be used.
     Raises MvlError for what the user can mend; PartlyFailed at the end when cases were left out or could not be
     prepared: the plan is its `result`.
@@ -81,7 +83,7 @@ def plan_and_preprocess(
     from mvl_auto.planners import stage
     from mvl_auto.planners.budget import choose_budget
 
-    root = find_root(root)
+    root, memory, seconds = find_root(root), as_bytes(memory), as_seconds(seconds)
     if scheduler is not None:
         check_address(scheduler)
     unread: list[MvlError] = []
@@ -113,13 +115,13 @@ def plan_and_preprocess(
 
 def train(
     dataset: str | int | Path,
-    folds: Sequence[str | int] = ("0",),
+    folds: Folds = "0",
     *,
     root: Path | str | None = None,
     configuration: str | None = None,
     run: str | None = None,
     previous: str | None = None,
-    seconds: float | None = None,
+    seconds: float | str | None = None,
     steps: int | None = None,
     device: str = "auto",
     seed: int = 0,
@@ -128,19 +130,27 @@ def train(
 ) -> list[TrainingResult]:
     """Train folds of a planned dataset, one after the other, and validate each; goes on where it was stopped.
 
-    folds: 0, "0", "fold0", ... or "all" (every case, none kept apart). configuration: default, the recommended
-    one. run: the folder's name under results (default: the configuration's). previous: for 3d_cascade_fullres the
-    run of 3d_lowres, trained on all folds, that it goes on from (default: "3d_lowres"). seconds or steps: how long
-    to train each fold (default: the plan's time, if it was planned for one, else its steps).
+    folds: 0, "0", "fold0", or several in a list; or "all" (every case, none kept apart). configuration: default, the
+    recommended one. run: the folder's name under results (default: the configuration's). previous: for
+    3d_cascade_fullres the run of 3d_lowres, trained on all folds, that it goes on from (default: "3d_lowres"). seconds
+    (also "10m") or steps: how long to train each fold (default: the plan's time, if it was planned for one, else its
+    steps).
     Raises MvlError for what the user can mend.
     """
-    from mvl_auto import training
     from mvl_auto.planners.stage import DELETE
 
-    root = find_root(root)
+    for name in (run, previous):
+        if name is not None:
+            checked_name(name, "run", remedy="Choose another with -n NAME.")
+    root, seconds = find_root(root), as_seconds(seconds)
     folder = find_preprocessed_dataset(dataset, root)
     plan = read_document(folder / "plans.json", Plan, DELETE)
     splits = read_document(folder / "splits.json", Splits, DELETE)
+    chosen = choose_folds(folds, len(splits.folds))
+    name = plan.configuration(configuration).name
+    log.info("%s: training %s of %s", plan.dataset, name, ", ".join(f"fold{fold}" for fold in chosen))
+    from mvl_auto import training  # torch, after all that can be refused without it
+
     return [
         training.train(
             folder,
@@ -157,23 +167,19 @@ def train(
             workers=workers,
             progress=progress,
         )
-        for fold in choose_folds(folds, len(splits.folds))
+        for fold in chosen
     ]
 
 
-def choose_folds(wanted: Sequence[str | int], number: int) -> list[str]:
+def choose_folds(wanted: Folds, number: int) -> list[str]:
     """Folds in the order wanted, each once: "0" for 0, "0" or "fold0", "all" for itself.
 
     number: how many the splits have. Raises MvlError, listing them, for one that does not exist.
     """
-    there = [*map(str, range(number)), "all"]
-    chosen = [str(fold).lower().removeprefix("fold").lstrip("_") for fold in wanted]
-    for given, fold in zip(wanted, chosen, strict=True):
-        if fold not in there:
-            raise MvlError(
-                f"there is no fold '{given}' (there are: {', '.join(there)})", remedy="Name one of them, as in fold0."
-            )
-    return list(dict.fromkeys(chosen))
+    from mvl_auto.runs import ALL
+    from mvl_auto.runs import choose_folds as choose
+
+    return choose(list_of_folds(wanted), [*map(str, range(number)), ALL])
 
 
 def predict(
@@ -184,7 +190,7 @@ def predict(
     dataset: str | int | Path | None = None,
     configuration: str | None = None,
     run: str | None = None,
-    folds: Sequence[str | int] | None = None,
+    folds: Folds | None = None,
     device: str = "auto",
     mirror: bool = True,
     step_size: float = 0.5,
@@ -208,7 +214,7 @@ def predict(
     root = find_root(root)
     if not is_there(Path(input)):
         raise MvlError("does not exist", file=input, remedy="Give a folder of images, or one image.")
-    trained = find_trained(root, dataset, configuration, run, folds)
+    trained = find_trained(root, dataset, configuration, run, None if folds is None else list_of_folds(folds))
     from mvl_auto import inference  # torch, after all that can be refused without it
     from mvl_auto.inference.label_files import write_color_tables
     from mvl_auto.inference.volumes import find_pairs, write_volumes
@@ -248,11 +254,14 @@ def explain(
     dataset, configuration, run, fold: which trained network (default: the only one, its first fold).
     Raises MvlError for what the user can mend.
     """
-    from mvl_auto.inference.explain import explain_folder
     from mvl_auto.runs import find_trained
 
     root = find_root(root)
+    if not is_there(Path(input)):
+        raise MvlError("does not exist", file=input, remedy="Give a folder of images, or one image.")
     trained = find_trained(root, dataset, configuration, run, None if fold is None else [fold])
+    from mvl_auto.inference.explain import explain_folder  # torch, after all that can be refused without it
+
     return explain_folder(Path(input), Path(output), trained, blocks_folder(root), device=device, progress=progress)
 
 

@@ -17,8 +17,8 @@ the proportions of a training patch. Everything is opened for one read and close
 can be sent to another process, and thousands of cases need no thousands of open files.
 
 Damage of a disk is noticed when it is read: each array carries a checksum of every part that was compressed together,
-and a reader checks each part that it meets once. Decompression itself does not notice: most of an image is noise, which
-is stored as it is.
+and a reader checks each part once. Decompression itself does not notice: most of an image is noise, which is stored
+uncompressed. Files that were swapped are noticed too: the card and each array carry the name of their case.
 """
 
 from __future__ import annotations
@@ -32,21 +32,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mvl_auto import files
 from mvl_auto.arrays import Box, Classes, Floats
 from mvl_auto.errors import MvlError
-from mvl_auto.files import as_json, cannot_write, writing_all
-from mvl_auto.plans import CachedCase, PreviousCase, read_document
+from mvl_auto.files import as_json, cannot_write, check_regular, writing_all
+from mvl_auto.names import checked_name
+from mvl_auto.plans import CachedCase, Fingerprint, PreviousCase, read_document
+from mvl_auto.printable import shown
 from mvl_auto.text import shape_text
 
 Voxels = NDArray[np.int32]
+C = TypeVar("C", CachedCase, PreviousCase)
 
 IMAGE, LABEL, LOCATIONS, CARD = ".b2nd", ".seg", ".locations", ".json"
-ROWS, CHECKSUMS = "rows", "checksums"  # in an array's own metadata
+ROWS, CHECKSUMS, CASE = "rows", "checksums", "case"  # in an array's own metadata
 BLOCK_BYTES = 256 << 10  # decompressed at once: fits the L2 cache, and a whole small case
 CHUNK_BYTES = 4 << 20  # compressed together, a header each
 DAMAGED = (RuntimeError, ValueError, LookupError, AttributeError, TypeError)  # what blosc2 raises for senseless bytes
@@ -77,6 +81,7 @@ class CaseReader:
         """Z Y X of a sample of the voxels of class k, (n, 3); (0, 3) where the case has none."""
         path = self.folder / f"{self.cached.name}{LOCATIONS}"
         with _opened(path) as array:
+            _check_case(path, array, REMEDY)
             start, stop = array.schunk.vlmeta[ROWS].get(str(k), (0, 0))
             _check(path, array, (slice(start, stop),), self.checked, REMEDY)
             return np.asarray(array[start:stop])
@@ -87,7 +92,7 @@ class CaseReader:
 
 @dataclass(frozen=True)
 class PreviousReader:
-    """What the first stage of a cascade found in a cached case; boxes as CaseReader's."""
+    """The segmentation of a cached case by the first stage of a cascade; boxes as CaseReader's."""
 
     folder: Path
     card: PreviousCase
@@ -96,25 +101,54 @@ class PreviousReader:
     def classes(self, box: Box | None = None) -> Classes:
         """(*box) int16."""
         path = self.folder / f"{self.card.name}{IMAGE}"
-        return _read(path, _slices(box), self.card.trail.resampled_size, self.checked, PREVIOUS_REMEDY)
+        return _read(path, _slices(box), self.card.trail.resampled_shape, self.checked, PREVIOUS_REMEDY)
 
 
 def open_case(folder: Path, name: str) -> CaseReader:
     """Open the cached case `name` of a configuration's folder.
 
-    Raises MvlError when it is not in the cache or damaged; so do the reader's methods.
+    Raises MvlError when it is not in the cache, is damaged or belongs to another case; so do the reader's methods.
     """
-    return CaseReader(folder, read_document(folder / f"{name}{CARD}", CachedCase, REMEDY))
+    return CaseReader(folder, _read_card(folder, name, CachedCase, REMEDY))
 
 
 def is_cached(folder: Path, name: str, files_hash: str, settings_hash: str) -> bool:
-    """Whether the cache holds `name` whole, made from these files (CaseFingerprint) with these settings (Plan)."""
+    """Whether the cache has `name`, complete, made from these files (CaseFingerprint) with these settings (Plan)."""
     try:
         reader = open_case(folder, name)
         its = (reader.cached.files_hash, reader.cached.settings_hash)
         return its == (files_hash, settings_hash) and _is_whole(reader)
     except MvlError:
         return False
+
+
+def find_stale(
+    folder: Path, fingerprint: Fingerprint, settings_hash: str, names: Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """Of the cases `names`, those that the cache lacks, and those that it has in another state: (missing, stale).
+
+    A case is up to date when it is complete, and was made with these settings (Plan.preprocessing_hash) from the very
+    files that the fingerprint describes. Compare the fingerprint's hash with the plan's before.
+    """
+    described = {case.name: case.files_hash for case in fingerprint.cases}
+    missing = [name for name in names if not (folder / f"{checked_name(name, 'case')}{CARD}").is_file()]
+    there = set(names) - set(missing)
+    stale = [
+        name
+        for name in names
+        if name in there and (name not in described or not is_cached(folder, name, described[name], settings_hash))
+    ]
+    return missing, stale
+
+
+@contextmanager
+def shared_lock(folder: Path) -> Iterator[None]:
+    """Hold the cache of a configuration for reading: others may read it too, but none may preprocess into it.
+
+    Raises MvlError while another process is preprocessing there.
+    """
+    with files.shared_lock(folder, "preprocessing"):
+        yield
 
 
 def write_case(
@@ -125,7 +159,7 @@ def write_case(
     locations: Mapping[int, Voxels],
     patch_size: Sequence[int] | None = None,
 ) -> None:
-    """Write a case, or write it anew; a process killed half-way leaves no case.
+    """Write a case, or replace it; a process that is killed in between leaves no case.
 
     image: C Z Y X. label: Z Y X. locations: class -> (n, 3). patch_size: of the crops that will be read, Z Y X or
     Y X; None: cubes. Raises MvlError when the folder cannot be written.
@@ -135,15 +169,15 @@ def write_case(
     patch = _in_three_axes(patch_size, label.shape)
     rows, voxels = _one_after_the_other(locations)
     frames = {
-        IMAGE: _frame(image.astype(np.float32, copy=False), (1, *patch)),
-        LABEL: _frame(label.astype(np.int16, copy=False), patch),
-        LOCATIONS: _frame(voxels, voxels.shape, rows),
+        IMAGE: _frame(image.astype(np.float32, copy=False), (1, *patch), cached.name),
+        LABEL: _frame(label.astype(np.int16, copy=False), patch, cached.name),
+        LOCATIONS: _frame(voxels, voxels.shape, cached.name, rows),
     }
     _write(folder, cached.name, frames, cached)
 
 
 def share_case(source: Path, folder: Path, name: str) -> None:
-    """Put a case that another configuration's folder holds into this one too: the same files, where the disk can.
+    """Put a case of another configuration's folder into this one too: by hard links, where the file system has them.
 
     Files are replaced, never changed, so neither folder can spoil the other. Raises MvlError when `folder` cannot be
     written.
@@ -159,12 +193,12 @@ def share_case(source: Path, folder: Path, name: str) -> None:
 
 
 def open_previous(folder: Path, name: str) -> PreviousReader:
-    """Open what the first stage of a cascade found in the case `name`. Raises MvlError when it is not there."""
-    return PreviousReader(folder, read_document(folder / f"{name}{CARD}", PreviousCase, PREVIOUS_REMEDY))
+    """Open the segmentation by a cascade's first stage of the case `name`. Raises MvlError when it is not there."""
+    return PreviousReader(folder, _read_card(folder, name, PreviousCase, PREVIOUS_REMEDY))
 
 
 def is_previous_cached(folder: Path, card: PreviousCase) -> bool:
-    """Whether what the first stage found in this case is there whole, made of the very things that `card` names."""
+    """Whether the first stage's segmentation of this case is there, complete, and was made from what `card` names."""
     try:
         reader = open_previous(folder, card.name)
         return reader.card.hash == card.hash and not reader.classes(((0, 0),) * 3).size
@@ -173,12 +207,12 @@ def is_previous_cached(folder: Path, card: PreviousCase) -> bool:
 
 
 def write_previous(folder: Path, classes: Classes, card: PreviousCase, patch_size: Sequence[int] | None = None) -> None:
-    """Write, or write anew, what the first stage found in a case: classes Z Y X, of card.trail.resampled_size.
+    """Write, or write anew, what the first stage found in a case: classes Z Y X, of card.trail.resampled_shape.
 
     Raises MvlError when the folder cannot be written.
     """
-    assert classes.shape == card.trail.resampled_size
-    frame = _frame(classes.astype(np.int16, copy=False), _in_three_axes(patch_size, classes.shape))
+    assert classes.shape == card.trail.resampled_shape
+    frame = _frame(classes.astype(np.int16, copy=False), _in_three_axes(patch_size, classes.shape), card.name)
     _write(folder, card.name, {IMAGE: frame}, card)
 
 
@@ -206,8 +240,18 @@ def _write(folder: Path, name: str, frames: Mapping[str, bytes], card: CachedCas
         told.write_text(as_json(card.model_dump(mode="json")), encoding="utf-8")
 
 
-def _frame(array: NDArray[Any], patch: tuple[int, ...], rows: Mapping[str, tuple[int, int]] | None = None) -> bytes:
-    """An array as blosc2 would write it to a file.
+def _read_card(folder: Path, name: str, model: type[C], remedy: str) -> C:
+    path = folder / f"{checked_name(name, 'case')}{CARD}"
+    card = read_document(path, model, remedy)
+    if card.name != name:
+        raise _damaged(path, f"it belongs to the case {shown(card.name)}", remedy)
+    return card
+
+
+def _frame(
+    array: NDArray[Any], patch: tuple[int, ...], case: str, rows: Mapping[str, tuple[int, int]] | None = None
+) -> bytes:
+    """An array of the case `case` as blosc2 would write it to a file.
 
     Made in memory, which is faster for many small ones; and on a full disk blosc2 itself fails with its files open,
     so that the space is not given back.
@@ -230,6 +274,7 @@ def _frame(array: NDArray[Any], patch: tuple[int, ...], rows: Mapping[str, tuple
     )
     meta = stored.schunk.vlmeta
     meta[ROWS] = dict(rows or {})
+    meta[CASE] = case
     meta[CHECKSUMS] = [_checksum(stored, part) for part in range(-1, stored.schunk.nchunks)]
     return stored.to_cframe()
 
@@ -243,6 +288,7 @@ def _remove(card: Path) -> None:
 
 def _read(path: Path, box: tuple[slice, ...], shape: tuple[int, ...], checked: Checked, remedy: str = REMEDY) -> Any:
     with _opened(path, remedy) as array:
+        _check_case(path, array, remedy)
         if array.shape != shape:
             raise MvlError(
                 f"holds {shape_text(array.shape)} voxels, its {CARD} says {shape_text(shape)}", file=path, remedy=remedy
@@ -252,9 +298,9 @@ def _read(path: Path, box: tuple[slice, ...], shape: tuple[int, ...], checked: C
 
 
 def _check(path: Path, array: Any, box: tuple[slice, ...], checked: Checked, remedy: str) -> None:
-    """Raise MvlError when a part of an array that `box` touches is not what was written; `checked` takes up the rest.
+    """Raise MvlError when a part of an array that `box` touches has changed; `checked` takes up those that have not.
 
-    The parts are blosc2's chunks, and number -1 is where the rows of each class begin and end.
+    The parts are blosc2's chunks; number -1 is the table of the rows of each class.
     """
     import blosc2
 
@@ -269,6 +315,14 @@ def _check(path: Path, array: Any, box: tuple[slice, ...], checked: Checked, rem
         checked.add((path.suffix, part))
 
 
+def _check_case(path: Path, array: Any, remedy: str) -> None:
+    """Raise MvlError when an array belongs to another case than its file's name says."""
+    meta = array.schunk.vlmeta
+    case = meta.get(CASE, path.stem)  # caches of earlier versions do not say
+    if case != path.stem:
+        raise _damaged(path, f"it belongs to the case {shown(case)}", remedy)
+
+
 def _checksum(array: Any, part: int) -> int:
     if part < 0:
         return zlib.crc32(json.dumps(array.schunk.vlmeta[ROWS]).encode())
@@ -281,6 +335,7 @@ def _opened(path: Path, remedy: str = REMEDY) -> Iterator[Any]:
     import blosc2
 
     try:
+        check_regular(path)
         yield blosc2.open(str(path), mode="r", mmap_mode="r", dparams=blosc2.DParams(nthreads=1))
     except FileNotFoundError as error:
         raise MvlError("is missing", file=path, remedy=remedy) from error
@@ -291,12 +346,12 @@ def _opened(path: Path, remedy: str = REMEDY) -> Iterator[Any]:
 
 
 def _damaged(path: Path, reason: str, remedy: str) -> MvlError:
-    """Delete it: that a file is there, and of the right shape, is all that the next run asks before it is kept."""
+    """The remedy is to delete it: the next run keeps a file that is there and has the right shape."""
     return MvlError(f"is damaged ({reason})", file=path, remedy=f"Delete it. {remedy}")
 
 
 def _is_whole(reader: CaseReader) -> bool:
-    """Whether all arrays open and have their shapes; what they hold is not read."""
+    """Whether all arrays open and have their shapes; their voxels are not read."""
     nothing = ((0, 0),) * 3
     return not (reader.image(nothing).size or reader.label(nothing).size or len(reader.locations(-1)))
 

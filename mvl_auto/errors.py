@@ -1,9 +1,9 @@
-"""What goes wrong for a reason that the user can mend.
+"""Errors with a cause that the user can remove.
 
     MvlError          one line: which file, what is wrong with it, what to do    (exit code 2)
       PartlyFailed    some cases failed, the others are done                     (exit code 1)
 
-Anything else that reaches the surface is a bug of ours and keeps its traceback.
+Any other exception that reaches a command is a bug of ours and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from contextlib import contextmanager
 from os import PathLike
 from typing import Any
 
+from mvl_auto.printable import printable
+
 
 class MvlError(Exception):
-    """A problem with the user's input, told in one line.
+    """A problem with the user's input, in one line, without letters that a terminal would act on.
 
     file: what the message is about, named first. what: what was found, and what was expected.
     remedy: what to do about it, an imperative sentence. others: what else is wrong with the same thing (`all_noted`).
@@ -28,7 +30,7 @@ class MvlError(Exception):
         self.others: tuple[MvlError, ...] = ()
         line = what if file is None else f"{file}: {what}"
         line = line.rstrip(".") + "."
-        super().__init__(" ".join(f"{line} {remedy}".split()))
+        super().__init__(printable(" ".join(f"{line} {remedy}".split())))
 
 
 class PartlyFailed(MvlError):

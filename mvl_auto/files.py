@@ -1,4 +1,8 @@
-"""Files that are whole or not there: write beside and rename, JSON, hashes, one process per folder."""
+"""Files that are whole or not there: write beside and rename, JSON, hashes, locks.
+
+Only regular files are read: opening a named pipe or a device would wait for ever. A JSON file has a largest size, and
+a key that occurs twice in one object is an error, since one of the two values would be lost without a word.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +12,20 @@ import json
 import logging
 import os
 import shutil
+import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from mvl_auto.errors import MvlError
+from mvl_auto.printable import shown
 from mvl_auto.text import memory_text
 
 HASH_CHUNK = 1 << 20  # bytes read at a time
 LOCK = ".lock"
+LARGEST_JSON = 64 << 20  # bytes: the fingerprint of 20,000 cases; read, it takes about ten times that
 FULL = {errno.ENOSPC, errno.EDQUOT}
 FOR_ALL = FULL | {errno.EROFS, errno.EACCES, errno.EPERM}  # reasons that hold for the next file as for this one
 MAY_READ = "Check that you may read it and that its disk works."
@@ -29,7 +36,7 @@ log = logging.getLogger(__name__)
 
 
 class CannotWrite(MvlError):
-    """A place is full or read-only: whoever writes many files there had better stop at the first."""
+    """A place is full or read-only, so the next file will not be written there either."""
 
 
 @contextmanager
@@ -99,7 +106,7 @@ def copy_file(source: Path, target: Path) -> None:
     """Copy the bytes of a file, nothing else. Raises MvlError when either cannot be read or written."""
     with ExitStack() as opened:
         with reading(source):
-            stream = opened.enter_context(open(source, "rb"))
+            stream = opened.enter_context(open_regular(source))
         with writing(target) as beside, open(beside, "wb") as copy:
             while True:
                 with reading(source):  # so that the blame lies where it belongs
@@ -140,12 +147,40 @@ def _space_left(path: Path) -> str:
 def ensure_writable_folder(folder: Path) -> Path:
     """Create `folder` and prove that a file can be written there, before hours of work rely on it.
 
-    Raises MvlError naming the folder.
+    The file has no name that another process could take away. Raises MvlError naming the folder.
     """
-    with writing(Path(folder) / ".probe") as probe:
-        probe.touch()
-    (Path(folder) / ".probe").unlink()
-    return Path(folder)
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder, prefix=".writing-") as probe:
+            probe.write(b"x")
+            probe.flush()
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    return folder
+
+
+def check_not_read(written: Iterable[Path], read: Iterable[Path], remedy: str) -> None:
+    """Raise MvlError where a file that is about to be written is one of those that are read.
+
+    Files are compared by device and inode, so that neither a link nor another spelling of a path hides the same file.
+    """
+    sources = {identity: path for path in read if (identity := _identity(path)) is not None}
+    for path in written:
+        identity = _identity(path)
+        if identity is not None and identity in sources:
+            source = sources[identity]
+            also = "" if source == path else f" (as {source})"
+            raise MvlError(f"would be overwritten, and is also read{also}", file=path, remedy=remedy)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Device and inode of the file behind a name; None where there is none."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino
 
 
 def write_text(path: Path, text: str) -> None:
@@ -163,28 +198,67 @@ def as_json(content: Any) -> str:
     return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def read_json(path: Path, remedy: str = "") -> Any:
-    """Read JSON. Raises MvlError when the file is missing, cannot be read or is no JSON."""
-    with reading(path, remedy):
-        text = Path(path).read_bytes()
+def read_json(path: Path, remedy: str = "", most: int = LARGEST_JSON) -> Any:
+    """Read JSON. most: bytes of the largest file that is read.
+
+    Raises MvlError when the file is missing, too large, cannot be read, is no JSON or has a key twice in one object.
+    """
+    return parse_json(read_bytes(path, most=most, remedy=remedy), path, remedy)
+
+
+def parse_json(text: bytes | str, path: Path, remedy: str = "") -> Any:
+    """JSON that was read from `path`. Raises MvlError as `read_json` does."""
     try:
-        return json.loads(text.decode(json.detect_encoding(text)))  # Windows puts a byte order mark, or UTF-16
-    except (ValueError, RecursionError) as error:  # also for numbers of thousands of digits
+        if isinstance(text, bytes):
+            text = text.decode(json.detect_encoding(text))  # Windows puts a byte order mark, or UTF-16
+        return json.loads(text, object_pairs_hook=_without_twins)
+    except RecursionError as error:
+        raise MvlError("is not valid JSON (it is nested too deeply)", file=path, remedy=remedy) from error
+    except ValueError as error:  # also for numbers of thousands of digits
         raise MvlError(f"is not valid JSON ({error})", file=path, remedy=remedy) from error
+
+
+def _without_twins(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for n, name in enumerate(names) if name in names[:n])
+        raise ValueError(f"the key {shown(twice)} occurs twice in one object")
+    return found
 
 
 @contextmanager
 def reading(path: Path, remedy: str = "") -> Iterator[None]:
-    """Turn what the operating system has against reading `path`, in the block, into an MvlError that names it.
+    """Turn an error of the operating system about reading `path`, in the block, into an MvlError that names it.
 
-    remedy: other than to check that it may be read.
+    remedy: other than to check that it may be read. A named pipe or a device is refused before the block runs.
     """
     try:
+        check_regular(path)
         yield
     except FileNotFoundError as error:
         raise MvlError("is missing", file=path, remedy=remedy) from error
     except OSError as error:
         raise _cannot_read(path, error, remedy) from error
+
+
+def check_regular(path: Path) -> None:
+    """Raise OSError for what is neither a file nor a folder: a read from it may never end, or never run out."""
+    mode = os.stat(path).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise OSError(errno.EINVAL, "it is a pipe, a socket or a device, not a file")
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """The stream of a file. Raises OSError, also for what is not a regular file; never waits for a pipe's writer."""
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file")
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
 
 
 def entries(folder: Path) -> list[Path]:
@@ -210,10 +284,15 @@ def _cannot_read(path: Path, error: OSError, remedy: str = "") -> MvlError:
     return MvlError(f"cannot be read ({error.strerror or error})", file=path, remedy=remedy or MAY_READ)
 
 
-def read_bytes(path: Path, hashes: Hashes | None = None) -> bytes:
-    """The bytes of a file; `hashes` takes up their sha256. Raises MvlError when it is missing or cannot be read."""
-    with reading(path):
-        data = Path(path).read_bytes()
+def read_bytes(path: Path, hashes: Hashes | None = None, most: int | None = None, remedy: str = "") -> bytes:
+    """The bytes of a file; `hashes` takes up their sha256. most: bytes of the largest file that is read.
+
+    Raises MvlError when the file is missing, larger, or cannot be read.
+    """
+    with reading(path, remedy), open_regular(path) as stream:
+        data = stream.read() if most is None else stream.read(most + 1)
+    if most is not None and len(data) > most:
+        raise MvlError(f"is larger than the {most / 1e6:.0f} MB that such a file can have", file=path, remedy=remedy)
     if hashes is not None:
         hashes[path] = hashlib.sha256(data).hexdigest()
     return data
@@ -222,7 +301,7 @@ def read_bytes(path: Path, hashes: Hashes | None = None) -> bytes:
 def sha256_of_file(path: Path) -> str:
     """Raises OSError."""
     digest = hashlib.sha256()
-    with open(path, "rb") as stream:
+    with open_regular(path) as stream:
         while chunk := stream.read(HASH_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
@@ -236,9 +315,9 @@ def sha256_of_json(content: Any) -> str:
 
 @contextmanager
 def locked(folder: Path, doing: str, wait: bool = False) -> Iterator[None]:
-    """Hold `folder` for this process; the operating system lets go when the process dies.
+    """Hold `folder` for this process alone; the operating system lets go when the process dies.
 
-    doing: what this process does there ("preprocessing", "training"), for the other one's message.
+    doing: what a process that holds it does there ("preprocessing"), for the message of the one that is refused.
     While another process holds it: wait for that one, or raise MvlError at once.
     """
     import filelock
@@ -250,9 +329,7 @@ def locked(folder: Path, doing: str, wait: bool = False) -> Iterator[None]:
             lock.acquire(timeout=0)
         except filelock.Timeout as error:
             if not wait:
-                raise MvlError(
-                    f"another process is {doing} here", file=folder, remedy="Wait until it has ended, or stop it."
-                ) from error
+                raise _held(folder, doing) from error
             log.info("another process is %s in %s: waiting for it", doing, folder)
             lock.acquire()
     except OSError as error:
@@ -261,3 +338,36 @@ def locked(folder: Path, doing: str, wait: bool = False) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def shared_lock(folder: Path, doing: str) -> Iterator[None]:
+    """Hold `folder` together with others that share it, against any process that asks for it alone (`locked`).
+
+    doing: what a process that holds it alone does there, for the message. Raises MvlError when one does.
+    Where the operating system has no shared locks (Windows), nothing is held.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise _held(folder, doing) from error
+        except OSError as error:
+            raise cannot_write(folder, error) from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _held(folder: Path, doing: str) -> MvlError:
+    return MvlError(f"another process is {doing} here", file=folder, remedy="Wait until it has ended, or stop it.")

@@ -1,4 +1,4 @@
-"""Log files: one per run, with the time of day, whatever the screen shows.
+"""Log files: one per run, with the time of day, independent of what the screen shows.
 
 The library logs through `logging.getLogger(__name__)`, all of it below the logger "mvl_auto". What of it
 reaches the screen is the command's business (`mvl_auto.cli.common`); what goes into a run's own file
@@ -7,17 +7,24 @@ is the stage's, with `log_file`.
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import platform
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+from mvl_auto.errors import MvlError
 from mvl_auto.files import cannot_write
+from mvl_auto.printable import printable
 from mvl_auto.version import __version__
 
 LOGGER = logging.getLogger("mvl_auto")
+LOGGER.addHandler(logging.NullHandler())  # where lines go is decided by whoever calls from Python
 LINE = "%(asctime)s %(levelname)s %(message)s"
 
 
@@ -25,15 +32,19 @@ LINE = "%(asctime)s %(levelname)s %(message)s"
 def log_file(path: Path) -> Iterator[None]:
     """Append what mvl_auto logs, from INFO on, to `path` while the block runs.
 
-    A run that goes on after a stop goes on in the same file. Raises MvlError when it cannot be written at the start;
+    A resumed run appends to the same file. Raises MvlError when the file cannot be written at the start, or is a link;
     when its disk is full later, the run goes on without it, and a warning at the end says so.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handler = _FileHandler(path, encoding="utf-8")
     except OSError as error:
+        if error.errno == errno.ELOOP or path.is_symlink():
+            raise MvlError(
+                "is a link, and logs are not written through links", file=path, remedy="Remove it."
+            ) from None
         raise cannot_write(path, error) from error
-    handler.setFormatter(logging.Formatter(LINE))
+    handler.setFormatter(PrintableFormatter(LINE))
     level = LOGGER.level
     LOGGER.setLevel(min(LOGGER.getEffectiveLevel(), logging.INFO))
     LOGGER.addHandler(handler)
@@ -51,10 +62,20 @@ def log_file(path: Path) -> Iterator[None]:
         LOGGER.warning("%s lacks lines, it could not be written (%s)", path, handler.failure.strerror)
 
 
+class PrintableFormatter(logging.Formatter):
+    """Writes out what a terminal would act on; the ends of lines of a traceback stay."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record), keep="\n\t")
+
+
 class _FileHandler(logging.FileHandler):
-    """Never stops the work that it tells of, and never speaks for itself. failure: why lines are missing."""
+    """A full disk never stops the run, nor is it reported on the screen. failure: why lines are missing."""
 
     failure: OSError | None = None
+
+    def _open(self) -> Any:
+        return open(self.baseFilename, "a", encoding=self.encoding, errors=self.errors, opener=_open_own)
 
     def handleError(self, record: logging.LogRecord) -> None:
         error = sys.exc_info()[1]
@@ -68,6 +89,15 @@ class _FileHandler(logging.FileHandler):
             super().close()
         except OSError as error:  # what could not be written before is tried once more
             self.failure = self.failure or error
+
+
+def _open_own(path: str, flags: int) -> int:
+    """Open a regular file that is no link: whoever may write into a folder must not choose what a log is added to."""
+    descriptor = os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0), 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is not a regular file")
+    return descriptor
 
 
 def _record(message: str, level: int = logging.INFO) -> logging.LogRecord:

@@ -5,7 +5,7 @@
     <root>/results/Dataset004_Hippocampus/<run>/fold0
     <root>/blocks
 
-A dataset is called by number (4), by name (Hippocampus, Dataset004_Hippocampus, Task04_Hippocampus)
+A dataset is chosen by number (4), by name (Hippocampus, Dataset004_Hippocampus, Task04_Hippocampus)
 or by path. Inside the root, its folders always carry the `Dataset004_Hippocampus` form.
 """
 
@@ -18,6 +18,8 @@ from pathlib import Path
 
 from mvl_auto.errors import MvlError
 from mvl_auto.files import entries
+from mvl_auto.names import checked_name
+from mvl_auto.printable import shown
 from mvl_auto.text import list_text
 
 ROOT_VARIABLE = "MVL_ROOT"
@@ -32,23 +34,47 @@ FOLDER_NAME = re.compile(r"^(?:Dataset|Task)(?P<number>\d{1,4})_(?P<name>.+)$")
 def find_root(root: Path | str | None = None) -> Path:
     """The root folder: the argument, else $MVL_ROOT, else ~/mvl_auto. It need not exist yet."""
     chosen = root or os.environ.get(ROOT_VARIABLE) or DEFAULT_ROOT
-    return Path(chosen).expanduser().absolute()
+    return absolute_path(chosen)
+
+
+def absolute_path(path: Path | str) -> Path:
+    """`path` with ~ replaced, from the working folder on.
+
+    Raises MvlError when the home folder is unknown (no $HOME and no entry in the list of users), the working folder
+    has been deleted, or no file can have such a name (NUL, not valid UTF-8).
+    """
+    try:
+        os.fsencode(path)
+        if "\0" in str(path):
+            raise ValueError("it contains NUL")
+        whole = Path(path).expanduser().absolute()
+        return whole.resolve() if ".." in whole.parts else whole
+    except RuntimeError as error:
+        raise MvlError(
+            f"the home folder is unknown, so {path} cannot be found", remedy=f"Set --root, ${ROOT_VARIABLE} or $HOME."
+        ) from error
+    except FileNotFoundError as error:
+        raise MvlError("the working folder has been deleted", remedy="Change to a folder that exists.") from error
+    except ValueError as error:  # UnicodeEncodeError, NUL
+        raise MvlError(f"{shown(str(path))} is no path", remedy="Give the path of a folder.") from error
 
 
 def raw_folders(root: Path) -> list[Path]:
     """Where raw datasets are looked for: <root>/raw, then $nnUNet_raw where that is set."""
     folders = [root / "raw"]
     if nnunet := os.environ.get(NNUNET_RAW_VARIABLE):
-        folders.append(Path(nnunet).expanduser().absolute())
+        folders.append(absolute_path(nnunet))
     return folders
 
 
 def preprocessed_folder(root: Path, dataset_id: str) -> Path:
-    return root / "preprocessed" / dataset_id
+    """Raises MvlError where the name of the dataset cannot be that of a folder."""
+    return root / "preprocessed" / checked_name(dataset_id, "dataset")
 
 
 def results_folder(root: Path, dataset_id: str) -> Path:
-    return root / "results" / dataset_id
+    """Raises MvlError where the name of the dataset cannot be that of a folder."""
+    return root / "results" / checked_name(dataset_id, "dataset")
 
 
 def blocks_folder(root: Path) -> Path:
@@ -57,7 +83,7 @@ def blocks_folder(root: Path) -> Path:
 
 def dataset_id(folder: Path) -> str:
     """`Dataset004_Hippocampus` for .../Task04_Hippocampus; other folder names stay as they are."""
-    name = Path(folder).absolute().name
+    name = absolute_path(folder).name
     if match := FOLDER_NAME.match(name):
         return f"Dataset{int(match['number']):03d}_{match['name']}"
     return name
@@ -68,9 +94,9 @@ def find_raw_dataset(dataset: str | int | Path, root: Path) -> Path:
 
     Raises MvlError, listing the datasets there are, when none or several match.
     """
-    path = Path(str(dataset)).expanduser()
-    if os.path.isfile(path / "dataset.json") or (os.path.isdir(path) and len(path.parts) > 1):
-        return path.absolute()
+    path = absolute_path(_not_empty(dataset))
+    if os.path.isfile(path / "dataset.json") or (os.path.isdir(path) and len(Path(str(dataset)).parts) > 1):
+        return path
     folders = raw_folders(root)
     there = [entry for folder in folders for entry in _subfolders(folder)]
     return _the_one(
@@ -87,7 +113,7 @@ def find_preprocessed_dataset(dataset: str | int | Path, root: Path) -> Path:
 
     Raises MvlError when it was not planned yet.
     """
-    wanted = dataset_id(Path(str(dataset))) if os.sep in str(dataset) else dataset
+    wanted = dataset_id(Path(str(dataset))) if os.sep in _not_empty(dataset) else dataset
     there = [entry for entry in _subfolders(root / "preprocessed") if (entry / "plans.json").is_file()]
     return _the_one(
         wanted,
@@ -106,24 +132,31 @@ def find_results(dataset: str | int | Path | None, root: Path) -> list[Path]:
     there = [entry for entry in _subfolders(root / "results") if any(entry.glob("*/fold*"))]
     if dataset is None:
         return there
-    wanted = dataset_id(Path(str(dataset))) if os.sep in str(dataset) else dataset
+    wanted = dataset_id(Path(str(dataset))) if os.sep in _not_empty(dataset) else dataset
     remedy = f"Run mvl_train {dataset} fold0 first."
     return [_the_one(wanted, there, where=str(root / "results"), what="no trained dataset", remedy=remedy)]
 
 
+def _not_empty(dataset: str | int | Path) -> str:
+    text = str(dataset)
+    if not text.strip():
+        raise MvlError("the dataset's name is empty", remedy="Give its number, its name or the path of its folder.")
+    return text
+
+
 def _the_one(dataset: str | int | Path, there: list[Path], where: str, remedy: str, what: str = "no dataset") -> Path:
-    matches = [entry for entry in there if _answers_to(dataset, entry)]
+    matches = [entry for entry in there if _matches(dataset, entry)]
     if len(matches) == 1:
         return matches[0]
     if matches:
         raise MvlError(
-            f"several datasets answer to '{dataset}': {_names(matches)}", remedy="Give the path of one of them."
+            f"'{dataset}' matches several datasets: {_names(matches)}", remedy="Give the path of one of them."
         )
     found = f"there are: {_names(there)}" if there else "there is none at all"
     raise MvlError(f"{what} '{dataset}' in {where} ({found})", remedy=remedy)
 
 
-def _answers_to(dataset: str | int | Path, folder: Path) -> bool:
+def _matches(dataset: str | int | Path, folder: Path) -> bool:
     wanted = str(dataset)
     match = FOLDER_NAME.match(folder.name)
     if wanted.isdigit():

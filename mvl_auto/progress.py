@@ -1,7 +1,7 @@
-"""How long work tells how far it is, without the library ever printing.
+"""How a stage reports its progress, without the library ever printing.
 
 A stage takes `progress: Progress = silent` and reports to it; the commands pass one that draws
-(`mvl_auto.cli.bars`).
+(`mvl_auto.bars`).
 """
 
 from __future__ import annotations

@@ -50,4 +50,4 @@ def use_mask_for_norm(schemes: Sequence[Normalization], cases: Sequence[CaseFing
 
 def relative_size_after_crop(cases: Sequence[CaseFingerprint]) -> float:
     """Median share of the voxels that the crop to non-zero leaves."""
-    return float(np.median([np.prod(case.size_after_crop) / np.prod(case.size) for case in cases]))
+    return float(np.median([np.prod(case.shape_after_crop) / np.prod(case.shape) for case in cases]))

@@ -9,10 +9,17 @@ from mvl_auto.errors import MvlError
 from mvl_auto.planners.budget import Budget
 from mvl_auto.planners.presets import Ladder, Size
 from mvl_auto.planners.search import Rung
-from mvl_auto.plans import Shape
+from mvl_auto.plans import LARGEST_BATCH, LARGEST_SIDE, LARGEST_WIDTH, MOST_BLOCKS, MOST_STEPS, Shape
 from mvl_auto.text import shape_text
 
 REASON = "chosen by hand"
+LARGEST = {
+    "patch_size": LARGEST_SIDE,
+    "batch_size": LARGEST_BATCH,
+    "width": LARGEST_WIDTH,
+    "depth": MOST_BLOCKS,
+    "iterations": MOST_STEPS,
+}
 
 
 @dataclass(frozen=True)
@@ -29,6 +36,8 @@ class ByHand:
         for name, number in vars(self).items():
             if number is not None and min(number if isinstance(number, tuple) else (number,), default=0) < 1:
                 raise MvlError(f"{name} {number} is too small", remedy="Give whole numbers from 1 on.")
+            if number is not None and max(number if isinstance(number, tuple) else (number,)) > LARGEST[name]:
+                raise MvlError(f"{name} {number} is too large", remedy=f"Give at most {LARGEST[name]}.")
         if self.patch_size is not None and len(self.patch_size) not in (2, 3):
             raise MvlError(
                 f"a patch of {len(self.patch_size)} axes fits no configuration",

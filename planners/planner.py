@@ -101,7 +101,7 @@ def understand(
     blocks: Sequence[BlockSizes] = (),
 ) -> Task:
     """Target spacing, median size, order of axes, eligible blocks: what all configurations share."""
-    shapes = [case.size_after_crop for case in fingerprint.cases]
+    shapes = [case.shape_after_crop for case in fingerprint.cases]
     spacings = [case.spacing for case in fingerprint.cases]
     spacing = target_spacing(spacings, shapes)
     shape = median_resampled_shape(shapes, spacings, spacing)
@@ -179,7 +179,7 @@ def _configure(
         use_mask_for_norm=use_mask_for_norm(schemes, cases),
         resample_separate_z=True,
         network=candidates.settings(chosen),
-        iterations=candidates.by_hand.iterations or _iterations(task, bought, iterations(task.hard, candidates.ladder)),
+        steps=candidates.by_hand.iterations or _iterations(task, bought, iterations(task.hard, candidates.ladder)),
         oversample_foreground_percent=OVERSAMPLE_FOREGROUND,
         mirror_axes=mirror_axes(
             task.fingerprint.labels, task.order[candidates.first :], task.volumetric, candidates.ladder

@@ -83,7 +83,7 @@ def values(plan: Plan, configuration: Configuration) -> dict[str, str]:
         "normalization_schemes": ", ".join(dict.fromkeys(configuration.normalization_schemes)),
         "use_mask_for_norm": "yes" if any(configuration.use_mask_for_norm) else "no",
         "resample_separate_z": "yes" if configuration.resample_separate_z else "no",
-        "iterations": str(configuration.iterations),
+        "iterations": str(configuration.steps),
         "oversample_foreground_percent": f"{configuration.oversample_foreground_percent:g}",
         "mirror_axes": shape_text(configuration.mirror_axes, " ") or "none",
         "previous_stage": configuration.previous_stage or "none",
@@ -118,7 +118,7 @@ def _spacing(task: Task, configuration: Configuration) -> str:
             f"{LOWRES_COVERAGE:.0%} of the median image: it covers {_share(configuration)}"
         )
     cases = task.fingerprint.cases
-    spacings, shapes = [case.spacing for case in cases], [case.size_after_crop for case in cases]
+    spacings, shapes = [case.spacing for case in cases], [case.shape_after_crop for case in cases]
     rule = f"median of {len(cases)} cases"
     axis = coarse_axis_of_cases(spacings, shapes)
     if axis is None:
@@ -287,7 +287,7 @@ def _iterations(candidates: Candidates, configuration: Configuration, bought: Bo
     )
     if budget.seconds is None or bought.step_seconds is None:
         return f"{ladder.iterations} steps for an easy task, {times}"
-    per_step = f"about {budget.seconds / configuration.iterations:.2g} s a step"
+    per_step = f"about {budget.seconds / configuration.steps:.2g} s a step"
     bought_here = f"what {duration_text(budget.seconds)} buy at {per_step}, measured here"
     whole = bought.rung.whole_schedule
     least = f"{ladder.iterations if whole else ladder.least_iterations} steps for an easy task, {times}"

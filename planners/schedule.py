@@ -57,7 +57,7 @@ def object_share(cases: Sequence[CaseFingerprint]) -> float | None:
     """
     shares: dict[int, list[float]] = {}
     for case in cases:
-        cropped = sum(case.class_voxels) * math.prod(case.size_after_crop) / math.prod(case.size)
+        cropped = sum(case.class_voxels) * math.prod(case.shape_after_crop) / math.prod(case.shape)
         for position, voxels in enumerate(case.largest_object or case.class_voxels[1:]):
             if voxels:
                 shares.setdefault(position, []).append(voxels / cropped)

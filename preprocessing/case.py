@@ -55,7 +55,7 @@ def preprocess_case(
 def preprocess_label(label: Classes, trail: Trail) -> Classes:
     """Classes (Z Y X, canonical) on the network's grid, by the steps of `trail`; int16."""
     cropped = label.transpose(trail.transpose_forward)[slices(trail.crop)]
-    return resample_labels(cropped, trail.resampled_size, trail.separate_axis)
+    return resample_labels(cropped, trail.resampled_shape, trail.separate_axis)
 
 
 def find_separate_axis(spacing: Sequence[float], target: Sequence[float]) -> int | None:
@@ -85,11 +85,11 @@ def _make_trail(
         there = (here[0], *there[1:])  # slices stay where they are
     cropped = [stop - start for start, stop in box]
     return Trail(
-        size=shape,
+        shape=shape,
         transpose_forward=axes,
         crop=box,
         spacing=here,
-        resampled_size=tuple(
+        resampled_shape=tuple(
             max(1, round(voxels * old / new)) for voxels, old, new in zip(cropped, here, there, strict=True)
         ),
         resampled_spacing=there,
@@ -106,7 +106,7 @@ def _choose_separate_axis(here: Sequence[float], there: Sequence[float], configu
 def _prepare_channels(cropped: Floats, plan: Plan, configuration: Configuration, trail: Trail) -> Floats:
     """One channel after the other, so that only one is in memory twice."""
     mask = filled_mask(cropped) if any(configuration.use_mask_for_norm) else None
-    result = np.empty((len(cropped), *trail.resampled_size), np.float32)
+    result = np.empty((len(cropped), *trail.resampled_shape), np.float32)
     for c, channel in enumerate(cropped):
         try:
             normalized = normalize_channel(
@@ -117,7 +117,7 @@ def _prepare_channels(cropped: Floats, plan: Plan, configuration: Configuration,
             )
         except MvlError as error:
             raise MvlError(f"channel '{plan.channels[c].name}' {error.what}", remedy=error.remedy) from error
-        result[c] = resample_channel(normalized, trail.resampled_size, trail.separate_axis)
+        result[c] = resample_channel(normalized, trail.resampled_shape, trail.separate_axis)
     return result
 
 

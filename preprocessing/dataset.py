@@ -70,7 +70,7 @@ def preprocess_dataset(
     failed: dict[str, str] = {}
     with ExitStack() as stack:
         for name in configurations:
-            stack.enter_context(locked(folder / name, "preprocessing"))
+            stack.enter_context(locked(folder / name, "preprocessing or training"))
             clear_unfinished(folder / name)
             stack.callback(clear_unfinished, folder / name)  # stopped workers leave temporary files
         outcomes = run_jobs(prepare, dataset.cases, min(workers, max(1, len(dataset.cases))), scheduler)

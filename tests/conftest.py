@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,10 @@ DEFAULT_DATA = REPOSITORY.parent / "shared" / "data"
 # threads of several libraries on two cores only get in each other's way; the tests' arrays are small
 for variable in ("OMP_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"):
     os.environ.setdefault(variable, "1")
+
+# a shell starts `pytest &` with Ctrl-C ignored, and every process that a test starts would inherit that
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # the same examples in every run, and no clock: two busy cores are no bug
 settings.register_profile("mvl", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])

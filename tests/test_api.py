@@ -43,10 +43,15 @@ def times(folder: Path) -> dict[str, int]:
     return {file.name: file.stat().st_mtime_ns for file in folder.glob("*.json")}
 
 
-def test_the_package_offers_four_functions_and_its_version():
-    assert sorted(mvl_auto.__all__) == ["__version__", "evaluate", "plan_and_preprocess", "predict", "train"]
+def test_the_public_surface():
+    assert sorted(mvl_auto.__all__) == [
+        "MvlError", "Plan", "Predictor", "__version__", "doctor", "evaluate", "explain", "plan_and_preprocess",
+        "predict", "train",
+    ]  # fmt: skip
     for name in mvl_auto.__all__:
         assert getattr(mvl_auto, name) is not None
+    assert set(mvl_auto.__all__) <= set(dir(mvl_auto))
+    assert mvl_auto.MvlError is MvlError
     with pytest.raises(AttributeError, match="segment"):
         mvl_auto.segment  # noqa: B018
 
@@ -57,6 +62,10 @@ def test_the_package_offers_four_functions_and_its_version():
         (["fold0"], ["0"]),
         ([2, "1", "fold1", "fold_2"], ["2", "1"]),
         (["all"], ["all"]),
+        (0, ["0"]),
+        ("fold0", ["0"]),
+        ([0, "1"], ["0", "1"]),
+        ("all", ["all"]),
         (["fold_all", "Fold3"], ["all", "3"]),
     ],
 )
@@ -68,6 +77,34 @@ def test_folds_by_any_of_their_names(wanted, chosen):
 def test_a_fold_that_does_not_exist_lists_those_that_do(wanted):
     with pytest.raises(MvlError, match=r"0, 1, 2, 3, 4, all"):
         api.choose_folds(["0", wanted], 5)
+
+
+def test_a_word_is_one_fold_and_never_its_letters():
+    with pytest.raises(MvlError, match="no fold '12'"):
+        api.choose_folds("12", 5)
+    assert api.choose_folds("12", 13) == ["12"]
+
+
+def test_memory_and_time_may_be_words(root, dataset):
+    assert plan(root, memory="1GB").memory_budget == 10**9
+    assert plan(root, seconds="1m30s").time_budget == 90
+    with pytest.raises(MvlError, match=r"'8XB' is not an amount of memory\. Give 8GB, 500MB or 8GiB\."):
+        plan(root, memory="8XB")
+
+
+def test_from_python_errors_speak_of_arguments(root, dataset):
+    with pytest.raises(MvlError, match=r"Run mvl_auto\.plan_and_preprocess\(dataset=7\) first\."):
+        mvl_auto.train(7, root=root)
+    plan(root)
+    with pytest.raises(MvlError, match="no fold '9'"):
+        mvl_auto.train(7, 9, root=root)
+
+
+def test_from_python_there_is_progress_unless_it_is_switched_off(root, dataset, capsys):
+    mvl_auto.doctor(7, root=root, workers=1)
+    assert "100 %" in capsys.readouterr().err
+    mvl_auto.doctor(7, root=root, workers=1, progress=False)
+    assert capsys.readouterr() == ("", "")
 
 
 def test_a_planned_folder_has_all_that_belongs_to_the_plan(planned):
@@ -168,7 +205,7 @@ def test_with_a_time_the_device_is_asked_how_fast_it_is(root, dataset):
 
 def test_numbers_by_hand_stand(root, dataset):
     chosen = plan(root, by_hand=planners.ByHand(depth=1, iterations=7)).configuration()
-    assert (chosen.network.depth, chosen.iterations) == (1, 7)
+    assert (chosen.network.depth, chosen.steps) == (1, 7)
     with pytest.raises(MvlError, match="both say how long"):
         plan(root, seconds=90.0, by_hand=planners.ByHand(iterations=7))
 
@@ -178,7 +215,7 @@ def wide_block(root):
     """A block of the bank that passes for a pretrained one, wider than the default."""
     folder = root / "blocks"
     card = ensure_block("random:hidden=640,heads=10,kv_heads=5,ffn=1792,seed=0", "last", folder)
-    card = card.model_copy(update={"source": "hf:made/wide"})
+    card = card.model_copy(update={"source": "hf:made/wide"}).seal()
     write_document(folder / f"{card.name}.json", card)
     return card
 

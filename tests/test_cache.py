@@ -10,12 +10,13 @@ import shutil
 
 import numpy as np
 import pytest
+from fingerprints import case_of, fingerprint_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mvl_auto.cache import bricks, is_cached, open_case, write_case
+from mvl_auto.cache import bricks, find_stale, is_cached, open_case, shared_lock, write_case
 from mvl_auto.errors import MvlError
-from mvl_auto.files import CannotWrite
+from mvl_auto.files import CannotWrite, locked
 from mvl_auto.plans import IGNORE, CachedCase, Trail
 
 SHAPE = (2, 70, 50, 90)  # several chunks
@@ -25,11 +26,11 @@ ARRAYS = ["case.b2nd", "case.seg", "case.locations"]
 
 def card(shape, name="case"):
     trail = Trail(
-        size=shape[1:],
+        shape=shape[1:],
         transpose_forward=(0, 1, 2),
         crop=tuple((0, size) for size in shape[1:]),
         spacing=(1.0, 1.0, 1.0),
-        resampled_size=shape[1:],
+        resampled_shape=shape[1:],
         resampled_spacing=(1.0, 1.0, 1.0),
         separate_axis=None,
     )
@@ -243,3 +244,46 @@ def read_all(folder):
     reader.image()
     reader.label()
     reader.locations(1)
+
+
+# ---------------------------------------------------------------------- stale or swapped, and shared
+
+
+def test_a_card_or_an_array_of_another_case_is_refused_even_with_equal_shapes(tmp_path):
+    for seed, name in enumerate(["case", "other"]):
+        make(tmp_path, (1, 6, 7, 8), seed=seed, name=name)
+    kept = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    for suffix in (".json", ".b2nd", ".seg", ".locations"):
+        shutil.copy(tmp_path / f"other{suffix}", tmp_path / f"case{suffix}")
+        with pytest.raises(MvlError, match=rf"case{suffix}: is damaged \(it belongs to the case 'other'\)"):
+            read_all(tmp_path)
+        assert not is_cached(tmp_path, "case", FILES, SETTINGS)
+        for path, content in kept.items():
+            path.write_bytes(content)
+    assert is_cached(tmp_path, "case", FILES, SETTINGS)
+
+
+def test_a_case_made_from_other_files_than_the_fingerprint_describes_is_stale(tmp_path):
+    for name in ("a", "b", "c"):
+        make(tmp_path, (1, 6, 7, 8), name=name)
+    cases = [case_of("a", (6, 7, 8), (1, 1, 1), files_hash=FILES), case_of("b", (6, 7, 8), (1, 1, 1), files_hash="new")]
+    fingerprint = fingerprint_of().model_copy(update={"cases": tuple(cases)})
+    names = ["a", "b", "c", "missing"]
+    assert find_stale(tmp_path, fingerprint, SETTINGS, names) == (["missing"], ["b", "c"])
+    assert find_stale(tmp_path, fingerprint, "other settings", ["a"]) == ([], ["a"])
+    (tmp_path / "a.seg").unlink()
+    assert find_stale(tmp_path, fingerprint, SETTINGS, ["a"]) == ([], ["a"])
+
+
+def test_a_name_that_leaves_the_cache_is_not_opened(tmp_path):
+    make(tmp_path / "elsewhere", (1, 6, 7, 8))
+    with pytest.raises(MvlError, match=r"the case '\.\./elsewhere/case' cannot be a file name"):
+        open_case(tmp_path / "cache", "../elsewhere/case")
+
+
+def test_training_shares_the_cache_and_preprocessing_waits_for_it(tmp_path):
+    message = "another process is preprocessing or training here"
+    with shared_lock(tmp_path), shared_lock(tmp_path), pytest.raises(MvlError, match=message):
+        locked(tmp_path, "preprocessing or training").__enter__()
+    with locked(tmp_path, "preprocessing"), pytest.raises(MvlError, match="another process is preprocessing here"):
+        shared_lock(tmp_path).__enter__()

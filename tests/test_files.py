@@ -19,12 +19,16 @@ from hypothesis import strategies as st
 from mvl_auto.errors import MvlError
 from mvl_auto.files import (
     CannotWrite,
+    check_not_read,
     clear_unfinished,
+    copy_file,
     ensure_writable_folder,
     locked,
+    read_bytes,
     read_json,
     sha256_of_file,
     sha256_of_json,
+    shared_lock,
     write_json,
     writing,
     writing_folder,
@@ -245,3 +249,117 @@ def test_a_second_process_does_not_write_the_same_folder(tmp_path: Path) -> None
             pass
         assert (beside / "file").exists()
     assert (tmp_path / "new" / "file").exists()
+
+
+# ------------------------------------------------------------------------------ what is read
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.parametrize(
+    "read", [read_json, sha256_of_file, read_bytes, lambda path: copy_file(path, path.parent / "x")]
+)
+def test_a_named_pipe_is_not_waited_for(tmp_path: Path, read: Any) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises((MvlError, OSError), match=r"not a (regular )?file"):
+        read(tmp_path / "pipe")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/zero"), reason="needs /dev/zero, a file without an end")
+def test_a_device_without_an_end_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "dataset.json").symlink_to("/dev/zero")
+    with pytest.raises(MvlError, match=r"dataset\.json: cannot be read .*device"):
+        read_json(tmp_path / "dataset.json")
+
+
+def test_a_json_file_has_a_largest_size(tmp_path: Path) -> None:
+    (tmp_path / "exact.json").write_text('"' + "x" * 98 + '"')
+    assert read_json(tmp_path / "exact.json", most=100) == "x" * 98
+    (tmp_path / "large.json").write_text('"' + "x" * 99 + '"')
+    with pytest.raises(MvlError, match=r"large\.json: is larger than"):
+        read_json(tmp_path / "large.json", most=100)
+
+
+@pytest.mark.parametrize("text", ['{"a": 1, "a": 2}', '{"b": [{"a": 1, "c": 2, "a": 1}]}'])
+def test_a_key_that_occurs_twice_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(MvlError, match=r"the key 'a' occurs twice"):
+        read_json(tmp_path / "x.json")
+
+
+@pytest.mark.parametrize("text", ["[" * 200_000, '{"a":' * 200_000, "9" * 5000, "", "{'a': 1}"])
+def test_what_is_no_json_is_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(MvlError, match=r"x\.json: is not valid JSON") as raised:
+        read_json(tmp_path / "x.json")
+    assert "\n" not in str(raised.value)
+
+
+# --------------------------------------------------------------------- read and written at once
+
+
+def test_files_that_are_read_are_not_written_whatever_they_are_called(tmp_path: Path) -> None:
+    original = tmp_path / "scans" / "a.nii.gz"
+    original.parent.mkdir()
+    original.write_text("scan")
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "a.nii.gz").symlink_to(original)
+    os.link(original, tmp_path / "hard.nii.gz")
+    other = tmp_path / "other.nii.gz"
+    other.write_text("scan")
+    for source in (original, tmp_path / "links" / "a.nii.gz", tmp_path / "hard.nii.gz"):
+        with pytest.raises(MvlError, match=r"scans/a\.nii\.gz: would be overwritten, and is also read"):
+            check_not_read([other, original], [source], "Choose another.")
+    check_not_read([other, tmp_path / "new.nii.gz"], [original, tmp_path / "missing"], "Choose another.")
+
+
+# ------------------------------------------------------------------------------ shared locks
+
+HOLD = """
+import sys
+from pathlib import Path
+from mvl_auto.files import locked, shared_lock
+with {how}(Path(sys.argv[1]), "preprocessing"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "refused"),
+    [
+        ("shared_lock", shared_lock, False),
+        ("shared_lock", locked, True),
+        ("locked", shared_lock, True),
+        ("locked", locked, True),
+    ],
+)
+def test_readers_share_a_folder_and_a_writer_has_it_alone(
+    tmp_path: Path, theirs: str, ours: Any, refused: bool
+) -> None:
+    command = [sys.executable, "-c", HOLD.format(how=theirs), tmp_path]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        if refused:
+            with (
+                pytest.raises(MvlError, match="another process is preprocessing here"),
+                ours(tmp_path, "preprocessing"),
+            ):
+                pass
+        else:
+            with ours(tmp_path, "preprocessing"):
+                pass
+        process.kill()
+        process.wait()
+        with ours(tmp_path, "preprocessing"):
+            pass
+
+
+def test_two_that_prove_a_folder_writable_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
+    script = (
+        "import sys\nfrom pathlib import Path\nfrom mvl_auto.files import ensure_writable_folder\n"
+        "for _ in range(300): ensure_writable_folder(Path(sys.argv[1]))"
+    )
+    commands = [subprocess.Popen([sys.executable, "-c", script, tmp_path / "out"]) for _ in range(3)]
+    assert [command.wait() for command in commands] == [0, 0, 0]
+    assert everything_in(tmp_path) == ["out"]

@@ -13,7 +13,7 @@ from source_files import source_files
 STAGES = {"planners", "preprocessing", "training", "inference", "evaluation"}
 MODELS = {"network", "llm"}
 RUNS = {"runs"}  # what a run is on disk: it builds networks to load their weights into
-SURFACE = {"api", "audit", "cli", "demo", "report"}  # on top of the stages
+SURFACE = {"api", "audit", "cli", "demo", "public", "report", "__main__"}  # on top of the stages
 
 
 FILES = source_files()
@@ -40,7 +40,9 @@ MAY_IMPORT = (
         "api": SHARED | MODELS | RUNS | STAGES | {"audit", "report"},
         "cli": SHARED | MODELS | RUNS | STAGES | SURFACE,
         "demo": SHARED | MODELS | RUNS | STAGES | {"api"},
-        "": SHARED | {"api"},
+        "public": SHARED | {"api"},
+        "": SHARED | {"api", "public", "inference"},
+        "__main__": {"cli"},
     }
 )
 MAY_IMPORT_TORCH = MODELS | {

@@ -6,7 +6,6 @@ import errno
 import logging
 import os
 from contextlib import nullcontext
-from pathlib import Path
 
 import pytest
 
@@ -54,8 +53,10 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
 @pytest.mark.parametrize("stopped", [False, True])
 def test_a_full_disk_neither_stops_the_run_nor_speaks_on_the_screen(tmp_path, capfd, caplog, stopped):
     """A run that ends well says at its end that lines are missing; one that fails has its own one line to say."""
-    Path(tmp_path / "log.txt").symlink_to("/dev/full")
     with pytest.raises(MvlError, match=r"^why it failed") if stopped else nullcontext(), log_file(tmp_path / "log.txt"):
+        (stream,) = [handler.stream for handler in LOGGER.handlers if isinstance(handler, logging.FileHandler)]
+        with open("/dev/full", "w") as full:
+            os.dup2(full.fileno(), stream.fileno())
         for step in range(1000):
             log.info("step %d %s", step, "x" * 100)
         if stopped:
@@ -64,3 +65,26 @@ def test_a_full_disk_neither_stops_the_run_nor_speaks_on_the_screen(tmp_path, ca
     warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     told = f"{tmp_path}/log.txt lacks lines, it could not be written ({os.strerror(errno.ENOSPC)})"
     assert warnings == ([] if stopped else [told])
+
+
+def test_a_log_that_is_a_link_is_refused_and_the_file_behind_it_stays(tmp_path):
+    (tmp_path / "precious.txt").write_text("precious")
+    (tmp_path / "log.txt").symlink_to(tmp_path / "precious.txt")
+    with pytest.raises(MvlError, match=r"log\.txt: is a link"), log_file(tmp_path / "log.txt"):
+        pass
+    assert (tmp_path / "precious.txt").read_text() == "precious"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_log_that_is_a_pipe_is_refused_without_waiting_for_a_reader(tmp_path):
+    os.mkfifo(tmp_path / "log.txt")
+    with pytest.raises(MvlError, match=r"log\.txt: cannot be written"), log_file(tmp_path / "log.txt"):
+        pass
+
+
+def test_what_a_terminal_would_act_on_is_written_out(tmp_path):
+    with log_file(tmp_path / "log.txt"):
+        log.info("the label %s", "\x1b]0;owned\x07\u202eliver")
+    text = (tmp_path / "log.txt").read_text(encoding="utf-8")
+    assert r"the label \x1b]0;owned\x07\u202eliver" in text
+    assert text.isascii()

@@ -93,7 +93,7 @@ def test_a_dataset_that_is_not_there_lists_those_that_are(root: Path) -> None:
 def test_two_datasets_of_one_number_are_both_named(root: Path) -> None:
     raw(root / "raw", "Task04_Hippocampus")
     raw(root / "raw", "Dataset004_Heart")
-    with pytest.raises(MvlError, match="several datasets answer to '4': Dataset004_Heart, Task04_Hippocampus"):
+    with pytest.raises(MvlError, match="'4' matches several datasets: Dataset004_Heart, Task04_Hippocampus"):
         find_raw_dataset(4, root)
     assert find_raw_dataset("Heart", root).name == "Dataset004_Heart"
 

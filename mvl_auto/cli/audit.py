@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mvl_auto.cli.common import DONE, PARTLY_FAILED, Command, device, positive, run_command
-from mvl_auto.cli.tables import table
+from mvl_auto.tables import table
 
 SHOWN = 20
 

@@ -1,4 +1,4 @@
-"""mvl_block: what is in the block bank, and how something gets into it."""
+"""mvl_block: list, add, show and verify the blocks of the block bank."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mvl_auto.cli.common import DONE, PARTLY_FAILED, Command, add_shared_arguments, layer, run_command
-from mvl_auto.cli.tables import table
+from mvl_auto.tables import table
 from mvl_auto.text import count_text, memory_text
 
 if TYPE_CHECKING:
     from mvl_auto.llm import BlockCard
+
+UNLIMITED = 1000  # characters: names and sources are copied from the table, so they are never wrapped
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -19,9 +21,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(title="what to do", dest="action", required=True, metavar="ACTION")
-    show_all = actions.add_parser("list", help="what is in the bank, and models that layers can be added from")
-    add = actions.add_parser("add", help="read one layer of a model, and nothing else of it, into the bank")
+    actions = parser.add_subparsers(title="actions", dest="action", required=True, metavar="ACTION")
+    show_all = actions.add_parser("list", help="list the blocks in the bank, and models that blocks can be added from")
+    add = actions.add_parser("add", help="read one layer of a model into the bank")
     add.add_argument(
         "source",
         metavar="SOURCE",
@@ -31,9 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add.add_argument(
         "--layer", type=layer, default="last", metavar="K", help="last, 0, 1, ..., -1, ... (default: last)"
     )
-    show = actions.add_parser("show", help="everything that is known of a block")
-    show.add_argument("name", metavar="NAME", help="its name, or the beginning of it")
-    verify = actions.add_parser("verify", help="check that every block has the bytes that its card says")
+    show = actions.add_parser("show", help="show the source, licence, geometry and hashes of a block")
+    show.add_argument("name", metavar="NAME", help="name of the block, or the beginning of it")
+    verify = actions.add_parser("verify", help="check the hashes of every block: of its weights and of its card")
     for action, run_action in ((show_all, run_list), (add, run_add), (show, run_show), (verify, run_verify)):
         action.set_defaults(run_action=run_action)
         add_shared_arguments(action)
@@ -64,8 +66,8 @@ def run_list(args: argparse.Namespace) -> int:
             ]
             for card in cards
         ]
-        print(table(["name", "layer", "width", "dtype", "licence", "source"], rows))
-    print("\nmodels to add a layer from, with mvl_block add SOURCE; size: read, and in memory afterwards")
+        print(table(["name", "layer", "width", "dtype", "licence", "source"], rows, width=UNLIMITED))
+    print("\nmodels to add a layer of, with mvl_block add SOURCE; size: bytes to read, and in memory afterwards")
     print(
         table(
             ["layers", "width", "size", "licence", "source"],
@@ -95,10 +97,10 @@ def run_add(args: argparse.Namespace) -> int:
 
 
 def run_show(args: argparse.Namespace) -> int:
-    from mvl_auto.llm.bank import block_named
+    from mvl_auto.llm.bank import find_named_block
     from mvl_auto.paths import blocks_folder
 
-    print(f"\n{details(block_named(args.name, blocks_folder(args.root)))}")
+    print(f"\n{details(find_named_block(args.name, blocks_folder(args.root)))}")
     return DONE
 
 
@@ -140,7 +142,7 @@ def details(card: BlockCard) -> str:
 
 COMMAND = Command(
     name="mvl_block",
-    summary="Manage the block bank: single layers of pretrained language models, ready to be built into networks.",
+    summary="Manage the block bank: single layers of pretrained language models, from which networks are built.",
     example="""
         mvl_block list
         mvl_block add hf:HuggingFaceTB/SmolLM2-360M

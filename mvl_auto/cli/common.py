@@ -34,7 +34,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from mvl_auto.cli.bars import bars
+from mvl_auto.bars import bars
 from mvl_auto.cli.nnunet_words import WORDS, Refused, translate
 from mvl_auto.errors import MvlError, PartlyFailed
 from mvl_auto.logs import LOGGER

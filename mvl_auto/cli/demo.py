@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mvl_auto.cli.common import DONE, Command, duration, positive, run_command
-from mvl_auto.cli.tables import table
+from mvl_auto.tables import table
 from mvl_auto.text import clock_text, count_text
 
 DEFAULT_ROOT = Path("mvl_demo")

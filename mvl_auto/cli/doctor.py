@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mvl_auto.cli.common import DONE, PARTLY_FAILED, Command, positive, run_command
-from mvl_auto.cli.tables import table
+from mvl_auto.tables import table
 from mvl_auto.text import count_text
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mvl_auto.cli.common import DONE, Command, positive, run_command
-from mvl_auto.cli.tables import table
+from mvl_auto.tables import table
 from mvl_auto.text import count_text
 
 if TYPE_CHECKING:

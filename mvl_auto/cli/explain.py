@@ -1,4 +1,4 @@
-"""mvl_explain: what the LLM block does to images, as maps in their own space."""
+"""mvl_explain: the effect of the LLM block on images, as maps in their own space."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-i", "--input", type=Path, required=True, metavar="IMAGES", help="folder of images, or one image"
     )
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="where the maps go")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="folder for the maps")
     parser.add_argument(
-        "-d", "--dataset", help="number, name or path of what it was trained on (default: the only one)"
+        "-d", "--dataset", help="number, name or path of the dataset of the training (default: the only one)"
     )
     parser.add_argument("-c", "--configuration", metavar="NAME", help="2d, 3d_fullres, ... (default: the trained one)")
     parser.add_argument("-n", "--name", metavar="RUN", help="name of the run (default: the only one)")
@@ -47,8 +47,9 @@ def run(args: argparse.Namespace) -> int:
 
 COMMAND = Command(
     name="mvl_explain",
-    summary="Show what the LLM block does to images: the norm of the tokens before and after it, what it changes, and "
-    "the attention of the trunk (rollout), as NIfTI in the space of each image, with a picture and the gate's values.",
+    summary="Show the effect of the LLM block on images: the norm of the tokens before and after it, their relative "
+    "change, and the attention of the trunk (rollout), as NIfTI in the space of each image, with a picture and the "
+    "values of the gate.",
     example="mvl_explain -i imgs -o maps",
     add_arguments=add_arguments,
     run=run,

@@ -20,8 +20,8 @@ from mvl_auto.cli.common import (
     positive,
     run_command,
 )
-from mvl_auto.cli.tables import WIDTH, table
 from mvl_auto.errors import MvlError, PartlyFailed
+from mvl_auto.tables import WIDTH, table
 from mvl_auto.text import duration_text, exact_duration, memory_text, shape_text
 
 if TYPE_CHECKING:
@@ -222,7 +222,7 @@ def _facts(configuration: Configuration) -> list[str]:
         shape_text(network.token_size, "x"),
         str(configuration.batch_size),
         f"{network.depth} x {network.width}",
-        str(configuration.iterations),
+        str(configuration.steps),
     ]
 
 

@@ -30,10 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="FOLDER",
-        help="where the segmentations go",
+        help="folder for the segmentations",
     )
     parser.add_argument(
-        "-d", "--dataset", help="number, name or path of what it was trained on (default: the only one there is)"
+        "-d", "--dataset", help="number, name or path of the dataset of the training (default: the only one)"
     )
     parser.add_argument("-c", "--configuration", metavar="NAME", help="2d, 3d_fullres, ... (default: the trained one)")
     parser.add_argument("-n", "--name", metavar="RUN", help="name of the run (default: the only one)")
@@ -42,13 +42,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--folds",
         nargs="+",
         metavar="FOLD",
-        help="which networks vote: 0 1, fold0, ... (default: all trained)",
+        help="folds whose networks predict together: 0 1, fold0, ... (default: all that are finished)",
     )
     parser.add_argument("--device", type=device, default="auto", help="auto, cpu, cuda or cuda:1 (default: auto)")
     parser.add_argument(
         "--no-mirroring",
         action="store_true",
-        help="do not average over mirrored images: 8 times as fast in 3D",
+        help="do not average over mirrored images; in 3D 8 times less work",
     )
     parser.add_argument(
         "--step-size",

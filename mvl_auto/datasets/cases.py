@@ -20,6 +20,7 @@ from mvl_auto.datasets.case_folders import find_single_images
 from mvl_auto.errors import MvlError, noting
 from mvl_auto.files import entries, is_there
 from mvl_auto.images import file_ending, known_formats, stem
+from mvl_auto.names import checked_name
 
 log = logging.getLogger(__name__)
 SEGMENTATION_ENDING = ".seg.nrrd"
@@ -138,7 +139,8 @@ def _grouped(
 
 
 def _check_group(name: str, files: list[Path], num_channels: int, folder: Path) -> None:
-    """A case is one file with all channels, or exactly one file per channel."""
+    """A case is one file with all channels, or exactly one file per channel, and may be the name of a file."""
+    checked_name(name, "case", files[0])
     if len({stem(path) for path in files}) < len(files):
         names = " and ".join(path.name for path in files)
         raise MvlError(f"{names} claim the same case '{name}'", file=folder, remedy="Remove one of them.")

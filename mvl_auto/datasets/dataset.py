@@ -35,7 +35,7 @@ from mvl_auto.errors import MvlError, all_noted, noting
 from mvl_auto.files import is_there, read_json, reading
 from mvl_auto.images import composed, file_ending
 from mvl_auto.paths import dataset_id
-from mvl_auto.plans import Channel, LabelScheme
+from mvl_auto.plans import MOST_CHANNELS, Channel, LabelScheme, build
 from mvl_auto.text import list_text
 
 DICOM_PREDICTION_ENDING = ".nii.gz"  # DICOM images have no ending; their segmentations are written as this
@@ -143,7 +143,9 @@ def _channels(content: dict[str, Any], description: Path) -> tuple[Channel, ...]
             file=description,
             remedy='Add "channel_names": {"0": "CT"}, numbered from 0. See docs/dataset.md.',
         )
-    return tuple(Channel(name=str(names[str(n)])) for n in range(len(names)))
+    if len(names) > MOST_CHANNELS:
+        raise MvlError(f"names {len(names)} channels, at most {MOST_CHANNELS} are possible", file=description)
+    return tuple(build(Channel, description, name=str(names[str(n)])) for n in range(len(names)))
 
 
 def _read_groups(path: Path, names: set[str]) -> dict[str, str]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mvl_auto.arrays import Array
 from mvl_auto.errors import MvlError
 from mvl_auto.images import smallest_type
-from mvl_auto.plans import IGNORE, LabelScheme
+from mvl_auto.plans import IGNORE, LabelScheme, build
 from mvl_auto.text import list_text
 
 BACKGROUND_VALUE = 0
@@ -53,7 +53,9 @@ def read_scheme(content: dict[str, Any], file: str | PathLike[str]) -> LabelSche
         refuse(f"has the labels {min(everything)} and {max(everything)}, which no integer type holds together")
     class_values = (BACKGROUND_VALUE, *values)
     regions = _regions(content, named, class_values, ignore_value, refuse)
-    return LabelScheme(
+    return build(
+        LabelScheme,
+        file,
         class_values=class_values,
         class_names=tuple(_class_name(value, named) for value in class_values),
         ignore_value=ignore_value,

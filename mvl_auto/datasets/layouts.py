@@ -22,6 +22,7 @@ from mvl_auto.datasets.cases import Case, channel_files, check_link, find_cases,
 from mvl_auto.errors import MvlError, noting
 from mvl_auto.files import entries, is_there
 from mvl_auto.images import composed, file_ending, stem
+from mvl_auto.names import checked_name
 
 log = logging.getLogger(__name__)
 DESCRIBE = "See docs/dataset.md for an example."
@@ -227,6 +228,7 @@ def complete_cases(cases: list[Case], num_channels: int, folder: Path, problems:
         with noting(problems):
             if others:
                 raise MvlError(f"has two cases called '{name}'", file=description, remedy="Rename or remove one.")
+            checked_name(name, "case", description)
             _check_files(case, num_channels, description)
             whole.append(case)
     return tuple(whole)

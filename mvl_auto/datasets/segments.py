@@ -17,30 +17,31 @@ from mvl_auto.datasets.labels import BACKGROUND_VALUE, IGNORE_NAME
 from mvl_auto.errors import MvlError
 from mvl_auto.files import Hashes
 from mvl_auto.images import file_ending, read_file, read_label, smallest_type, whole_numbers
-from mvl_auto.images.geometry import FileGrid, Geometry, canonical_geometry, to_canonical
+from mvl_auto.images.geometry import FileGrid, Geometry, canonical_geometry, frame_difference, to_canonical
 from mvl_auto.images.seg_nrrd import NRRD_ENDINGS, Segment, place_on_grid, read_segments
 from mvl_auto.plans import LabelScheme
 
 
 def read_values(
-    path: Path, labels: LabelScheme, image: Geometry | None = None, hashes: Hashes | None = None
+    path: Path, labels: LabelScheme | None, image: Geometry | None = None, hashes: Hashes | None = None
 ) -> tuple[Array, Geometry]:
     """Read a label file. Returns integers (Z, Y, X), in the values of dataset.json, and the geometry.
 
-    image: the grid that the label belongs to. A segmentation of 3D Slicer that covers a part of it is padded with
-    background; one of a single empty voxel is empty. hashes: as in `read_image`.
+    labels: None for the values in the file, whatever its segments are called. image: the grid that the label belongs
+    to. A segmentation of 3D Slicer that covers a part of it is padded with background; one of a single empty voxel is
+    empty. hashes: as in `read_image`.
     Raises MvlError as `read_label` does, and for segments that dataset.json does not name or that overlap.
     """
     path = Path(path)
-    segments = segments_of(path)
-    if segments:
+    segments = () if labels is None else segments_of(path)
+    if labels is not None and segments:
         array_ijk, grid = read_segmentation(path, labels, segments)
         own = canonical_geometry(grid, path)
         values, geometry = np.array(to_canonical(array_ijk, own), order="C"), own
     else:
         values, geometry = read_label(path, hashes)
         array_ijk, grid = values, geometry.file
-    if image is None or geometry.shape == image.shape:
+    if image is None or (geometry.shape == image.shape and not frame_difference(geometry.affine, image.affine)):
         return values, geometry
     if file_ending(path) in NRRD_ENDINGS and values.size == 1 and not values.any():
         return np.zeros(image.shape, values.dtype), image

@@ -47,13 +47,13 @@ def read_itk(path: Path) -> tuple[Array, FileGrid]:
             pass
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
-    with one_line_errors(path):
+    with _one_line_errors(path):
         reader.ReadImageInformation()
-        check_size(reader, data or [path], path, 1 if _is_raw(fields) else MOST_PACKED)
+        _check_size(reader, data or [path], path, 1 if _is_raw(fields) else MOST_PACKED)
         _check_end(reader, fields, path)
         image = reader.Execute()
-    channels = channels_of(image, path)
-    return channels, grid_of(image, channels.dtype)
+    channels = _channels_of(image, path)
+    return channels, _grid_of(image, channels.dtype)
 
 
 def data_files(path: Path) -> list[Path]:
@@ -79,12 +79,12 @@ def write_itk(path: Path, array: Array, grid: FileGrid) -> None:
     image.SetSpacing(spacing)
     image.SetOrigin(origin)
     image.SetDirection(direction)
-    with one_line_errors(path, "written"):
+    with _one_line_errors(path, "written"):
         sitk.WriteImage(image, str(path), useCompression=path.suffix != ".mhd")
 
 
 @contextmanager
-def one_line_errors(path: Path, doing: str = "read") -> Iterator[None]:
+def _one_line_errors(path: Path, doing: str = "read") -> Iterator[None]:
     """Turn SimpleITK's many-line RuntimeError into one that names the file; keep its warnings off the screen."""
     import SimpleITK as sitk
 
@@ -112,7 +112,7 @@ def _reason(error: Exception) -> str:
     return re.sub(r"^(sitk::ERROR|ITK ERROR):\s*(\w+\(0x[0-9a-f]+\):)?", "", lines[-1]).strip()
 
 
-def channels_of(image: Any, path: Path) -> Array:
+def _channels_of(image: Any, path: Path) -> Array:
     """(C, i, j, k) of a scalar, vector, or 4D image."""
     import SimpleITK as sitk
 
@@ -128,7 +128,7 @@ def channels_of(image: Any, path: Path) -> Array:
     return array.transpose(0, 3, 2, 1)
 
 
-def grid_of(image: Any, dtype: np.dtype[Any] | None) -> FileGrid:
+def _grid_of(image: Any, dtype: np.dtype[Any] | None) -> FileGrid:
     n = min(image.GetDimension(), 3)
     spacing, origin = image.GetSpacing()[:n], image.GetOrigin()[:n]
     full = np.reshape(image.GetDirection(), (image.GetDimension(),) * 2)
@@ -206,7 +206,7 @@ def _is_raw(fields: dict[str, str]) -> bool:
     return fields.get("compresseddata", "").lower() != "true" and fields.get("binarydata", "").lower() == "true"
 
 
-def check_size(reader: Any, files: list[Path], path: Path, most_packed: int) -> None:
+def _check_size(reader: Any, files: list[Path], path: Path, most_packed: int) -> None:
     """Raise MvlError for a header that promises more voxels than its files can hold, before they are set aside."""
     expected = _bytes_promised(reader)
     found = sum(file.stat().st_size for file in files)

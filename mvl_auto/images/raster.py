@@ -15,6 +15,7 @@ import struct
 import sys
 import warnings
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ import numpy as np
 
 from mvl_auto.arrays import Array
 from mvl_auto.errors import MvlError
-from mvl_auto.files import Hashes, is_there, read_bytes, read_json, write_json
+from mvl_auto.files import Hashes, is_there, read_bytes, read_json, reading, write_json
 from mvl_auto.images.geometry import FileGrid, column_lengths
 from mvl_auto.images.tiff_units import tiff_spacing
 
@@ -33,6 +34,8 @@ MOST_PACKED = 2731  # bytes that LZW can make of one (4096 of a code of 12 bits)
 HARMLESS = 1 << 26  # bytes of voxels that need no proof
 LONGEST = 100  # letters of a library's reason in a message
 WHITE_IS_ZERO = 0  # of the tag PhotometricInterpretation
+DEFLATE = (8, 32946)  # of the tag Compression
+LONG_STRIP = 1 << 19  # bytes: a shorter one unpacks to half a gigabyte at most
 UNPACKED = 1  # the Compression tag of a TIFF
 DAMAGED = (  # what Pillow, tifffile, SimpleITK and the standard library raise for bytes that make no sense
     OSError,
@@ -99,6 +102,7 @@ def _read_picture(path: Path, as_label: bool, hashes: Hashes | None) -> Array:
     """(C, 1, Y, X) of a PNG or BMP."""
     from PIL import Image
 
+    _check_length(path, _picture_bytes)
     data = read_bytes(path, hashes)
     try:
         with warnings.catch_warnings():
@@ -139,6 +143,52 @@ def _check_size(size: int, data: bytes, path: Path, most_packed: int = MOST_PACK
         raise MvlError(what, file=path, remedy=EXPORT_AGAIN)
 
 
+def _check_length(path: Path, promised: Callable[[Path], int]) -> None:
+    """Raise MvlError for a long file whose header promises few voxels, before it is read. promised: in bytes."""
+    with reading(path):
+        length = path.stat().st_size
+    if length <= HARMLESS:
+        return
+    try:
+        expected = promised(path)
+    except (*DAMAGED, MvlError):  # told when it is read
+        expected = 0
+    if length > 2 * expected + HARMLESS:
+        what = f"is {length} bytes long, for {expected} of voxels by its header"
+        raise MvlError(what, file=path, remedy=EXPORT_AGAIN)
+
+
+def _picture_bytes(path: Path) -> int:
+    from PIL import Image
+
+    with Image.open(path) as image:
+        return int(image.width * image.height * len(image.getbands()) * 4)  # 32 bits are the most
+
+
+def _tiff_bytes(path: Path) -> int:
+    """Of all that is in the file: pyramids have the same picture in several sizes."""
+    import tifffile
+
+    with tifffile.TiffFile(path) as tiff:
+        return sum(int(level.nbytes) for series in tiff.series for level in series.levels)
+
+
+def _check_strips(series: Any, data: bytes, path: Path) -> None:
+    """Raise MvlError for a strip or tile that unpacks to more than it should hold: tifffile would set no limit."""
+    keyframe = series.keyframe
+    if keyframe.compression not in DEFLATE:
+        return
+    most = math.prod(map(int, keyframe.chunks)) * series.dtype.itemsize
+    for page in series.pages:
+        for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False):
+            if count < LONG_STRIP:
+                continue
+            strip = zlib.decompressobj().decompress(data[offset : offset + count], most + 1)
+            if len(strip) > most:
+                what = f"is damaged: a strip of {most} bytes unpacks to more"
+                raise MvlError(what, file=path, remedy=EXPORT_AGAIN)
+
+
 def _damaged(path: Path, error: BaseException) -> MvlError:
     return MvlError(f"cannot be read ({_first_line(error)})", file=path, remedy=EXPORT_AGAIN)
 
@@ -159,6 +209,7 @@ def _read_tiff(path: Path, as_label: bool, hashes: Hashes | None) -> tuple[Array
     log = logging.getLogger("tifffile")
     if not log.handlers:  # what it says of a damaged file reaches the screen otherwise, many lines of it
         log.addHandler(logging.NullHandler())
+    _check_length(path, _tiff_bytes)
     data = read_bytes(path, hashes)
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as tiff:
@@ -166,6 +217,7 @@ def _read_tiff(path: Path, as_label: bool, hashes: Hashes | None) -> tuple[Array
             spacing, extra = tiff_spacing(tiff, path, tell=not as_label), len(series.keyframe.extrasamples)
             size = math.prod(map(int, series.shape)) * series.dtype.itemsize
             _check_size(size, data, path, 1 if series.keyframe.compression == UNPACKED else MOST_PACKED)
+            _check_strips(series, data, path)
             array_czyx = _in_order(_unpacked(series, data, path), series.axes, path)
     except DAMAGED as error:
         raise _damaged(path, error) from error

@@ -239,6 +239,8 @@ def _read(
     """The channels (C, Z, Y, X) of one file in canonical orientation, a view, in the file's type."""
     array, grid = read_file(path, as_label, hashes, dicom_volume)
     geometry = canonical_geometry(grid, path)
+    if not len(array):
+        raise MvlError("holds no voxels (0 channels)", file=path, remedy="Remove it or export it again.")
     return to_canonical(array, geometry), geometry
 
 

@@ -1,12 +1,12 @@
-"""Work on many cases on a Dask cluster that is already there, by the contract of mvl_auto.jobs.processes.
+"""Work on many cases on a running Dask cluster, with the same contract as mvl_auto.jobs.processes.
 
-The cluster's workers read and write the very files that this process would: they need mvl_auto in this version, and
-the root and the dataset under the same paths. Each case is a task of its own, submitted when a thread of the cluster
-is free for it, so that neither this process nor the scheduler holds more cases than are being worked on.
+The cluster's workers read and write the files themselves: they need the same version of mvl_auto, and the root and
+the dataset under the same paths. Each case is a task of its own, submitted when a thread of the cluster is free for
+it, so that neither this process nor the scheduler holds more cases than are being worked on.
 
-What a worker had in its hands when it died, Dask gives to others: four times in all, unless the scheduler's
-`distributed.scheduler.allowed-failures` says otherwise. A worker of several threads holds several cases, and Dask
-cannot know which of them killed it; so those that it gave up are tried again at the end, alone.
+When a worker dies, Dask gives its cases to other workers: four times in all, unless the scheduler's
+`distributed.scheduler.allowed-failures` says otherwise. A worker with several threads works on several cases, and Dask
+cannot know which of them killed it; so the cases that it gave up are tried again at the end, one at a time.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ R = TypeVar("R")
 
 LONGEST_GREETING = 5.0  # s for a scheduler to answer; on a local network it takes milliseconds
 ADDRESS = re.compile(r"(?:(?:tcp|tls|ws|wss|ucx)://)?[^\s/]*[^\s/:]:\d{1,5}")
-GIVE = "Start one with `dask scheduler`, and give the address that it prints."
-GOES_ON = "Start it again; the same command then does what is missing."
+GIVE = "Start one with `dask scheduler` and give the address that it prints."
+GOES_ON = "Start it again, and run the same command again to resume."
 
 log = logging.getLogger(__name__)
 
@@ -50,17 +50,17 @@ def run_on_cluster(
     with _connected(scheduler) as client:
         for job, outcome in _spread(client, function, jobs, scheduler):
             if isinstance(outcome, WorkerDied):
-                suspects.append(job)  # or it was only in the hands of the same worker as the one that is to blame
+                suspects.append(job)  # or another case on the same worker killed it
             else:
                 yield job, outcome
         yield from _spread(client, function, suspects, scheduler, at_once=1)
 
 
 def check_address(scheduler: str) -> None:
-    """Raise MvlError for what is no address of a scheduler.
+    """Raise MvlError for text that is not the address of a scheduler.
 
-    Dask would take "" for the wish to start a cluster of its own, and a bare word leaves it with a client that it
-    cannot close within ten seconds.
+    For "" Dask would start a cluster of its own, and for a bare word it makes a client that takes ten seconds to
+    close.
     """
     if not ADDRESS.fullmatch(scheduler):
         raise MvlError(
@@ -81,7 +81,7 @@ def _connected(scheduler: str) -> Iterator[Client]:
     with _without_its_log():
         try:
             client = Client(scheduler, timeout=LONGEST_GREETING, set_as_default=False)
-        except (OSError, ValueError, ImportError) as error:  # nobody there, no address, other versions of Dask
+        except (OSError, ValueError, ImportError) as error:  # no scheduler, no address, another version of Dask
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise MvlError(
                 f"no Dask scheduler can be reached at {scheduler} ({reason})",
@@ -95,7 +95,7 @@ def _connected(scheduler: str) -> Iterator[Client]:
 
 @contextmanager
 def _without_its_log() -> Iterator[None]:
-    """Dask's client writes to the screen by itself; what the user can mend is said here, in one line."""
+    """Dask's client writes to the screen by itself; this module says the same in one line."""
     loggers = [logging.getLogger(name) for name in ("distributed", "distributed.client")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -110,7 +110,7 @@ def _without_its_log() -> Iterator[None]:
 def _spread(
     client: Client, function: Callable[[J], R], jobs: Iterable[J], scheduler: str, at_once: int | None = None
 ) -> Iterator[tuple[J, R | MvlError | JobFailed]]:
-    """at_once: tasks that are submitted and not done; None: as many as the cluster has threads just then."""
+    """at_once: tasks that are submitted and not done; None: as many as the cluster has threads at that moment."""
     from distributed import as_completed
 
     waiting = iter(jobs)
@@ -128,7 +128,7 @@ def _spread(
 
 
 def _threads(client: Client, scheduler: str) -> int:
-    """Threads of all workers of this moment; one where there are none yet, so that the first case asks for one."""
+    """Threads of all workers at this moment; at least one, so that an adaptive cluster starts a worker for a case."""
     try:
         threads = sum(client.nthreads().values())
     except OSError as error:
@@ -139,7 +139,7 @@ def _threads(client: Client, scheduler: str) -> int:
 
 
 def _outcome(future: Future[Any], scheduler: str) -> Any:
-    """What `_work` returned; what Dask itself raises is told apart: a worker's death, the scheduler's, a stranger."""
+    """What `_work` returned, or the reason that Dask gives: the worker died, the scheduler is lost, another version."""
     from distributed import CancelledError, KilledWorker
 
     try:
@@ -158,7 +158,7 @@ def _outcome(future: Future[Any], scheduler: str) -> Any:
 
 def _lost(scheduler: str, error: BaseException) -> MvlError:
     log.debug("%s: %r", scheduler, error)
-    return MvlError(f"the Dask scheduler at {scheduler} was lost on the way", remedy=GOES_ON)
+    return MvlError(f"the Dask scheduler at {scheduler} stopped answering", remedy=GOES_ON)
 
 
 # --------------------------------------------------------------------------------- in the worker

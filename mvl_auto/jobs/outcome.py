@@ -1,4 +1,4 @@
-"""What one job comes to: its result, an error that the user can mend, or a failure."""
+"""The outcome of one job: its result, an error that the user can remove, or a failure."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from typing import TypeVar
 from mvl_auto.errors import MvlError
 from mvl_auto.progress import ONLY_IN_FILE
 
+LONGEST_REASON = 500  # characters of the line; the log has the whole trace
+
 J = TypeVar("J")
 R = TypeVar("R")
 
 
 class JobFailed(Exception):
-    """A job raised what nobody expected, or its process died. trace: where, for the log."""
+    """A job raised an unexpected exception, or its process died. trace: where, for the log."""
 
     def __init__(self, what: str, trace: str = "") -> None:
         super().__init__(what, trace)
@@ -33,14 +35,15 @@ def log_trace(log: logging.Logger, name: str, failure: JobFailed) -> None:
 
 
 class WorkerDied(JobFailed):
-    """A worker process ended with a job in its hands."""
+    """A worker process ended while it worked on a job."""
 
 
 def outcome_of(function: Callable[[J], R], job: J) -> R | MvlError | JobFailed:
-    """What a job comes to, whatever happens: its result, or the error in its place."""
+    """The result of a job, or the error in its place."""
     try:
         return function(job)
     except MvlError as error:
         return error
     except Exception as error:  # noqa: BLE001  not swallowed: told to the caller, who has other jobs to go on with
-        return JobFailed(f"{type(error).__name__}: {error}", traceback.format_exc())
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        return JobFailed(what[:LONGEST_REASON], traceback.format_exc())

@@ -1,10 +1,10 @@
-"""Work on many cases in processes of their own, one case at a time each.
+"""Work on many cases in worker processes, one case at a time each.
 
-Unlike concurrent.futures' pool, this one knows which case a worker had in its hands when it died: that case is tried
-once more in a fresh process, and the others never notice. Workers are forked by a server that has done nothing but
-import what cases need (where there is none, spawned), so they start in milliseconds and nothing of the parent's threads
-and locks comes along. They have one thread each for linear algebra, ignore Ctrl-C (their parent ends them) and end
-when their parent does, however that was.
+Unlike concurrent.futures' pool, this one knows which case a worker was working on when it died: that case is tried
+once more in a new process, and the other cases are not affected. Workers are forked by a server that only imports
+what cases need (where there is no such server, they are spawned). So they start in milliseconds and inherit none of
+the parent's threads and locks. Each has one thread for linear algebra, ignores Ctrl-C (its parent ends it), and ends
+when its parent does, in whichever way that happens (parent.py).
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
-from multiprocessing import get_all_start_methods, get_context, parent_process
+from multiprocessing import get_all_start_methods, get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from mvl_auto.errors import MvlError
 from mvl_auto.jobs.outcome import JobFailed, WorkerDied, outcome_of
+from mvl_auto.jobs.parent import cause_of_end, end_with_parent, starting_workers
 
 if TYPE_CHECKING:
     from multiprocessing.context import ForkServerContext, SpawnContext
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 J = TypeVar("J")
 R = TypeVar("R")
 
-ATTEMPTS = 2  # a worker that dies twice over the same job does so because of it
+ATTEMPTS = 2  # when two workers in a row die over a job, the job is the reason
 IMPORTED = ("numpy", "scipy.ndimage", "nibabel", "blosc2", "threadpoolctl", "mvl_auto.datasets", "mvl_auto.cache")
 LONGEST_GOODBYE = 5.0  # s for a worker to end by itself
 
@@ -63,7 +64,7 @@ def run_in_processes(
 
 @dataclass(eq=False)
 class _Worker(Generic[J, R]):
-    """A process and what it has in its hands."""
+    """A process and the job that it works on."""
 
     process: BaseProcess
     pipe: Connection
@@ -81,7 +82,7 @@ class _Worker(Generic[J, R]):
         except (EOFError, OSError):
             self.process.join()
             self.pipe.close()
-            return WorkerDied(f"its worker process died ({_cause(self.process.exitcode)})")
+            return WorkerDied(f"its worker process died ({cause_of_end(self.process.exitcode)})")
 
 
 def _start(function: Callable[[J], R]) -> _Worker[J, R]:
@@ -93,7 +94,7 @@ def _start(function: Callable[[J], R]) -> _Worker[J, R]:
         context = get_context("spawn")
     ours, its = context.Pipe()
     process = context.Process(target=_work, args=(function, its), daemon=True)
-    with _interrupts_ignored():
+    with starting_workers():
         process.start()
     its.close()
     return _Worker(process, ours)
@@ -112,44 +113,17 @@ def _stop(idle: Iterable[_Worker[J, R]], busy: Iterable[_Worker[J, R]]) -> None:
             worker.process.join()
 
 
-@contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    """A process that is started here ignores Ctrl-C from its first moment on."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _cause(exitcode: int | None) -> str:
-    if exitcode is None or exitcode >= 0:
-        return f"exit code {exitcode}"
-    name = signal.Signals(-exitcode).name
-    return f"{name}: most likely the system ran out of memory; try fewer workers" if -exitcode == 9 else name
-
-
 # --------------------------------------------------------------------------------- in the worker
 
 
 def _work(function: Callable[[J], R], pipe: Connection) -> None:
-    import numpy  # noqa: F401  the limit is for libraries that are loaded
+    import numpy  # noqa: F401  the limit applies to libraries that are loaded
     from threadpoolctl import threadpool_limits
 
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a server that others started, too
     os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     with threadpool_limits(1), suppress(EOFError, BrokenPipeError):
         while True:
             pipe.send(outcome_of(function, pipe.recv()))
-
-
-def _end_with_parent() -> None:
-    parent = parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
-    os.kill(os.getpid(), signal.SIGTERM)

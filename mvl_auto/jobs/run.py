@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from typing import TypeVar
@@ -39,11 +38,13 @@ def run_jobs(
 
 
 def available_cores() -> int:
-    """Cores that this process may use, which can be fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may use: fewer than the machine has where its affinity or a container's quota says so."""
+    from joblib import cpu_count
+
+    return max(1, cpu_count())
 
 
 def worthwhile_workers(files: Iterable[Path], jobs: int) -> int:
-    """Processes for `jobs` that read `files`: one per core, but none that is not worth its start."""
+    """Worker processes for `jobs` that read `files`: one per core, fewer where the work is shorter than their start."""
     size = sum(file.stat().st_size for file in files if file.is_file())
     return max(1, min(available_cores(), jobs, size // BYTES_WORTH_A_WORKER))

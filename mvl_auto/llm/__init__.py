@@ -1,11 +1,11 @@
 """The block bank: where the frozen LLM layer comes from, and how it gets to disk (docs/blocks.md).
 
 load_block(source, layer, folder) -> FrozenBlock
-load_same_block(source, layer, sha256, folder) -> FrozenBlock    the very one that a network was trained with
-ensure_block(source, layer, folder) -> BlockCard                 in the bank, not in memory
-known_sizes(source, layer, folder) -> BlockSizes | None               without reading it
-pretrained_sizes(layer, folder) -> list[BlockSizes]                   of the blocks that `auto` may take from the bank
-permuted(block, seed) -> FrozenBlock                             the control
+load_same_block(source, layer, folder, sha256, ...) -> FrozenBlock    the block that a network was trained with
+ensure_block(source, layer, folder) -> BlockCard                      into the bank, not into memory
+known_sizes(source, layer, folder) -> BlockSizes | None               without reading the weights
+pretrained_sizes(layer, folder) -> list[BlockSizes]                   of the blocks in the bank that `auto` may take
+permuted(block, seed) -> FrozenBlock                                  the control: the same numbers, shuffled
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """What needs torch is imported when it is asked for: the bank itself can be listed without."""
+    """FrozenBlock and permuted need torch and are imported at their first use; the bank is listed without torch."""
     if name in ("FrozenBlock", "permuted"):
         from mvl_auto.llm import block
 

@@ -1,9 +1,8 @@
-"""The decoder layers that are known: transformers' own classes, built from a block's geometry.
+"""The supported decoder layers: transformers' own classes, built from a block's geometry.
 
-Two directions: a model's config.json gives the geometry of one of its layers, and a geometry gives
-transformers' layer, final norm and rotary embedding. Supporting another architecture is a line in
-CLASSES and one in FIELDS, if its layer takes and gives what Llama's does, and a case in
-tests/llm/test_parity.py.
+Two directions: from a model's config.json to the geometry of one of its layers, and from a geometry to transformers'
+layer, final norm and rotary embedding. Another architecture whose layer has the inputs and outputs of Llama's needs a
+line in CLASSES, a line in OWN_FIELDS, and a case in tests/llm/test_parity.py.
 """
 
 from __future__ import annotations
@@ -112,17 +111,17 @@ def transformers_config(geometry: BlockGeometry) -> PreTrainedConfig:
 def read_config(config_json: Any, layer: Layer, file: str) -> tuple[BlockGeometry, int, int]:
     """(geometry of the layer, its number from 0, number of layers) from a model's config.json.
 
-    file: what to call it in messages. Raises MvlError for an architecture that is not supported, for
-    quantised checkpoints, for a config that makes no sense, and for a layer that isn't there.
+    file: its name in messages. Raises MvlError for an architecture that is not supported, for quantised checkpoints,
+    for inconsistent values, and for a layer that the model does not have.
     """
     from huggingface_hub.errors import StrictDataclassError
 
     if not isinstance(config_json, dict):
-        raise MvlError("is no JSON object", file=file)
+        raise MvlError("must hold a JSON object", file=file)
     architecture = check_architecture(config_json.get("model_type"), file)
     if config_json.get("quantization_config"):
         raise MvlError(
-            "describes a quantised checkpoint, whose packed tensors only its own library can read",
+            "describes a quantised checkpoint, whose packed tensors only its own library reads",
             file=file,
             remedy="Take the original model, or a GGUF file of it.",
         )
@@ -140,10 +139,11 @@ def read_config(config_json: Any, layer: Layer, file: str) -> tuple[BlockGeometr
         ArithmeticError,
     ) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise MvlError(f"does not describe a model ({reason[:200]})", file=file) from error
+        raise MvlError(f"does not describe a supported model ({reason[:200]})", file=file) from error
 
 
 def check_architecture(name: Any, file: str) -> Architecture:
+    """The architecture of that name. Raises MvlError for one that is not supported."""
     for known in SUPPORTED:
         if name == known:
             return known  # type: ignore[return-value]
@@ -153,7 +153,7 @@ def check_architecture(name: Any, file: str) -> Architecture:
     raise MvlError(
         f"has the architecture '{name}', whose decoder layer is not supported (supported: {', '.join(SUPPORTED)})",
         file=file,
-        remedy=hint or "Choose a model of a supported architecture; mvl_block list shows some.",
+        remedy=hint or "Choose a model with a supported architecture; mvl_block list shows some.",
     )
 
 
@@ -173,7 +173,7 @@ def _geometry(architecture: Architecture, config: Any, layer: int) -> BlockGeome
 
 
 def _layer_type(architecture: Architecture, config: Any, layer: int) -> str:
-    """Llama always looks at everything before, Mistral through its window if it has one, the others by layer."""
+    """Llama's attention is always full, Mistral's has a sliding window if the model does, others differ by layer."""
     if architecture == "llama":
         return FULL
     if architecture == "mistral":

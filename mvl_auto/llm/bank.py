@@ -1,9 +1,9 @@
-"""The block bank: a folder of extracted layers, each complete in itself.
+"""The block bank: a folder of extracted layers, each complete in two files.
 
     <root>/blocks/<name>-layer<k>-<hash>.safetensors   the weights, a few MB
     <root>/blocks/<name>-layer<k>-<hash>.json          BlockCard, written last
 
-The hash is the beginning of the weights' sha256, which is checked whenever a block is read.
+The hash in the name is the beginning of the weights' sha256. Weights and card are checked whenever a block is read.
 """
 
 from __future__ import annotations
@@ -26,37 +26,39 @@ from mvl_auto.plans import read_document, write_document
 if TYPE_CHECKING:
     from mvl_auto.llm.block import FrozenBlock
 
-LOG = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 WEIGHTS, CARD = ".safetensors", ".json"
 HASH_DIGITS = 12
 UNFINISHED = ".writing-"  # what mvl_auto.files.clear_unfinished clears after a killed process
 AGAIN = "Delete it: the block is fetched again when it is needed."
+UNSEALED = "is from an earlier version and has no hash of its own, so that an edit would go unnoticed"
 
 
 def list_blocks(folder: Path) -> list[BlockCard]:
-    """The cards of the bank, by name. A damaged card is told in the log, and its block as good as not there."""
+    """The cards of the bank, by name. A damaged or edited card is left out, with a warning in the log."""
     cards = []
-    for path in card_files(folder):
+    for path in find_card_files(folder):
         try:
             cards.append(_read_card(path))
         except MvlError as error:
-            LOG.warning("%s", error)
+            log.warning("%s", error)
     return cards
 
 
 def verify(folder: Path) -> dict[str, MvlError | None]:
-    """What is wrong with each block, by name; None for a sound one."""
+    """The problem of each block, by name; None for a sound one. Reads all weights."""
     found: dict[str, MvlError | None] = {}
-    for path in card_files(folder):
+    for path in find_card_files(folder):
         try:
-            check_weights(_read_card(path), folder)
-            found[path.stem] = None
+            card = _read_card(path)
+            check_weights(card, folder)
+            found[path.stem] = None if card.content_sha256 else MvlError(UNSEALED, file=path, remedy=AGAIN)
         except MvlError as error:
             found[path.stem] = error
     return found
 
 
-def card_files(folder: Path) -> list[Path]:
+def find_card_files(folder: Path) -> list[Path]:
     return sorted(folder.glob(f"[!.]*{CARD}"))
 
 
@@ -64,6 +66,8 @@ def _read_card(path: Path) -> BlockCard:
     card = read_document(path, BlockCard, AGAIN)
     if card.name != path.stem:
         raise MvlError(f"is the card of {card.name}: it was renamed or copied over", file=path, remedy=AGAIN)
+    if card.is_edited:
+        raise MvlError("was edited: its content does not have the hash in it", file=path, remedy=AGAIN)
     if not path.with_suffix(WEIGHTS).is_file():
         raise MvlError(f"has no {path.with_suffix(WEIGHTS).name} beside it", file=path, remedy=AGAIN)
     return card
@@ -73,19 +77,19 @@ def find_block(folder: Path, wanted: Callable[[BlockCard], bool]) -> BlockCard |
     return next((card for card in list_blocks(folder) if wanted(card)), None)
 
 
-def block_named(name: str, folder: Path) -> BlockCard:
-    """The block whose name is, or starts with, `name`. Raises MvlError, listing the bank, for none or several."""
+def find_named_block(name: str, folder: Path) -> BlockCard:
+    """The block whose name is, or starts with, `name`. Raises MvlError, listing the blocks, for none or several."""
     cards = list_blocks(folder)
     matches = [card for card in cards if card.name == name] or [card for card in cards if card.name.startswith(name)]
     if len(matches) == 1:
         return matches[0]
-    listed = ", ".join(card.name for card in matches or cards) or "nothing"
-    found = "several blocks" if matches else "no block"
-    raise MvlError(f"{found} of the name '{name}' in {folder}; there is: {listed}", remedy="See mvl_block list.")
+    listed = ", ".join(card.name for card in matches or cards) or "none"
+    found = "matches several blocks" if matches else "matches no block"
+    raise MvlError(f"'{name}' {found} in {folder} ({listed})", remedy="See mvl_block list.")
 
 
 def read_block(card: BlockCard, folder: Path) -> FrozenBlock:
-    """Read a block, checking that its bytes are the card's. Raises MvlError when they aren't."""
+    """Read a block into memory. Raises MvlError when its weights do not have the sha256 of the card."""
     from safetensors.torch import load_file
 
     from mvl_auto.llm.block import FrozenBlock
@@ -95,17 +99,21 @@ def read_block(card: BlockCard, folder: Path) -> FrozenBlock:
 
 
 def check_weights(card: BlockCard, folder: Path) -> None:
+    """Raise MvlError when the weights cannot be read, or do not have the sha256 of the card."""
     path = weights_file(card, folder)
     try:
         found = sha256_of_file(path)
     except OSError as error:
         raise MvlError(f"cannot be read ({error.strerror or error})", file=path, remedy=AGAIN) from error
     if found != card.sha256:
-        raise MvlError("is damaged: its sha256 is not the one of its card", file=path, remedy=AGAIN)
+        raise MvlError("is damaged: its sha256 is not that of its card", file=path, remedy=AGAIN)
 
 
 def store(extracted: Extracted, source: Source, folder: Path) -> BlockCard:
-    """Write a layer into the bank, its card last. Raises MvlError when it can't be written; nothing is left then."""
+    """Write a layer into the bank, its card last; returns the card.
+
+    Raises MvlError when it can't be written; then nothing is left behind.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
@@ -117,7 +125,7 @@ def store(extracted: Extracted, source: Source, folder: Path) -> BlockCard:
             mode = beside.stat().st_mode  # safetensors makes files that nobody else may read
             save_file({name: weight.contiguous() for name, weight in extracted.weights.items()}, beside)
             beside.chmod(mode)
-            card = _card(extracted, source, sha256_of_file(beside))
+            card = _make_card(extracted, source, sha256_of_file(beside))
             os.replace(beside, weights_file(card, folder))
     except OSError as error:
         raise cannot_write(folder, error) from error
@@ -131,7 +139,7 @@ def weights_file(card: BlockCard, folder: Path) -> Path:
     return folder / f"{card.name}{WEIGHTS}"
 
 
-def _card(extracted: Extracted, source: Source, sha256: str) -> BlockCard:
+def _make_card(extracted: Extracted, source: Source, sha256: str) -> BlockCard:
     short_name = re.sub(r"[^A-Za-z0-9._-]+", "-", source.short_name).strip("-.")
     return BlockCard(
         name=f"{short_name}-layer{extracted.layer}-{sha256[:HASH_DIGITS]}",
@@ -147,4 +155,4 @@ def _card(extracted: Extracted, source: Source, sha256: str) -> BlockCard:
         sha256=sha256,
         bytes_read=extracted.bytes_read,
         bytes_layer=extracted.bytes_layer,
-    )
+    ).seal()

@@ -2,9 +2,9 @@
 
     y = RMSNorm_final(layer(x)),   layer(x) = h + MLP(norm(h)),   h = x + Attention(norm(x))
 
-transformers' own layer does the computing. Weights rest in the dtype they are stored in; they compute in
-the dtype of the input (cast on the way where it differs), or in autocast's where that is on: the same
-tokens give the same result on every device, and a GPU under bf16 autocast multiplies bf16 weights as they lie.
+The layer is transformers' own. Weights are kept in the dtype they are stored in. They are cast to the dtype of the
+input for the computation, or used as they are under autocast, which casts. So the same tokens give the same result on
+every device, and a GPU under bfloat16 autocast multiplies bfloat16 weights without a copy.
 
 Shape letters: b batch, n tokens, d hidden_size.
 """
@@ -23,9 +23,9 @@ from mvl_auto.llm.card import BlockCard, BlockGeometry
 
 
 class FrozenBlock(nn.Module):
-    """One frozen decoder layer with its final norm; gradients pass through it, never into it.
+    """One frozen decoder layer with its final norm: gradients pass through it, its weights get none.
 
-    Always in evaluation mode. Keys of `weights`: "layer." and "norm." before transformers' own names.
+    Always in evaluation mode. Keys of `weights`: "layer." or "norm.", then transformers' own names.
     """
 
     def __init__(self, card: BlockCard, weights: Mapping[str, Tensor]) -> None:
@@ -43,37 +43,37 @@ class FrozenBlock(nn.Module):
     ) -> Tensor:
         """(b, n, d) -> (b, n, d), of the input's dtype.
 
-        causal: a token sees itself and those before it (the layer's sliding window included); else all see all.
-        rotary: tokens are told their places 0, 1, ..., n - 1; else the order of tokens means nothing.
-        final_norm: apply the model's final norm, as its last layer has it.
+        causal: a token attends to itself and to those before it, within the layer's sliding window; else to all.
+        rotary: tokens get the positions 0, 1, ..., n - 1; else their order has no effect.
+        final_norm: apply the model's final norm after the layer.
         """
         hidden = self._compute(
             self.layer,
             hidden_bnd,
             attention_mask=self._window_mask(hidden_bnd) if causal else None,
             position_embeddings=self._positions(hidden_bnd, rotary),
-            is_causal=causal,  # without it, transformers' attention is causal whenever there is no mask
+            is_causal=causal,  # transformers' default is causal attention whenever there is no mask
         )
         if final_norm:
             hidden = self._compute(self.norm, hidden)
         return hidden.to(hidden_bnd.dtype)
 
     def train(self, mode: bool = True) -> FrozenBlock:
-        """Stay in evaluation mode, whatever the network around does."""
+        """Stay in evaluation mode when the network around it changes its mode."""
         return super().train(False)
 
-    def _compute(self, module: nn.Module, hidden_bnd: Tensor, **words: Any) -> Tensor:
+    def _compute(self, module: nn.Module, hidden_bnd: Tensor, **arguments: Any) -> Tensor:
         """Run a module with its weights in the input's dtype, or as they are where autocast casts."""
         weights = dict(module.named_parameters())
         if torch.is_autocast_enabled(hidden_bnd.device.type) or all(
             weight.dtype == hidden_bnd.dtype for weight in weights.values()
         ):
-            return module(hidden_bnd, **words)
+            return module(hidden_bnd, **arguments)
         cast = {name: weight.to(hidden_bnd.dtype) for name, weight in weights.items()}
-        return functional_call(module, cast, (hidden_bnd,), words)
+        return functional_call(module, cast, (hidden_bnd,), arguments)
 
     def _positions(self, hidden_bnd: Tensor, rotary: bool) -> tuple[Tensor, Tensor]:
-        """Cosines and sines of the rotation; (1, 1, head_dim) of no rotation when rotary is off."""
+        """Cosines and sines of the rotation; without rotary those of no rotation, (1, 1, head_dim)."""
         if not rotary:
             ones = hidden_bnd.new_ones(1, 1, self.card.geometry.head_dim)
             return ones, torch.zeros_like(ones)
@@ -81,7 +81,7 @@ class FrozenBlock(nn.Module):
         return self.rotary(hidden_bnd, positions_1n, **self.rotary_arguments)
 
     def _window_mask(self, hidden_bnd: Tensor) -> Tensor | None:
-        """(1, 1, n, n), true where a query sees a key; None where the window holds all tokens."""
+        """(1, 1, n, n), true where a query attends to a key; None where the window holds all tokens."""
         window, tokens = self.card.geometry.sliding_window, hidden_bnd.shape[1]
         if window is None or tokens <= window:
             return None
@@ -98,10 +98,10 @@ def weight_shapes(geometry: BlockGeometry) -> dict[str, tuple[int, ...]]:
 
 
 def permuted(block: FrozenBlock, seed: int) -> FrozenBlock:
-    """The block with the rows of each of its weights shuffled: same numbers, another function.
+    """The block with the rows of each of its weights shuffled: the same numbers, another function.
 
-    The control for "any weights of this distribution would do": every matrix keeps its multiset of
-    entries and its singular values, and only how the matrices fit together is lost.
+    The control for the claim that any weights of this distribution would help as much: every matrix keeps its entries
+    and its singular values; only the relation between the matrices is lost.
     """
     generator = torch.Generator().manual_seed(seed)
     shuffled = {

@@ -1,10 +1,11 @@
-"""What is known of a block: where it comes from, what it is, which bytes it has.
+"""The card of a block: its source, its geometry, its hashes.
 
     <name>-layer<k>-<hash>.safetensors     the weights
     <name>-layer<k>-<hash>.json            BlockCard
 
-The geometry holds values of the layer itself, whatever file format they came from: transformers' own
-configuration is built from it (`mvl_auto.llm.architectures`), so a block is complete without the model.
+The geometry has all that transformers needs to build the layer (`mvl_auto.llm.architectures`), so a block is complete
+without its model. It decides the output as much as the weights do: the card has a hash of its own content, and
+checkpoints name the hash of the geometry beside that of the weights.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from mvl_auto.errors import MvlError
+from mvl_auto.files import sha256_of_json
 from mvl_auto.plans import Document, Frozen
 
 Architecture = Literal["llama", "mistral", "qwen2", "qwen3", "gemma3_text"]
@@ -22,11 +24,11 @@ Activation = Literal["silu", "gelu", "gelu_new", "gelu_pytorch_tanh", "relu"]
 RopeValue = bool | int | float | str | tuple[float, ...] | None
 
 ROPE_TYPES = ("default", "linear", "dynamic", "yarn", "longrope", "llama3")
-LARGEST_WIDTH = 1 << 20  # no known model comes near it; a header that says more is damaged
+LARGEST_WIDTH = 1 << 20  # far above every known model; a header with more is damaged
 
 
 class BlockGeometry(Frozen):
-    """One decoder layer of a Llama-like model, in the words of transformers' configurations."""
+    """One decoder layer of a Llama-like model; fields are named as in transformers' configurations."""
 
     architecture: Architecture = Field(description="transformers' model_type")
     hidden_size: int = Field(ge=1, le=LARGEST_WIDTH, description="d: channels of a token")
@@ -39,9 +41,11 @@ class BlockGeometry(Frozen):
     attention_bias: bool = Field(False, description="q, k, v (and o but for qwen2) have a bias")
     mlp_bias: bool = False
     max_position_embeddings: int = Field(2048, ge=1, description="longest sequence of the model's training")
-    rope_parameters: dict[str, RopeValue] = Field(description="rope_type, rope_theta and what the type needs besides")
-    sliding_window: int | None = Field(None, ge=1, description="tokens a causal layer looks back; None: all")
-    query_pre_attn_scalar: int | None = Field(None, description="gemma: scores are divided by its root, not head_dim's")
+    rope_parameters: dict[str, RopeValue] = Field(description="rope_type, rope_theta, and the type's other parameters")
+    sliding_window: int | None = Field(None, ge=1, description="tokens that causal attention reaches back; null: all")
+    query_pre_attn_scalar: int | None = Field(
+        None, description="gemma: attention scores are divided by its root, not by that of head_dim"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> BlockGeometry:
@@ -58,20 +62,23 @@ class BlockCard(Document):
     """One block of the bank."""
 
     name: str = Field(description="file name in the bank without its ending")
-    source: str = Field(description="block bank syntax, as asked for")
+    source: str = Field(description="in the syntax of mvl_auto.llm.sources.syntax")
     layer: int = Field(ge=0, description="which decoder layer, counted from 0")
     num_layers: int = Field(ge=1, description="decoder layers of the model")
     geometry: BlockGeometry
     parameters: int = Field(ge=1, description="weights of the layer and the final norm")
     dtype: str = Field(description="of the projections as stored: float32, bfloat16, float16")
     quantisation: str | None = Field(None, description="GGUF type that the projections were dequantised from")
-    licence: str = Field(description="as the source states it; 'unknown' where it doesn't")
+    licence: str = Field(description="as stated by the source, else 'unknown'")
     revision: str | None = Field(
         None, description="commit of the hub, version of the package, size and time of the file"
     )
     sha256: str = Field(description="of the safetensors file")
     bytes_read: int = Field(ge=0, description="bytes of the source that were read, headers included")
     bytes_layer: int = Field(ge=0, description="bytes of the layer and the final norm in the source")
+    content_sha256: str | None = Field(
+        None, description="of all other fields, so that an edit is noticed; null in cards of earlier versions"
+    )
 
     @property
     def hidden_size(self) -> int:
@@ -85,6 +92,25 @@ class BlockCard(Document):
     def pretrained(self) -> bool:
         return not self.source.startswith("random:")
 
+    @property
+    def geometry_sha256(self) -> str:
+        """Hash of the geometry, the other half of what decides the block's output. Fields at their default are left
+        out, so that a later version may add some."""
+        return sha256_of_json(self.geometry.model_dump(mode="json", exclude_defaults=True))
+
+    def seal(self) -> BlockCard:
+        """The card with the hash of its content."""
+        return self.model_copy(update={"content_sha256": self._hash_content()})
+
+    @property
+    def is_edited(self) -> bool:
+        """Whether the content differs from the one that was sealed. False for a card that never was."""
+        return self.content_sha256 not in (None, self._hash_content())
+
+    def _hash_content(self) -> str:
+        left_out = {"content_sha256", "schema_version", "mvl_auto_version"}
+        return sha256_of_json(self.model_dump(mode="json", exclude=left_out, exclude_defaults=True))
+
 
 def resolve_layer(layer: Layer, num_layers: int, source: str) -> int:
     """The layer's number from 0. layer: "last", a number, or a negative number counted from the end.
@@ -94,7 +120,7 @@ def resolve_layer(layer: Layer, num_layers: int, source: str) -> int:
     number = num_layers - 1 if layer == "last" else layer + num_layers if layer < 0 else layer
     if not 0 <= number < num_layers:
         raise MvlError(
-            f"has {num_layers} layers, there is no layer {layer}",
+            f"has {num_layers} layers, but no layer {layer}",
             file=source,
             remedy=f"Choose 0 to {num_layers - 1}, -{num_layers} to -1, or last.",
         )

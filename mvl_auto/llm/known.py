@@ -1,13 +1,13 @@
-"""What can be said of a block before it is read: its sizes, from the bank, the catalogue, or its own words.
+"""The sizes of a block before its weights are read, for the planner: from the bank, the catalogue, or its source text.
 
-For those who plan with it: nothing is fetched, and torch is not needed.
+Nothing is fetched, and torch is not needed.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from mvl_auto.llm.auto import fits
+from mvl_auto.llm.auto import is_candidate
 from mvl_auto.llm.bank import list_blocks
 from mvl_auto.llm.card import BlockCard, Layer
 from mvl_auto.llm.catalogue import BYTES_PER_WEIGHT, CATALOGUE
@@ -20,7 +20,7 @@ RANDOM_BYTES = 4
 
 
 def known_blocks(llm: LlmSettings, folder: Path) -> list[BlockSizes]:
-    """What is known of the block without reading it; of `auto`, the pretrained blocks of the bank."""
+    """The sizes of the planned block, where known without fetching it; for `auto`, of all candidates in the bank."""
     if not llm.present:
         return []
     if llm.source == "auto":
@@ -30,17 +30,17 @@ def known_blocks(llm: LlmSettings, folder: Path) -> list[BlockSizes]:
 
 
 def llm_settings(llm: str, layer: Layer) -> LlmSettings:
-    """The settings that the words of `--llm` and `--llm-layer` mean. Raises MvlError for a source that is none."""
+    """The settings for `--llm` and `--llm-layer`. Raises MvlError for a source of unknown syntax."""
     return LlmSettings(source=llm if llm in ("auto", "none") else str(parse_source(llm)), layer=layer)
 
 
 def pretrained_sizes(layer: Layer, folder: Path) -> list[BlockSizes]:
-    """The pretrained blocks of the bank that are this layer of their models."""
-    return [_of_card(card) for card in list_blocks(folder) if fits(card, layer)]
+    """The sizes of the pretrained blocks in the bank that are this layer of their models."""
+    return [_read_sizes(card) for card in list_blocks(folder) if is_candidate(card, layer)]
 
 
 def known_sizes(source: str, layer: Layer, folder: Path) -> BlockSizes | None:
-    """The block that `source` and `layer` name; None where it would have to be read first."""
+    """The sizes of the block that `source` and `layer` name; None where it would have to be fetched first."""
     parsed = parse_source(source)
     if isinstance(parsed, RandomSource):
         head_dim = parsed.hidden // parsed.heads
@@ -48,11 +48,11 @@ def known_sizes(source: str, layer: Layer, folder: Path) -> BlockSizes | None:
             source, layer, parsed.hidden, parsed.heads, parsed.kv_heads, head_dim, parsed.ffn, RANDOM_BYTES
         )
     if card := stored_block(parsed, layer, folder):
-        return _of_card(card)
-    return _of_catalogue(parsed, layer)
+        return _read_sizes(card)
+    return _look_up_sizes(parsed, layer)
 
 
-def _of_card(card: BlockCard) -> BlockSizes:
+def _read_sizes(card: BlockCard) -> BlockSizes:
     geometry = card.geometry
     return BlockSizes(
         source=card.source,
@@ -66,7 +66,7 @@ def _of_card(card: BlockCard) -> BlockSizes:
     )
 
 
-def _of_catalogue(source: Source, layer: Layer) -> BlockSizes | None:
+def _look_up_sizes(source: Source, layer: Layer) -> BlockSizes | None:
     if not isinstance(source, HubSource):
         return None
     for entry in CATALOGUE:

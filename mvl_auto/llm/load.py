@@ -1,7 +1,6 @@
-"""From a source to a block: out of the bank, or first into it.
+"""From a source to a block in memory. A block that is not in the bank is fetched into it first.
 
-What is in the bank is used as it lies; only what isn't there is fetched. One process fetches at a time,
-the others wait and then find it.
+One process fetches at a time; the others wait and then find the block in the bank.
 """
 
 from __future__ import annotations
@@ -10,48 +9,60 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mvl_auto.errors import MvlError
+from mvl_auto.llm.auto import ensure_auto
 from mvl_auto.llm.bank import find_block, read_block
 from mvl_auto.llm.card import BlockCard, Layer
+from mvl_auto.llm.fetch import ensure_source
 from mvl_auto.llm.sources.syntax import parse_source
 
 if TYPE_CHECKING:
     from mvl_auto.llm.block import FrozenBlock
-from mvl_auto.llm.fetch import ensure_source
 
 
 def load_block(source: str, layer: Layer, folder: Path, hidden_size: int | None = None) -> FrozenBlock:
-    """The block that `source` and `layer` name, out of the bank in `folder`; fetched into it if it isn't there.
+    """The block that `source` and `layer` name, from the bank in `folder`; fetched into the bank if it isn't there.
 
-    source: as in mvl_auto.llm.sources. layer: "last", a number, or a negative number from the end. hidden_size: the
-    width that it must have, if any: of several, `auto` takes one that has it.
-    Raises MvlError when it can't be had, telling what was tried.
+    source: as in mvl_auto.llm.sources.syntax. layer: "last", a number, or a negative number from the end. hidden_size:
+    the width that the block must have; `auto` chooses among blocks of this width.
+    Raises MvlError, listing what was tried, when the block is not available.
     """
     return read_block(ensure_block(source, layer, folder, hidden_size), folder)
 
 
-def load_same_block(source: str, layer: Layer, sha256: str, folder: Path) -> FrozenBlock:
-    """The block whose weights have this sha256: out of the bank wherever it came from, else fetched once more.
+def load_same_block(
+    source: str, layer: Layer, folder: Path, sha256: str, geometry_sha256: str | None = None
+) -> FrozenBlock:
+    """The block with these weights and this geometry: from the bank, whatever its source was, else fetched again.
 
-    Raises MvlError when the source gives other weights by now, or none.
+    sha256, geometry_sha256: as in BlockCard. geometry_sha256 None: any geometry, for checkpoints that do not name it.
+    Raises MvlError when the source now gives another block, or none.
     """
-    card = find_block(folder, lambda card: card.sha256 == sha256) or ensure_block(source, layer, folder)
+
+    def is_same(card: BlockCard) -> bool:
+        return card.sha256 == sha256 and geometry_sha256 in (None, card.geometry_sha256)
+
+    card = find_block(folder, is_same) or ensure_block(source, layer, folder)
     if card.sha256 != sha256:
         raise MvlError(
-            f"{source} gives a block with sha256 {card.sha256[:12]}..., not the {sha256[:12]}... that was asked for",
+            f"{source} gives a block with sha256 {card.sha256[:12]}..., not {sha256[:12]}... as in the checkpoint",
             file=folder,
             remedy="Copy the block's two files from the machine that has it.",
+        )
+    if not is_same(card):
+        raise MvlError(
+            f"{card.name} has the weights of the checkpoint's block, but another geometry: its card was edited",
+            file=folder,
+            remedy="Delete its two files: the block is fetched again when it is needed.",
         )
     return read_block(card, folder)
 
 
 def ensure_block(source: str, layer: Layer, folder: Path, hidden_size: int | None = None) -> BlockCard:
-    """Have the block in the bank, without making a network of it. Raises MvlError as load_block does."""
+    """Make sure that the bank has the block; returns its card. Arguments and errors are those of load_block."""
     if source == "auto":
-        from mvl_auto.llm.auto import ensure_auto
-
         return ensure_auto(layer, folder, hidden_size)
     if source == "none":
-        raise MvlError("'none' asks for no block, so there is none to load")
+        raise MvlError("'none' stands for no block: there is nothing to load")
     card = ensure_source(parse_source(source), layer, folder)
     if hidden_size not in (None, card.hidden_size):
         raise MvlError(

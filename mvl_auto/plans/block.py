@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mvl_auto.plans.document import Frozen
+from mvl_auto.plans.document import Frozen, Text
 
 BFLOAT16 = 2  # bytes: how nearly all models store their weights
+
+Width = Annotated[int, Field(ge=1, le=1 << 16)]
+Layer = Annotated[int, Field(ge=-10_000, le=10_000)]
 
 
 class LlmSettings(Frozen):
     """The frozen LLM block and how it stands in the network (docs/network.md)."""
 
-    source: str = Field("auto", description="block bank syntax: auto, none, pypi:..., hf:..., file:..., random:...")
-    layer: int | Literal["last"] = "last"
-    hidden_size: int | None = Field(None, description="the block's width where the planner knows it")
+    source: Text = Field("auto", description="block bank syntax: auto, none, pypi:..., hf:..., file:..., random:...")
+    layer: Layer | Literal["last"] = "last"
+    hidden_size: Width | None = Field(None, description="the block's width where the planner knows it")
     control: Literal["block", "permuted", "mlp", "mappers_only"] = "block"
     placement: Literal["head", "middle", "tail"] = "tail"
     causal: bool = False
     rotary: bool = False
     final_norm: bool = True
     residual: Literal["gated", "plain", "none"] = "gated"
-    mapper_rank: int | None = Field(None, description="None: full linear mappers")
-    lora_rank: int = Field(0, description="0: the block stays frozen as it is")
+    mapper_rank: Width | None = Field(None, description="None: full linear mappers")
+    lora_rank: int = Field(0, ge=0, le=1 << 16, description="0: the block stays frozen as it is")
 
     @property
     def present(self) -> bool:

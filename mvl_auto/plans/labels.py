@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field, model_validator
 
-from mvl_auto.plans.document import Frozen
+from mvl_auto.plans.document import MOST_CLASSES, Frozen, Text
 
 IGNORE = -1  # in cached label maps: voxels that neither loss nor metrics look at
+
+Value = Annotated[int, Field(ge=-(1 << 63), lt=1 << 64)]  # in a label file
+ClassNumber = Annotated[int, Field(ge=0, lt=MOST_CLASSES)]
+Numbers = Annotated[tuple[ClassNumber, ...], Field(max_length=MOST_CLASSES)]
+Words = Annotated[tuple[Text, ...], Field(max_length=MOST_CLASSES)]
 
 
 class LabelScheme(Frozen):
@@ -18,12 +25,16 @@ class LabelScheme(Frozen):
     per region instead of a softmax over the classes.
     """
 
-    class_values: tuple[int, ...] = Field(description="value in the files of each class; background first")
-    class_names: tuple[str, ...] = Field(description="name of each class; background first")
-    ignore_value: int | None = Field(None, description="value in the files of voxels nobody labelled")
-    region_names: tuple[str, ...] = ()
-    regions: tuple[tuple[int, ...], ...] = Field((), description="the classes that make up each region")
-    regions_class_order: tuple[int, ...] = Field(
+    class_values: tuple[Value, ...] = Field(
+        min_length=1, max_length=MOST_CLASSES, description="value in the files of each class; background first"
+    )
+    class_names: Words = Field(description="name of each class; background first")
+    ignore_value: Value | None = Field(None, description="value in the files of voxels nobody labelled")
+    region_names: Words = ()
+    regions: tuple[Numbers, ...] = Field(
+        (), max_length=MOST_CLASSES, description="the classes that make up each region"
+    )
+    regions_class_order: Numbers = Field(
         (), description="the class written where a region is predicted; later regions overwrite earlier ones"
     )
 
@@ -33,6 +44,9 @@ class LabelScheme(Frozen):
             raise ValueError("class_values must be distinct, one for each of class_names")
         if not len(self.regions) == len(self.region_names) == len(self.regions_class_order):
             raise ValueError("regions, region_names and regions_class_order must have one entry per region")
+        named = {*self.regions_class_order, *(number for region in self.regions for number in region)}
+        if named and max(named) >= len(self.class_values):
+            raise ValueError("regions and regions_class_order must consist of class numbers")
         return self
 
     @property
@@ -56,4 +70,4 @@ class LabelScheme(Frozen):
 
 
 class Channel(Frozen):
-    name: str = Field(description="modality as dataset.json gives it: CT, T1, noNorm, R, ...")
+    name: Text = Field(description="modality as dataset.json gives it: CT, T1, noNorm, R, ...")

@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from mvl_auto.errors import MvlError
 from mvl_auto.files import sha256_of_json
 from mvl_auto.plans.block import LlmSettings
-from mvl_auto.plans.document import Document, Frozen, Shape, Vector
+from mvl_auto.plans.document import (
+    MOST_CHANNELS,
+    Axes,
+    Document,
+    FileEnding,
+    Frozen,
+    Name,
+    Shape,
+    Side,
+    Strides,
+    Text,
+    Vector,
+)
 from mvl_auto.plans.fingerprint import ChannelStatistics
 from mvl_auto.plans.labels import Channel, LabelScheme
 
 ConfigurationName = Literal["2d", "3d_fullres", "3d_lowres", "3d_cascade_fullres"]
 Normalization = Literal["z_score", "ct", "rescale_to_0_1", "rgb_to_0_1", "none"]
+MOST_BLOCKS, LARGEST_WIDTH, LARGEST_BATCH, MOST_STEPS = 1000, 1 << 16, 1 << 16, 10**9
+MOST_STEP_VOXELS = 1 << 34  # of all patches of a training step
+MOST_WEIGHTS = 1 << 32
+MOST_TOKEN_SIDE = 1 << 12
 BY_STATISTICS: frozenset[Normalization] = frozenset({"ct"})  # normalised by the dataset's statistics, not by the case's
 
 
@@ -23,13 +40,15 @@ class NetworkSettings(Frozen):
     """Everything that decides the network's weights; docs/network.md has an equation for each part."""
 
     spacing: Vector = Field(description="mm of the images that it sees, per axis: positions are embedded in mm")
-    stem_channels: Shape = Field(description="channels of each level of the stem, finest first")
-    stem_strides: tuple[Shape, ...] = Field(description="stride into each level of the stem, per axis")
-    token_stride: Shape = Field(description="stride from the last stem level to the tokens, per axis")
-    width: int = Field(description="channels of a token")
-    depth: int = Field(ge=0, description="ViT blocks; the LLM block is not counted")
-    heads: int
-    mlp_ratio: float = 4.0
+    stem_channels: tuple[Side, ...] = Field(
+        max_length=16, description="channels of each level of the stem, finest first"
+    )
+    stem_strides: tuple[Strides, ...] = Field(max_length=16, description="stride into each level of the stem, per axis")
+    token_stride: Strides = Field(description="stride from the last stem level to the tokens, per axis")
+    width: int = Field(ge=1, le=LARGEST_WIDTH, description="channels of a token")
+    depth: int = Field(ge=0, le=MOST_BLOCKS, description="ViT blocks; the LLM block is not counted")
+    heads: int = Field(ge=1, le=1 << 12)
+    mlp_ratio: float = Field(4.0, gt=0, le=64)
     trunk: Literal["transformer", "convolution"] = "transformer"
     attention: Literal["gate", "sum", "global", "local"] = Field(
         "gate", description="hybrid attention: how the global and the local branch are mixed"
@@ -48,6 +67,8 @@ class NetworkSettings(Frozen):
             raise ValueError("spacing and all strides must have the same number of axes")
         if self.width % self.heads:
             raise ValueError("width must be a multiple of heads")
+        if max(self.token_size) > MOST_TOKEN_SIDE:
+            raise ValueError(f"a token must cover at most {MOST_TOKEN_SIDE} voxels per axis")
         return self
 
     @property
@@ -71,20 +92,49 @@ class Configuration(Frozen):
 
     name: ConfigurationName
     spacing: Vector = Field(description="mm, Z Y X after transpose_forward; the Z of 2d is unused")
-    median_image_size_in_voxels: Vector = Field(description="at `spacing`, Z Y X after transpose_forward")
+    median_image_size_in_voxels: tuple[Annotated[float, Field(gt=0, le=1 << 20)], ...] = Field(
+        min_length=3, max_length=3, description="at `spacing`, Z Y X after transpose_forward"
+    )
     patch_size: Shape = Field(description="voxels of a training crop")
-    batch_size: int = Field(ge=1)
-    normalization_schemes: tuple[Normalization, ...] = Field(description="one per channel")
-    use_mask_for_norm: tuple[bool, ...] = Field(description="one per channel: statistics from non-zero voxels only")
+    batch_size: int = Field(ge=1, le=LARGEST_BATCH)
+    normalization_schemes: tuple[Normalization, ...] = Field(max_length=MOST_CHANNELS, description="one per channel")
+    use_mask_for_norm: tuple[bool, ...] = Field(
+        max_length=MOST_CHANNELS, description="one per channel: statistics from non-zero voxels only"
+    )
     resample_separate_z: bool = Field(
         description="resample a case's coarse axis apart from the other two, with order 0; false: never"
     )
     network: NetworkSettings
-    iterations: int = Field(ge=1, description="training steps of a run without a budget; in a plan for a time, about")
-    oversample_foreground_percent: float = Field(0.33, description="share of a batch that is sure to hold foreground")
-    mirror_axes: Shape = Field(description="axes of patch_size mirrored in training and averaged over in prediction")
+    steps: int = Field(
+        ge=1,
+        le=MOST_STEPS,
+        alias="iterations",
+        description="training steps of a run without a budget; in a plan for a given time about as many",
+    )
+    oversample_foreground_percent: float = Field(
+        0.33, ge=0, le=1, description="share of a batch that is sure to hold foreground"
+    )
+    mirror_axes: Axes = Field(description="axes of patch_size mirrored in training and averaged over in prediction")
     previous_stage: ConfigurationName | None = Field(None, description="cascade: whose prediction is extra input")
-    reasons: dict[str, str] = Field({}, description="field -> the rule and the figures that chose it")
+    reasons: dict[Text, Text] = Field(
+        {}, max_length=1000, description="field -> the rule and the figures that chose it"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Configuration:
+        if len(self.patch_size) not in (2, 3) or len(self.spacing) != 3:
+            raise ValueError("patch_size must have two or three axes, spacing three")
+        if self.network.dimensions != len(self.patch_size):
+            raise ValueError("the network must have as many axes as patch_size")
+        if len(set(self.mirror_axes)) < len(self.mirror_axes) or max(self.mirror_axes, default=0) >= self.dimensions:
+            raise ValueError("mirror_axes must be axes of patch_size, each once")
+        if len(self.normalization_schemes) != len(self.use_mask_for_norm):
+            raise ValueError("normalization_schemes and use_mask_for_norm must have one entry per channel")
+        if self.batch_size * math.prod(self.patch_size) > MOST_STEP_VOXELS:
+            raise ValueError(f"patch_size and batch_size make more than {MOST_STEP_VOXELS} voxels")
+        if self.network.depth * self.network.width**2 > MOST_WEIGHTS:  # of each of the matrices of its blocks
+            raise ValueError(f"depth and width make more than {MOST_WEIGHTS} weights")
+        return self
 
     @property
     def dimensions(self) -> int:
@@ -94,17 +144,34 @@ class Configuration(Frozen):
 class Plan(Document):
     """What shall be done with a dataset. Self-contained: training and prediction need nothing else."""
 
-    dataset: str = Field(description="Dataset004_Hippocampus")
-    fingerprint_hash: str
-    channels: tuple[Channel, ...]
+    dataset: Name = Field(description="Dataset004_Hippocampus")
+    fingerprint_hash: Text
+    channels: tuple[Channel, ...] = Field(min_length=1, max_length=MOST_CHANNELS)
     labels: LabelScheme
-    file_ending: str = Field(description="of the training images, with the dot: the default for predictions")
-    transpose_forward: Shape = Field(description="axes of the canonical Z Y X array in the order of the cached one")
-    foreground_intensity_properties_per_channel: tuple[ChannelStatistics, ...]
-    memory_budget: int = Field(description="bytes that training may take")
-    time_budget: float | None = Field(None, gt=0, description="seconds that the training of a fold takes, if planned")
-    configurations: dict[ConfigurationName, Configuration]
+    file_ending: FileEnding = Field(description="of the training images, with the dot: the default for predictions")
+    transpose_forward: Axes = Field(description="axes of the canonical Z Y X array in the order of the cached one")
+    foreground_intensity_properties_per_channel: tuple[ChannelStatistics, ...] = Field(max_length=MOST_CHANNELS)
+    memory_budget: int = Field(ge=0, le=1 << 60, description="bytes that training may take")
+    time_budget: float | None = Field(
+        None, gt=0, le=1e9, description="seconds that the training of a fold takes, if planned"
+    )
+    configurations: dict[ConfigurationName, Configuration] = Field(min_length=1)
     recommended: ConfigurationName
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Plan:
+        if sorted(self.transpose_forward) != [0, 1, 2]:
+            raise ValueError("transpose_forward must have each of the axes 0, 1 and 2 once")
+        if self.recommended not in self.configurations:
+            raise ValueError("the recommended configuration is missing")
+        for key, configuration in self.configurations.items():
+            if configuration.name != key:
+                raise ValueError(f"the configuration under '{key}' is called '{configuration.name}'")
+            if len(configuration.normalization_schemes) != len(self.channels):
+                raise ValueError(f"'{key}' must have one of normalization_schemes per channel")
+        if len(self.foreground_intensity_properties_per_channel) not in (0, len(self.channels)):
+            raise ValueError("foreground_intensity_properties_per_channel must have one entry per channel")
+        return self
 
     @property
     def hash(self) -> str:
@@ -158,13 +225,15 @@ class Plan(Document):
 class DatasetRecord(Document):
     """Where the raw dataset of a preprocessed one lies: validation reads the images as they are."""
 
-    dataset: str = Field(description="Dataset004_Hippocampus")
-    folder: str = Field(description="absolute path of the raw dataset")
+    dataset: Name = Field(description="Dataset004_Hippocampus")
+    folder: Text = Field(description="absolute path of the raw dataset")
 
 
 class Splits(Document):
     """The folds: patients are never on both sides."""
 
-    fingerprint_hash: str
-    seed: int
-    folds: tuple[tuple[str, ...], ...] = Field(description="names of the validation cases of each fold")
+    fingerprint_hash: Text
+    seed: int = Field(ge=0, lt=1 << 63)
+    folds: tuple[tuple[Name, ...], ...] = Field(
+        max_length=10_000, description="names of the validation cases of each fold"
+    )

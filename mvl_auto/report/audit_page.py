@@ -16,6 +16,7 @@ from mvl_auto.report.page import write_page
 from mvl_auto.report.pictures import read_volume, viewer_json
 from mvl_auto.report.slices import choose_place, slices_at
 from mvl_auto.report.volumes import CASE_BYTES, PAGE_BYTES, encode_within
+from mvl_auto.text import shape_text
 from mvl_auto.version import __version__
 
 PAGE = "audit.html"
@@ -56,7 +57,11 @@ def write_audit_page(path: Path, run: AuditedRun, suspects: Sequence[Suspect], p
     left = PAGE_BYTES
     with progress("drawing cases", len(suspects)) as advance:
         for suspect in suspects:
-            entry = vars(suspect) | {"slices": (), "predicted": False}
+            entry = vars(suspect) | {
+                "slices": (),
+                "predicted": False,
+                "position_text": shape_text(suspect.position, " "),
+            }
             shown.append(entry)
             advance(1, note=suspect.case)
             prediction = run.predictions.get(suspect.case)

@@ -2,18 +2,27 @@
 
 from mvl_auto.runs.checkpoint import BlockReference, PreviousReference, State
 from mvl_auto.runs.find import find_trained
+from mvl_auto.runs.folds import ALL, SUMMARY, VALIDATION, choose_folds, fold_folder
+from mvl_auto.runs.history import HISTORY, read_history
 from mvl_auto.runs.run import TrainedRun, read_run, short_name
 from mvl_auto.runs.trained import Trained, load_trained, network_of
 
 __all__ = [
+    "ALL",
+    "HISTORY",
+    "SUMMARY",
+    "VALIDATION",
     "BlockReference",
     "PreviousReference",
     "State",
     "Trained",
     "TrainedRun",
+    "choose_folds",
     "find_trained",
+    "fold_folder",
     "load_trained",
     "network_of",
+    "read_history",
     "read_run",
     "short_name",
 ]

@@ -12,17 +12,17 @@ The frozen block is not stored again: the State has its name and sha256, and loa
 
 from __future__ import annotations
 
-import json
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from mvl_auto.errors import MvlError
-from mvl_auto.files import writing
-from mvl_auto.plans import Document, Frozen, write_document
+from mvl_auto.files import parse_json, reading, writing
+from mvl_auto.plans import Document, FoldName, Frozen, Name, Text, parse_document, write_document
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,43 +30,56 @@ if TYPE_CHECKING:
 
 CHECKPOINT, STATE, PLAN = "checkpoint.safetensors", "state.json", "plans.json"
 AVERAGED, TRAINING, OPTIMIZER = "ema.", "weights.", "optimizer."
+RESTORE = "Restore it, or delete it and train again."
+
+Steps = Annotated[int, Field(ge=0, le=10**12)]
+Seconds = Annotated[float, Field(ge=0, le=1e10)]
+Cases = Annotated[tuple[Name, ...], Field(max_length=1_000_000)]
 
 
 class BlockReference(Frozen):
     """Which frozen block a network was trained with."""
 
-    name: str
-    source: str
-    layer: int
-    sha256: str
+    name: Text
+    source: Text
+    layer: int = Field(ge=-10_000, le=10_000)
+    sha256: Text
+    geometry_sha256: Text | None = Field(None, description="null in checkpoints of earlier versions")
+
+
+def align_reference(block: BlockReference | None, earlier: BlockReference | None) -> BlockReference | None:
+    """`block` as the version that wrote `earlier` would have written it, so that the two can be compared."""
+    if block is None or earlier is None or earlier.geometry_sha256 is not None:
+        return block
+    return block.model_copy(update={"geometry_sha256": None})
 
 
 class PreviousReference(Frozen):
-    """The run whose segmentations a cascade's second stage was trained on, and predicts with."""
+    """The run whose segmentations a cascade's second stage was trained on and predicts with."""
 
-    run: str = Field(description="its folder, beside that of the run that refers to it")
-    configuration: str
-    checkpoints: dict[str, str] = Field(description="fold -> sha256 of its checkpoint.safetensors")
+    run: Name = Field(description="its folder, beside that of the run that refers to it")
+    configuration: Name
+    checkpoints: dict[FoldName, Text] = Field(description="fold -> sha256 of its checkpoint.safetensors")
 
 
 class State(Document):
     """How far a run is."""
 
-    dataset: str
-    configuration: str
-    fold: str
-    plan_hash: str
+    dataset: Name
+    configuration: Name
+    fold: FoldName
+    plan_hash: Text
     block: BlockReference | None
     previous: PreviousReference | None = Field(None, description="of a cascade's second stage: the first")
-    seed: int
-    training_cases: tuple[str, ...]
-    validation_cases: tuple[str, ...]
-    budget_steps: int | None
-    budget_seconds: float | None
-    step: int = Field(description="optimizer steps done")
-    elapsed: float = Field(description="seconds of optimisation, over all sittings")
+    seed: int = Field(ge=-(1 << 63), lt=1 << 64)
+    training_cases: Cases
+    validation_cases: Cases
+    budget_steps: Steps | None
+    budget_seconds: Seconds | None
+    step: Steps = Field(description="optimizer steps done")
+    elapsed: Seconds = Field(description="seconds of optimization, over all sessions")
     finished: bool
-    optimizer_steps: dict[str, float] = Field({}, description="AdamW's own step counter")
+    optimizer_steps: dict[str, float] = Field({}, description="of earlier versions; nothing reads it")
 
 
 def save(folder: Path, state: State, tensors: dict[str, Tensor]) -> None:
@@ -83,7 +96,7 @@ def save(folder: Path, state: State, tensors: dict[str, Tensor]) -> None:
         mode = beside.stat().st_mode  # safetensors would make it readable for the owner alone
         try:
             save_file(contiguous, beside, metadata={"state": state.model_dump_json()})
-        except SafetensorError as error:  # its only word for a full disk, with the system's in it
+        except SafetensorError as error:  # how it reports a full disk, with the system's reason in it
             code = re.search(r"\bos error (\d+)|\bcode: (\d+)", str(error))
             if code is None:
                 raise
@@ -98,31 +111,44 @@ def read_state(folder: Path) -> State:
     from safetensors import SafetensorError, safe_open
 
     path = folder / CHECKPOINT
+    if not path.exists():
+        raise MvlError("is missing", file=path, remedy="Train this fold with mvl_train.")
     try:
-        with safe_open(path, framework="np") as stream:
+        with reading(path, RESTORE), safe_open(path, framework="np") as stream:
             metadata = stream.metadata() or {}
-        return State.model_validate(json.loads(metadata["state"]))
-    except FileNotFoundError as error:
-        raise MvlError("is missing", file=path, remedy="Train this fold with mvl_train.") from error
-    except (SafetensorError, KeyError, json.JSONDecodeError, ValidationError) as error:
+    except SafetensorError as error:
         raise _damaged(path, error) from error
+    if "state" not in metadata:
+        raise MvlError("is no checkpoint of mvl_auto", file=path, remedy=RESTORE)
+    return parse_document(parse_json(metadata["state"], path, RESTORE), path, State, RESTORE)
 
 
 def read_tensors(folder: Path, prefixes: tuple[str, ...]) -> dict[str, dict[str, Tensor]]:
-    """The tensors of a checkpoint by prefix, their names without it."""
+    """The tensors of a checkpoint by prefix, their names without it. Raises MvlError when it is damaged."""
     from safetensors import SafetensorError, safe_open
 
     found: dict[str, dict[str, Tensor]] = {prefix: {} for prefix in prefixes}
     try:
-        with safe_open(folder / CHECKPOINT, framework="pt") as stream:
+        with reading(folder / CHECKPOINT, RESTORE), safe_open(folder / CHECKPOINT, framework="pt") as stream:
             for key in stream.keys():  # noqa: SIM118 (no mapping)
                 for prefix in prefixes:
                     if key.startswith(prefix):
                         found[prefix][key.removeprefix(prefix)] = stream.get_tensor(key)
-    except (SafetensorError, OSError) as error:
+    except SafetensorError as error:
         raise _damaged(folder / CHECKPOINT, error) from error
     return found
 
 
+def check_tensors(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Path) -> None:
+    """Raise MvlError unless `found`, read from `path`, has the names, shapes and types of `wanted`, and no others."""
+    misfit = sorted(found.keys() ^ wanted.keys()) or [
+        name
+        for name, tensor in wanted.items()
+        if (found[name].shape, found[name].dtype) != (tensor.shape, tensor.dtype)
+    ]
+    if misfit:
+        raise MvlError(f"does not fit the network of its plan (first at '{misfit[0]}')", file=path, remedy=RESTORE)
+
+
 def _damaged(path: Path, error: Exception) -> MvlError:
-    return MvlError(f"is damaged ({error})", file=path, remedy="Restore it, or delete it and train again.")
+    return MvlError(f"is damaged ({error})", file=path, remedy=RESTORE)

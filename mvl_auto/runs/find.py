@@ -1,4 +1,4 @@
-"""Which trained networks predict: found under the root's results by as few words as leave no doubt.
+"""Which trained networks predict: the one run under the root's results that fits the arguments.
 
 <root>/results/<dataset>/<run>/fold0, fold1, ...       a run is an ensemble of its trained folds
 
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from mvl_auto.errors import MvlError
 from mvl_auto.paths import find_results
+from mvl_auto.runs.folds import choose_folds
 from mvl_auto.runs.run import TrainedRun, read_run, short_name, subfolders
 
 log = logging.getLogger(__name__)
@@ -25,11 +26,11 @@ def find_trained(
     run: str | None = None,
     folds: Sequence[str | int] | None = None,
 ) -> TrainedRun:
-    """The one run under <root>/results that the words leave, with its trained folds or those asked for.
+    """The one run under <root>/results that fits the arguments, with its trained folds or those asked for.
 
     dataset: number, name or path. run: the run's folder name. folds: 0, "0", "fold0", "all"; unfinished ones
-    are taken only when they are named here. Raises MvlError when no run is left, saying what to do, or several,
-    listing them with the words that choose.
+    are taken only when they are named here. Raises MvlError when no run fits, saying what to do, or several do,
+    listing them with the arguments that choose each.
     """
     folders = [
         folder for each in find_results(dataset, root) for folder in subfolders(each) if run in (None, folder.name)
@@ -51,23 +52,18 @@ def _with_folds(run: TrainedRun, wanted: Sequence[str | int] | None) -> TrainedR
         if not finished:
             state = run.folds[0][1]
             raise MvlError(
-                f"is not trained to its end (fold {state.fold} stopped at step {state.step})",
+                f"is not trained to the end (fold {state.fold} stopped at step {state.step})",
                 file=run.folder,
                 remedy=f"Go on with the same mvl_train as before, or add -f {state.fold} to predict as it is.",
             )
         return TrainedRun(run.folder, tuple(by_name[name] for name in finished))
-    chosen = [str(fold).lower().removeprefix("fold").lstrip("_") for fold in wanted]
-    for given, name in zip(wanted, chosen, strict=True):
-        if name not in by_name:
-            raise MvlError(
-                f"has no trained fold '{given}' (there are: {', '.join(by_name)})",
-                file=run.folder,
-                remedy="Name one of them, or train it with mvl_train.",
-            )
+    remedy = "Name one of them, or train it with mvl_train."
+    chosen = choose_folds(wanted, by_name, what="trained fold", file=run.folder, remedy=remedy)
+    for name in chosen:
         if not by_name[name][1].finished:
             step = by_name[name][1].step
-            log.warning("%s: fold %s is not trained to its end, it is taken as of step %d", run.folder, name, step)
-    return TrainedRun(run.folder, tuple(by_name[name] for name in dict.fromkeys(chosen)))
+            log.warning("%s: fold %s is not trained to the end, its network of step %d is used", run.folder, name, step)
+    return TrainedRun(run.folder, tuple(by_name[name] for name in chosen))
 
 
 def _of_one_kind(run: TrainedRun) -> TrainedRun:
@@ -83,12 +79,12 @@ def _none(root: Path, dataset: str | int | Path | None, configuration: str | Non
     there = [each for folder in find_results(dataset, root) for each in map(read_run, subfolders(folder)) if each.folds]
     if there:
         return MvlError(
-            f"no trained network answers to {asked}", file=root / "results", remedy=f"There are: {_words(there)}."
+            f"no trained network matches {asked}", file=root / "results", remedy=f"There are: {_words(there)}."
         )
     return MvlError(
         "holds no trained network",
         file=root / "results",
-        remedy=f"Train one: mvl_train {dataset or 'DATASET'} fold0. Or say with --root where the networks are.",
+        remedy=f"Train one: mvl_train {dataset or 'DATASET'} fold0. Or give the folder of the networks with --root.",
     )
 
 

@@ -16,7 +16,7 @@ from mvl_auto.runs.trained import Trained, load_trained
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """The folds of one run that shall predict together."""
+    """The folds of one run that predict together."""
 
     folder: Path  # <root>/results/<dataset>/<run>
     folds: tuple[tuple[Path, State], ...]  # folder and state of each fold, in order
@@ -37,7 +37,7 @@ class TrainedRun:
     def previous(self) -> TrainedRun | None:
         """Of a cascade's second stage: the first, with the very folds that the second was trained after.
 
-        Raises MvlError when the folds were trained after different ones, or these are not what they were.
+        Raises MvlError when the folds were trained after different ones, or those have changed.
         """
         if self.configuration.previous_stage is None:
             return None
@@ -82,13 +82,13 @@ def _first_stage(run: TrainedRun, reference: PreviousReference) -> TrainedRun:
                 f"was trained after fold {fold} of {reference.run}, which "
                 + ("has been trained again since" if fold in now else "is not there any more"),
                 file=run.folder,
-                remedy=f"Bring {folder} back as it was, or delete this run and train it again with mvl_train.",
+                remedy=f"Restore {folder}, or delete this run and train it again with mvl_train.",
             )
     return first
 
 
 def short_name(dataset: str) -> str:
-    """A dataset in as few letters as a command takes: 4 for Dataset004_Hippocampus."""
+    """The shortest argument that names a dataset: 4 for Dataset004_Hippocampus."""
     match = FOLDER_NAME.match(dataset)
     return str(int(match["number"])) if match else dataset
 

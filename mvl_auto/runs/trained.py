@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from mvl_auto.llm import FrozenBlock
     from mvl_auto.network.model import MedVisionLlama
-from mvl_auto.runs.checkpoint import AVERAGED, CHECKPOINT, PLAN, State, read_state, read_tensors
+from mvl_auto.runs.checkpoint import AVERAGED, CHECKPOINT, PLAN, State, check_tensors, read_state, read_tensors
 
 
 @dataclass(frozen=True)
@@ -69,16 +69,15 @@ def load_block_of(configuration: Configuration, state: State | None, blocks_fold
 
     if state is None or state.block is None:
         return load_block(settings.source, settings.layer, blocks_folder, settings.hidden_size)
-    return load_same_block(state.block.source, state.block.layer, state.block.sha256, blocks_folder)
+    block = state.block
+    return load_same_block(block.source, block.layer, blocks_folder, block.sha256, block.geometry_sha256)
 
 
 def load_weights(network: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
-    """Copy weights into the network. Raises MvlError when a name or a shape does not fit."""
+    """Copy weights into the network. Raises MvlError when a name, a shape or a type does not fit."""
     from mvl_auto.network.optimizer import trainable
 
     own = trainable(network)
-    odd = sorted(own.keys() ^ weights.keys()) or [name for name in own if own[name].shape != weights[name].shape]
-    if odd:
-        raise MvlError(f"does not fit the network of its plan (first at '{odd[0]}')", file=path)
+    check_tensors(weights, own, path)
     for name, parameter in own.items():
         parameter.data.copy_(weights[name])

@@ -159,9 +159,9 @@ def prepare_unseen(
     if is_previous_cached(folder, card):
         return False
     classes = read_classes(unseen.file, labels)
-    if classes.shape != cached.trail.size:
+    if classes.shape != cached.trail.shape:
         raise MvlError(
-            f"is {shape_text(classes.shape)} voxels, its image {shape_text(cached.trail.size)}",
+            f"is {shape_text(classes.shape)} voxels, its image {shape_text(cached.trail.shape)}",
             file=unseen.file,
             remedy=f"Delete it and run mvl_train again for fold {unseen.fold} of {run}.",
         )

@@ -84,7 +84,7 @@ def train(
     check_cache(preprocessed / chosen.name, plan, chosen, (*training_cases, *validation_cases))
     run_folder = results_folder / (run or chosen.name)
     folder = ensure_writable_folder(run_folder / (f"fold{fold}" if fold != "all" else "fold_all"))
-    budget = Budget(steps, seconds) if steps or seconds else planned(chosen.iterations, plan.time_budget)
+    budget = Budget(steps, seconds) if steps or seconds else planned(chosen.steps, plan.time_budget)
     on = choose_device(device)
     with locked(folder, "training"), log_file(folder / "log.txt"):
         clear_unfinished(folder)
@@ -121,7 +121,7 @@ def train(
     return TrainingResult(folder, state.step, state.elapsed, summary)
 
 
-REFERENCE = ("name", "source", "layer", "sha256")
+REFERENCE = ("name", "source", "layer", "sha256", "geometry_sha256")
 
 
 def train_network(
@@ -295,6 +295,7 @@ def check_same_run(earlier: ckpt.State, now: ckpt.State, folder: Path) -> None:
     fixed = (
         "configuration", "plan_hash", "block", "previous", "seed", "training_cases", "budget_steps", "budget_seconds",
     )  # fmt: skip
+    now = now.model_copy(update={"block": ckpt.align_reference(now.block, earlier.block)})
     other = [name for name in fixed if getattr(earlier, name) != getattr(now, name)]
     if other:
         words = ", ".join(f"{name} {_short(getattr(earlier, name))}" for name in other)

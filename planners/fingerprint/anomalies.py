@@ -37,9 +37,9 @@ def problems_between(dataset: Dataset, cases: Sequence[CaseFingerprint]) -> Iter
             file=dataset.folder,
             remedy="Check the values in labelsTr against the labels in dataset.json.",
         )
-    flat = [case.name for case in cases if min(case.size) == 1]
+    flat = [case.name for case in cases if min(case.shape) == 1]
     if flat and len(flat) < len(cases):
-        deep = next(case.name for case in cases if min(case.size) > 1)
+        deep = next(case.name for case in cases if min(case.shape) > 1)
         yield MvlError(
             f"mixes images of one slice ({flat[0]}, {len(flat)} in all) and of several ({deep})",
             file=dataset.folder,

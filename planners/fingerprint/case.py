@@ -58,9 +58,9 @@ def examine_case(case: Case, labels: LabelScheme, channels: int, folder: Path) -
     return Examination(
         CaseFingerprint(
             name=case.name,
-            size=image.shape[1:],
+            shape=image.shape[1:],
             spacing=spacing,
-            size_after_crop=tuple(stop - start for start, stop in box),
+            shape_after_crop=tuple(stop - start for start, stop in box),
             class_voxels=class_voxels,
             components=tuple(len(sizes) for sizes in objects),
             smallest_object=tuple(int(sizes.min()) if sizes.size else 0 for sizes in objects),

@@ -14,8 +14,8 @@ from trained import make_configuration, make_plan
 
 from mvl_auto import plans
 from mvl_auto.cli import common, plan_and_preprocess, train
-from mvl_auto.cli.tables import table
 from mvl_auto.planners.budget import PRESETS
+from mvl_auto.tables import table
 
 
 def parse(module, *argv: str) -> argparse.Namespace:

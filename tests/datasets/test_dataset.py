@@ -556,15 +556,17 @@ def test_folders_with_nothing_to_predict(tmp_path: Path) -> None:
 def test_every_description_in_the_manual_is_valid(tmp_path: Path) -> None:
     manual = (Path(__file__).parents[2] / "docs" / "dataset.md").read_text()
     examples = [json.loads(block.split("```")[0]) for block in manual.split("```json\n")[1:]]
-    assert len(examples) == 4
+    assert len(examples) == 5
     for example in examples:
         case = "hippocampus_001" if "training" in example else "case"
         num_channels = len(example.get("channel_names", "1"))
         dataset = tmp_path / f"Task{examples.index(example) + 1:02d}_Manual"
-        for part, name in [("labelsTr", case)] + [
-            ("imagesTr", case if "training" in example else f"{case}_{n:04d}") for n in range(num_channels)
+        pattern = example.get("case_pattern")
+        files = [path.format(case=case) for path in (*pattern["images"], pattern["label"])] if pattern else []
+        for file in files or [f"labelsTr/{case}.nii.gz"] + [
+            f"imagesTr/{case if 'training' in example else f'{case}_{n:04d}'}.nii.gz" for n in range(num_channels)
         ]:
-            write_array(dataset / part / f"{name}.nii.gz", np.ones((3, 4, 5), np.uint8), (1, 1, 1))
+            write_array(dataset / file, np.ones((3, 4, 5), np.uint8), (1, 1, 1))
         (dataset / "dataset.json").write_text(json.dumps(example))
         read = read_dataset(dataset)
         assert load_case(read.cases[0], read.labels, num_channels)[1] is not None

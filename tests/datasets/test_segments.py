@@ -138,6 +138,12 @@ def test_an_extent_beyond_the_image_is_cut_where_it_is_empty(tmp_path: Path) -> 
     assert "is 12 x 10 x 9 voxels, its label" in refusal(case(tmp_path / "b", larger, STANDARD, start=(-2, -2, -2)))
 
 
+def test_an_extent_of_the_same_shape_elsewhere_is_moved(tmp_path: Path) -> None:
+    moved = np.zeros(SHAPE, np.uint8)
+    moved[:, :-2] = truth()[:, 2:]
+    assert_array_equal(classes_of(case(tmp_path, moved, STANDARD, start=(0, 2, 0))), truth())
+
+
 def test_a_label_without_segments_is_never_padded(tmp_path: Path) -> None:
     assert "is 12 x 10 x 9 voxels, its label" in refusal(case(tmp_path, truth()[1:], (), start=(1, 0, 0)))
 

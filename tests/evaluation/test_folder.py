@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import SimpleITK as sitk
+from slicer_segments import write_nrrd
 
 from mvl_auto.errors import MvlError
 from mvl_auto.evaluation import Scoring, evaluate_folders
@@ -397,3 +398,16 @@ def test_a_tolerance_that_is_none(wrong, capsys):
         main(["-r", "references", "-p", "predictions", f"--tolerance={wrong}"])
     assert end.value.code == 2
     assert "--tolerance" in capsys.readouterr().err
+
+
+def test_segmentations_of_3d_slicer_are_compared_by_the_names_of_their_segments(tmp_path):
+    """Two people, who made the segments in another order and saved other extents, with names in capitals or not."""
+    values = np.zeros((9, 10, 12), np.uint8)
+    values[2:6, 3:8, 2:7], values[6:8, 2:9, 6:11] = 1, 2
+    references, predictions = tmp_path / "labelsTr", tmp_path / "preds"
+    write_nrrd(references / "a.seg.nrrd", values[1:], (("anterior", 1, 0), ("posterior", 2, 0)), start=(1, 0, 0))
+    swapped = np.array([0, 2, 1], np.uint8)[values]
+    write_nrrd(predictions / "a.seg.nrrd", swapped, (("Posterior", 1, 0), ("Anterior", 2, 0)))
+    (references / "dataset.json").write_text(json.dumps(LABELS))
+    dice = evaluate_folders(references, predictions).table.set_index("label")["dice"]
+    assert dice["anterior"] == dice["posterior"] == 1

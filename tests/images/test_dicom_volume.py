@@ -327,7 +327,7 @@ def test_what_is_no_slice_is_skipped_and_said(tmp_path: Path, caplog: pytest.Log
     picture = new_dataset(PHOTO, uid="1.2.5", series="1.2.5")
     put_pixels(picture, np.zeros((4, 5, 3), np.uint8), photometric="RGB")
     save(picture, folder / "screenshot.dcm")
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.DEBUG, "mvl_auto"):
         assert_array_equal(values(folder), IMAGE)
     for words in ("RT Structure Set Storage (rs.dcm)", "RT Dose", "SR Storage", "Presentation State", "picture"):
         assert words in caplog.text
@@ -346,7 +346,7 @@ def test_a_localizer_beside_the_series_is_skipped(
     folder = write_slices(tmp_path / "case", IMAGE)
     scout = np.zeros((1, 9, 8), np.int16)
     write_slices(folder, scout, first=77, series=series, orientation=CORONAL, name="scout.dcm", edit=mark)
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.DEBUG, "mvl_auto"):
         assert_array_equal(values(folder), IMAGE)
     assert "1 file skipped: localizer (scout.dcm)" in caplog.text
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from builders import make_case, write_array
+from dicom_series import MR, write_slices
 from predicting import VALUES, predicted, values
 from trained import make_configuration, make_labels, make_plan, write_trained
 
@@ -119,6 +121,30 @@ def test_a_dicom_series_gives_a_nifti_on_its_grid(real_data, tmp_path, root):
     assert found.GetSize() == image.GetSize()
     for frame in ("GetSpacing", "GetOrigin", "GetDirection"):
         np.testing.assert_allclose(getattr(found, frame)(), getattr(image, frame)(), atol=1e-4)
+
+
+def test_each_volume_of_a_dicom_folder_gets_its_segmentation(tmp_path, root):
+    write_trained(root, make_plan(make_configuration((8, 8, 8), normalization="z_score")))
+    image = np.random.default_rng(0).integers(0, 1000, (6, 9, 8)).astype(np.int16)
+    for echo in (1, 2):
+
+        def edit(dataset, k, echo=echo):
+            dataset.EchoNumbers, dataset.EchoTime = echo, 10.0 * echo
+
+        write_slices(tmp_path / "imgs" / "knee", image * np.int16(echo), kind=MR, first=6 * echo, edit=edit)
+    write_slices(tmp_path / "imgs" / "DOE^JOHN" / "STUDY" / "SERIES", image)
+    report = predicted(tmp_path / "imgs", tmp_path / "preds", root, mirror=False)
+    assert not report.failed
+    names = sorted(file.name for file in (tmp_path / "preds").glob("*.nii.gz"))
+    assert names[:2] == ["knee_echo1.nii.gz", "knee_echo2.nii.gz"]
+    assert re.fullmatch(r"study[0-9a-f]{8}_series1\.nii\.gz", names[2])
+    found = sitk.ReadImage(str(tmp_path / "preds" / names[1]))
+    assert found.GetSize() == (8, 9, 6)
+    np.testing.assert_allclose(found.GetSpacing(), (0.7, 0.8, 2.5), rtol=1e-6)
+    assert predicted(tmp_path / "imgs", tmp_path / "preds", root, mirror=False).done == []  # all are there
+    everything = [file for file in (tmp_path / "preds").iterdir() if file.suffix in (".json", ".txt")]
+    assert everything
+    assert not any("DOE" in file.read_text() for file in everything)
 
 
 def test_folds_vote(images, tmp_path, root):

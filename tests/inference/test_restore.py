@@ -19,11 +19,11 @@ from mvl_auto.plans import Trail
 def trail(native, network, apart=False, crop=None, size=None, transpose=(0, 1, 2)) -> Trail:
     """The first axis is the coarse one."""
     return Trail(
-        size=size or native,
+        shape=size or native,
         transpose_forward=transpose,
         crop=crop or tuple((0, voxels) for voxels in native),
         spacing=(5.0, 1.0, 1.0),
-        resampled_size=network,
+        resampled_shape=network,
         resampled_spacing=(4.0, 1.0, 1.0),
         separate_axis=0 if apart else None,
     )
@@ -40,7 +40,7 @@ def cut(array: torch.Tensor, axis: int, thicknesses: list[int]) -> list[tuple[in
 
 
 def restored(array: torch.Tensor, how: Trail, axis: int, thicknesses: list[int]) -> np.ndarray:
-    canvas = np.full((len(array), *how.size), np.nan, np.float32)
+    canvas = np.full((len(array), *how.shape), np.nan, np.float32)
     following = 0
     for first, slab in native_slabs(cut(array, axis, thicknesses), how, axis):
         assert first == following

@@ -85,7 +85,7 @@ def test_layers_are_counted_from_both_ends(folder, model):
     assert ensure_block(model, -3, folder).layer == 0
     assert len(list_blocks(folder)) == 2
     for layer in (3, -4):
-        with pytest.raises(MvlError, match=f"has 3 layers, there is no layer {layer}"):
+        with pytest.raises(MvlError, match=f"has 3 layers, but no layer {layer}"):
             ensure_block(model, layer, folder)
 
 
@@ -100,11 +100,11 @@ def test_a_file_that_was_replaced_is_read_again(folder, model, tmp_path):
 def test_the_block_of_a_trained_network_is_found_by_its_weights(folder, model, tmp_path):
     first = ensure_block(model, 1, folder)
     save_model(tmp_path / "model", make_model(seed=5))
-    assert load_same_block(model, 1, first.sha256, folder).card == first
+    assert load_same_block(model, 1, folder, first.sha256).card == first
     for file in files(folder):
         (folder / file).unlink()
-    with pytest.raises(MvlError, match=f"not the {first.sha256[:12]}"):
-        load_same_block(model, 1, first.sha256, folder)
+    with pytest.raises(MvlError, match=f"not {first.sha256[:12]}"):
+        load_same_block(model, 1, folder, first.sha256)
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[:-1], lambda b: b[:100], lambda b: b[:-1] + bytes([b[-1] ^ 1])])
@@ -136,6 +136,74 @@ def test_a_card_without_weights_or_under_another_name_does_not_count(folder):
     (folder / f"{card.name}.json").rename(folder / "other.json")
     assert list_blocks(folder) == []
     assert "is the card of" in str(bank.verify(folder)["other"])
+
+
+# ------------------------------------------------------------------------------------- edited cards
+
+
+def edit(folder: Path, card: BlockCard, **changes: object) -> None:
+    """Change the geometry in a card on disk, as an editor would; None removes a field of the card itself."""
+    path = folder / f"{card.name}.json"
+    content = json.loads(path.read_text())
+    for name, value in changes.items():
+        if value is None:
+            del content[name]
+        else:
+            content["geometry"][name] = value
+    path.write_text(json.dumps(content))
+
+
+EDITS = [
+    {"rms_norm_eps": 1e-3},
+    {"rope_parameters": {"rope_type": "default", "rope_theta": 500.0}},
+    {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16},  # of the same shapes
+    {"max_position_embeddings": 77},
+]
+
+
+@pytest.mark.parametrize("changes", EDITS)
+def test_an_edited_card_is_noticed_and_made_anew(changes, folder, caplog):
+    card = ensure_block(RANDOM, "last", folder)
+    assert bank.verify(folder) == {card.name: None}
+    edit(folder, card, **changes)
+    assert "was edited" in str(bank.verify(folder)[card.name])
+    assert list_blocks(folder) == []
+    assert ensure_block(RANDOM, "last", folder) == card
+    assert f"{card.name}.json: was edited" in caplog.text
+    assert bank.verify(folder) == {card.name: None}
+
+
+def test_the_hash_of_a_card_covers_every_other_field(folder):
+    card = ensure_block(RANDOM, "last", folder)
+    changes = {
+        "name": "x", "source": "x", "layer": 7, "num_layers": 9, "parameters": 1, "dtype": "x", "quantisation": "Q8_0",
+        "licence": "x", "revision": "x", "sha256": "0", "bytes_read": 1, "bytes_layer": 1,
+        "geometry": card.geometry.model_copy(update={"hidden_act": "relu"}),
+    }  # fmt: skip
+    versions = {"schema_version", "mvl_auto_version"}
+    assert changes.keys() == BlockCard.model_fields.keys() - versions - {"content_sha256"}
+    assert not card.is_edited
+    for field, value in changes.items():
+        assert card.model_copy(update={field: value}).is_edited, field
+    assert not card.model_copy(update=dict.fromkeys(versions, "2")).is_edited
+
+
+def test_a_card_without_a_hash_loads_but_is_not_called_sound(folder):
+    card = ensure_block(RANDOM, "last", folder)
+    edit(folder, card, content_sha256=None)
+    assert load_block(RANDOM, "last", folder).card.geometry == card.geometry
+    assert "an edit would go unnoticed" in str(bank.verify(folder)[card.name])
+
+
+def test_the_block_of_a_trained_network_has_its_geometry_too(folder):
+    """Also where the card has no hash of its own: the checkpoint's is compared."""
+    card = ensure_block(RANDOM, "last", folder)
+    known = (card.sha256, card.geometry_sha256)
+    assert load_same_block(RANDOM, "last", folder, *known).card == card
+    edit(folder, card, content_sha256=None, rms_norm_eps=1e-3)
+    with pytest.raises(MvlError, match=f"{card.name} has the weights .* another geometry: its card was edited"):
+        load_same_block(RANDOM, "last", folder, *known)
+    assert load_same_block(RANDOM, "last", folder, card.sha256).card.geometry.rms_norm_eps == 1e-3, "an old checkpoint"
 
 
 # ------------------------------------------------------------------------------- interrupted, parallel

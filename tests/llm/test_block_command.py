@@ -59,13 +59,25 @@ def test_verify_names_what_is_damaged(root, source, capsys):
     assert "2 blocks, 1 damaged" in said
 
 
+def test_verify_names_an_edited_card(root, capsys):
+    assert main(["add", RANDOM]) == 0
+    (card,) = list_blocks(root / "blocks")
+    path = root / "blocks" / f"{card.name}.json"
+    path.write_text(path.read_text().replace('"rms_norm_eps": 1e-05', '"rms_norm_eps": 1e-03'))
+    capsys.readouterr()
+    assert main(["verify"]) == 1
+    said = capsys.readouterr().out
+    assert f"{card.name}.json: was edited" in said
+    assert "1 block, 1 damaged" in said
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["add", "SmolLM2"], "names no source"),
+        (["add", "SmolLM2"], "is not a source of blocks"),
         (["add", "file:/nowhere/model"], "/nowhere/model: is missing"),
-        (["add", "none"], "'none' asks for no block"),
-        (["show", "x"], "no block of the name 'x'"),
+        (["add", "none"], "'none' stands for no block"),
+        (["show", "x"], "'x' matches no block"),
     ],
 )
 def test_bad_input_is_one_line(root, words, said, capsys):
@@ -81,4 +93,4 @@ def test_the_name_may_be_shortened_until_two_answer_to_it(root, source, capsys):
         assert main(["add", source, "--layer", layer]) == 0
     assert main(["show", "made-layer1"]) == 0
     assert main(["show", "made"]) == 2
-    assert "several blocks" in capsys.readouterr().err
+    assert "matches several blocks" in capsys.readouterr().err

@@ -80,10 +80,10 @@ def offsets(start: int, stop: int) -> Callable[[dict[str, Any]], None]:
         (lambda header: header[Q_PROJ].update(dtype=["F32"]), "impossible entry"),
         (lambda header: header[Q_PROJ].pop("data_offsets") and None, "impossible entry"),
         (lambda header: header.update({Q_PROJ: None}), "impossible entry"),
-        (lambda header: header[Q_PROJ].update(shape=[64, 16]), r"shape \(64, 16\), its geometry asks for \(32, 32\)"),
+        (lambda header: header[Q_PROJ].update(shape=[64, 16]), r"shape \(64, 16\), its geometry needs \(32, 32\)"),
         (lambda header: header.pop(Q_PROJ) and None, "hole or an overlap"),
         (lambda header: header.update({"more": header[Q_PROJ]}), "hole or an overlap"),
-        (lambda header: [header], "no JSON object"),
+        (lambda header: [header], "not a JSON object"),
     ],
 )
 def test_a_safetensors_header_that_lies(folder, tmp_path, change, said):
@@ -113,13 +113,13 @@ def test_what_is_no_safetensors_file(folder, tmp_path, content):
 def test_a_truncated_safetensors_file(folder, tmp_path, missing):
     file = folder / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-missing])
-    assert "ends at byte" in refused(folder, tmp_path / "blocks")
+    assert "according to its header it needs" in refused(folder, tmp_path / "blocks")
 
 
 def test_bytes_behind_the_last_tensor(folder, tmp_path):
     with open(folder / "model.safetensors", "ab") as stream:
         stream.write(b"PK\x03\x04")
-    assert "4 bytes behind its last tensor" in refused(folder, tmp_path / "blocks")
+    assert "4 bytes after its last tensor" in refused(folder, tmp_path / "blocks")
 
 
 @pytest.mark.parametrize("target", ["../other.safetensors", "/etc/passwd", "a/b.safetensors", "..", 7, "x.bin", ""])
@@ -127,7 +127,7 @@ def test_an_index_that_points_elsewhere(folder, tmp_path, target):
     (tmp_path / "other.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
     index = {"weight_map": {Q_PROJ: target}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    assert "no plain file name" in refused(folder, tmp_path / "blocks")
+    assert "not a plain file name" in refused(folder, tmp_path / "blocks")
 
 
 @pytest.mark.parametrize("index", ["[]", "{}", '{"weight_map": []}', "{", "null"])
@@ -146,16 +146,16 @@ def test_a_shard_that_the_index_promises_and_nobody_has(folder, tmp_path):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"hidden_size": TWO_TO_60}, "does not describe a model"),
-        ({"hidden_size": 64}, "its geometry asks for"),
-        ({"hidden_size": "many"}, "does not describe a model"),
-        ({"num_attention_heads": 0}, "does not describe a model"),
-        ({"num_key_value_heads": 3}, "does not describe a model"),
-        ({"num_hidden_layers": 0}, "there is no layer 0"),
-        ({"rms_norm_eps": -1.0}, "does not describe a model"),
-        ({"rope_parameters": {"rope_type": "../../x", "rope_theta": 1.0}}, "does not describe a model"),
-        ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1.0}}, "does not describe a model"),
-        ({"hidden_act": "os.system"}, "does not describe a model"),
+        ({"hidden_size": TWO_TO_60}, "does not describe a supported model"),
+        ({"hidden_size": 64}, "its geometry needs"),
+        ({"hidden_size": "many"}, "does not describe a supported model"),
+        ({"num_attention_heads": 0}, "does not describe a supported model"),
+        ({"num_key_value_heads": 3}, "does not describe a supported model"),
+        ({"num_hidden_layers": 0}, "but no layer 0"),
+        ({"rms_norm_eps": -1.0}, "does not describe a supported model"),
+        ({"rope_parameters": {"rope_type": "../../x", "rope_theta": 1.0}}, "does not describe a supported model"),
+        ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1.0}}, "does not describe a supported model"),
+        ({"hidden_act": "os.system"}, "does not describe a supported model"),
         ({"model_type": "gpt2"}, r"'gpt2'.*not supported \(supported: llama, mistral, qwen2, qwen3, gemma3_text\)"),
         ({"model_type": "llama4"}, "vision-language"),
         ({"model_type": None}, "not supported"),
@@ -194,8 +194,8 @@ class Trap:
 def test_pickles_are_never_read(folder, tmp_path, name):
     (folder / "model.safetensors").unlink()
     (folder / name).write_bytes(pickle.dumps(Trap(tmp_path / "mark")))
-    assert "runs whatever code is in it" in refused(folder, tmp_path / "blocks")
-    assert "runs whatever code is in it" in refused(folder / name, tmp_path / "blocks")
+    assert "runs the code in it" in refused(folder, tmp_path / "blocks")
+    assert "runs the code in it" in refused(folder / name, tmp_path / "blocks")
     assert not (tmp_path / "mark").exists()
 
 
@@ -211,7 +211,7 @@ def test_the_sound_file_is_read(gguf_bytes, tmp_path):
 @pytest.mark.parametrize("place", [8, 16], ids=["tensors", "values"])
 def test_a_gguf_with_huge_counts(gguf_bytes, tmp_path, place, value):
     (tmp_path / "m.gguf").write_bytes(gguf_bytes[:place] + struct.pack("<Q", value) + gguf_bytes[place + 8 :])
-    assert "ends at byte" in refused(tmp_path / "m.gguf", tmp_path / "blocks")
+    assert "according to its header it needs" in refused(tmp_path / "m.gguf", tmp_path / "blocks")
 
 
 def at(content: bytes, needle: bytes, behind: int, new: bytes) -> bytes:
@@ -229,9 +229,9 @@ def words(n: int) -> bytes:
     [
         (b"GGUF", 0, struct.pack("<I", 1), "version 1"),
         (b"GGUF", 0, struct.pack(">I", 3), "version 50331648"),
-        (b"", 0, b"GGML", "no GGUF file"),
-        (b"tokenizer.ggml.tokens", 8, words(TWO_TO_60), "ends at byte"),
-        (b"tokenizer.ggml.tokens", 16, words(TWO_TO_60), "ends at byte"),
+        (b"", 0, b"GGML", "not a GGUF file"),
+        (b"tokenizer.ggml.tokens", 8, words(TWO_TO_60), "according to its header it needs"),
+        (b"tokenizer.ggml.tokens", 16, words(TWO_TO_60), "according to its header it needs"),
         (b"tokenizer.ggml.tokens", 4, struct.pack("<I", 99), "unknown type 99"),
         (b"llama.block_count", 0, struct.pack("<I", 77), "unknown type 77"),
         (b"llama.block_count", 4, struct.pack("<I", 0), "impossible llama.block_count of 0"),
@@ -240,12 +240,12 @@ def words(n: int) -> bytes:
         (b"llama.attention.head_count_kv", 4, struct.pack("<I", 3), "impossible geometry"),
         (b"blk.0.attn_q.weight", 0, struct.pack("<I", 0), "has 0 dimensions"),
         (b"blk.0.attn_q.weight", 0, struct.pack("<I", 1 << 31), "dimensions"),
-        (b"blk.0.attn_q.weight", 4, words(TWO_TO_60), "ends at byte"),
-        (b"blk.0.attn_q.weight", 4, words(16), "its geometry asks for"),
+        (b"blk.0.attn_q.weight", 4, words(TWO_TO_60), "according to its header it needs"),
+        (b"blk.0.attn_q.weight", 4, words(16), "its geometry needs"),
         (b"blk.0.attn_q.weight", 20, struct.pack("<I", 99), "unknown type 99"),
         (b"blk.0.attn_q.weight", 20, struct.pack("<I", 12), "impossible in Q4_K"),
         (b"blk.0.attn_q.weight", 20, struct.pack("<I", 24), "cannot dequantise"),
-        (b"blk.0.attn_q.weight", 24, words(TWO_TO_60), "ends at byte"),
+        (b"blk.0.attn_q.weight", 24, words(TWO_TO_60), "according to its header it needs"),
         (b"blk.0.attn_q.weight", -6, b"k", "lacks blk.0.attn_q.weight"),
         (b"general.architecture", 12, b"mamba", "'mamba"),
     ],

@@ -115,7 +115,7 @@ def test_the_decathlon_on_a_cpu_is_planned_as_the_document_says(row):
     patch, batch, trunk, steps = row[-1].split(", ")
     chosen = plan_of(row[0]).configuration("3d_fullres")
     assert " x ".join(map(str, chosen.patch_size)) == patch
-    assert (chosen.batch_size, chosen.iterations) == (int(batch), int(steps))
+    assert (chosen.batch_size, chosen.steps) == (int(batch), int(steps))
     assert (trunk, chosen.network.width, chosen.network.depth) == ("S", 192, 6)
     size = " x ".join(str(round(n)) for n in chosen.median_image_size_in_voxels)
     assert size == row[2]
@@ -181,7 +181,7 @@ def test_what_is_chosen_by_hand_stands_and_is_named():
     own = ByHand(patch_size=(16, 24, 8), batch_size=3, width=100, depth=2, iterations=77)
     planned = plan(fingerprint_of(), AMPLE, by_hand=own)
     chosen = planned.configuration("3d_fullres")
-    assert (chosen.patch_size, chosen.batch_size, chosen.iterations) == ((16, 24, 8), 3, 77)
+    assert (chosen.patch_size, chosen.batch_size, chosen.steps) == ((16, 24, 8), 3, 77)
     assert (chosen.network.width, chosen.network.depth, chosen.network.heads) == (100, 2, 2)  # 3 of 6 do not divide 100
     assert {name for name, why in chosen.reasons.items() if why == "chosen by hand"} == {
         "patch_size",
@@ -210,7 +210,9 @@ def test_on_a_cpu_too_a_batch_by_hand_is_paid_for_with_the_patch():
 
 def test_what_is_far_too_large_by_hand_is_refused_without_building_it():
     with pytest.raises(MvlError, match=r"the smallest needs about \d{3,} GB. Give it more.*choose less by hand"):
-        plan(fingerprint_of(), AMPLE, by_hand=ByHand(depth=10**6, width=9600))
+        plan(fingerprint_of(), AMPLE, by_hand=ByHand(depth=1000, width=9600))
+    with pytest.raises(MvlError, match="depth 1001 is too large"):
+        ByHand(depth=1001)
 
 
 def test_a_patch_by_hand_is_for_as_many_axes_as_it_has():
@@ -263,7 +265,7 @@ def test_fewer_cases_of_a_task_make_it_no_easier():
     liver = DECATHLON_BY_NAME["Liver"]
     size = tuple(int(n) for n in liver.size)
     steps = {
-        plan(fingerprint_of(size, liver.spacing, cases), AMPLE).configuration("3d_fullres").iterations
+        plan(fingerprint_of(size, liver.spacing, cases), AMPLE).configuration("3d_fullres").steps
         for cases in (131, 20, 5)
     }
     assert steps == {25_000}
@@ -272,7 +274,7 @@ def test_fewer_cases_of_a_task_make_it_no_easier():
 def test_all_configurations_are_of_the_same_task():
     planned = plan_of("Liver")
     assert len(planned.configurations) == 4
-    assert {each.iterations for each in planned.configurations.values()} == {25_000}
+    assert {each.steps for each in planned.configurations.values()} == {25_000}
 
 
 def test_small_objects_make_a_task_harder_than_its_size():
@@ -282,14 +284,14 @@ def test_small_objects_make_a_task_harder_than_its_size():
     for name, thing in (("organ", voxels // 100), ("lesion", voxels // 25_000)):
         objects = {"class_voxels": (voxels - 5 * thing, 5 * thing), "largest_object": (thing,), "components": (5,)}
         planned = plan(fingerprint_of((160, 160, 160), **objects), AMPLE).configuration("3d_fullres")
-        share[name] = planned.iterations
+        share[name] = planned.steps
     assert share["organ"] == 2500
     assert share["lesion"] == pytest.approx(25_000, rel=1e-3)  # 1.95 x sqrt(0.3 / 0.004) = 16.9, beyond 12
 
 
 def test_the_share_of_an_object_is_that_of_the_smallest_class_in_the_cropped_image():
     cases = [
-        case_of("a", (10, 10, 20), (1, 1, 1), size_after_crop=(10, 10, 10), class_voxels=(1880, 100, 20)),
+        case_of("a", (10, 10, 20), (1, 1, 1), shape_after_crop=(10, 10, 10), class_voxels=(1880, 100, 20)),
         case_of("b", (10, 10, 10), (1, 1, 1), class_voxels=(900, 60, 40), largest_object=(60, 8)),
         case_of("c", (10, 10, 10), (1, 1, 1), class_voxels=(900, 100, 0), largest_object=(50, 0)),
     ]

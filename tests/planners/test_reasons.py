@@ -60,12 +60,10 @@ def test_the_figures_in_the_reasons_are_those_of_the_plan(size, spacings, thing,
         assert figure(r"of a budget of ([\d.]+) GB", why["memory"]) == pytest.approx(budget.memory / 1e9, abs=0.01)
         hard = figure(r"steps for an easy task, times ([\d.]+)", why["iterations"])
         if budget.seconds is None:
-            assert figure(r"^(\d+) steps", why["iterations"]) * hard == pytest.approx(
-                configuration.iterations, rel=0.01
-            )
+            assert figure(r"^(\d+) steps", why["iterations"]) * hard == pytest.approx(configuration.steps, rel=0.01)
         else:
             per_step = figure(r"about ([\d.e+-]+) s a step", why["iterations"])
-            assert per_step * configuration.iterations == pytest.approx(budget.seconds, rel=0.06)
+            assert per_step * configuration.steps == pytest.approx(budget.seconds, rel=0.06)
         if name == "3d_lowres":
             assert figure(r"it covers ([\d.]+) %", why["spacing"]) == pytest.approx(covered(configuration), rel=0.01)
         elif "percentile: " in why["spacing"] and "not finer" not in why["spacing"]:

@@ -48,11 +48,11 @@ def test_the_decathlon_is_masked_where_nnunet_masks_it(task):
     """nnU-Net's flag for z-scores of brains and hearts, whose scans it cropped to less than three quarters."""
     left = 0.6 if task.masked else 1.0
     cropped = (round(left * task.raw_size[0]), *task.raw_size[1:])
-    cases = [case_of(str(n), task.raw_size, task.raw_spacing, size_after_crop=cropped) for n in range(3)]
+    cases = [case_of(str(n), task.raw_size, task.raw_spacing, shape_after_crop=cropped) for n in range(3)]
     assert use_mask_for_norm(schemes_of(*task.channels), cases) == (task.masked,) * len(task.channels)
 
 
 @pytest.mark.parametrize(("left", "masked"), [(74, True), (75, False), (100, False)])
 def test_statistics_are_masked_where_cropping_removed_more_than_a_quarter(left, masked):
-    cases = [case_of(str(n), (1, 1, 100), (1, 1, 1), size_after_crop=(1, 1, left)) for n in range(3)]
+    cases = [case_of(str(n), (1, 1, 100), (1, 1, 1), shape_after_crop=(1, 1, left)) for n in range(3)]
     assert use_mask_for_norm(("z_score", "ct", "none"), cases) == (masked, False, False)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fingerprints import case_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from networks import tiny
 from pydantic import ValidationError
 
@@ -20,9 +25,11 @@ from mvl_auto.plans import (
     LabelScheme,
     Plan,
     Splits,
+    Trail,
     read_document,
     write_document,
 )
+from mvl_auto.printable import printable
 
 SPLITS = Splits(fingerprint_hash="abc", seed=3, folds=(("a", "b"), ("c",)))
 
@@ -202,3 +209,117 @@ def test_outputs_and_what_is_scored() -> None:
     )
     assert (regions.num_outputs, regions.foreground_names) == (2, ("whole", "core"))
     assert regions.foreground_classes == ((1, 2), (2,))
+
+
+# ------------------------------------------------------------------ files that a stranger wrote
+
+ABSURD = [0, -1, 10**9, 10**18, 10**400, 1.5, float("inf"), "x", None, [], {}, True]
+
+
+def paths_of(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    """Every place in a JSON value, and what is there."""
+    yield path, value
+    if isinstance(value, dict | list):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from paths_of(inner, (*path, key))
+
+
+def replaced(value: Any, path: tuple[Any, ...], new: Any) -> Any:
+    if not path:
+        return new
+    changed = copy.copy(value)
+    changed[path[0]] = replaced(value[path[0]], path[1:], new)
+    return changed
+
+
+PLAN_JSON = json.loads(plan().model_dump_json())
+NUMBERS = [
+    path
+    for path, value in paths_of(PLAN_JSON)
+    if isinstance(value, int | float) and not isinstance(value, bool) and "reasons" not in path
+]
+
+
+def refusal(path: Path) -> str | None:
+    """The one line with which a plan is refused; None where it is read."""
+    try:
+        read_document(path, Plan)
+    except MvlError as error:
+        line = str(error)
+    else:
+        return None
+    assert printable(line) == line
+    assert len(line) < 1000
+    return line
+
+
+@pytest.mark.parametrize("path", NUMBERS, ids=str)
+def test_every_number_of_a_plan_has_a_range(tmp_path: Path, path: tuple[Any, ...]) -> None:
+    """Of label values and intensities the range is that of the files' own types."""
+    for wrong in ABSURD[:5]:
+        (tmp_path / "plans.json").write_text(json.dumps(replaced(PLAN_JSON, path, wrong)))
+        if refusal(tmp_path / "plans.json") is None:
+            assert wrong != 10**400, "no number of a plan is without an end"
+            intensity = path[0] == "foreground_intensity_properties_per_channel"
+            free = path[-2:-1] == ("class_values",) or path[-1] in ("memory_budget", "iterations", "time_budget")
+            assert intensity or free or wrong in (0, -1), f"{wrong} at {path}"
+
+
+@settings(max_examples=300)
+@given(st.data())
+def test_a_plan_with_any_value_in_any_place_is_read_or_refused_in_one_line(tmp_path_factory: Any, data: Any) -> None:
+    places = [path for path, _ in paths_of(PLAN_JSON)]
+    json_values = st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+        max_leaves=5,
+    )
+    new = data.draw(st.sampled_from(ABSURD[:6] + ABSURD[7:]) | json_values)
+    file = tmp_path_factory.getbasetemp() / "fuzzed.json"
+    file.write_text(json.dumps(replaced(PLAN_JSON, data.draw(st.sampled_from(places)), new)))
+    if refusal(file) is None:
+        found = read_document(file, Plan)
+        assert found.hash
+        write_document(file, found)
+        assert read_document(file, Plan) == found
+
+
+@pytest.mark.parametrize("name", ["..", "../x", "/etc", "a\0b", "", "\x1b[2J"])
+def test_a_dataset_of_a_plan_is_a_name(tmp_path: Path, name: str) -> None:
+    (tmp_path / "plans.json").write_text(json.dumps(PLAN_JSON | {"dataset": name}))
+    with pytest.raises(MvlError, match=r"is damaged at 'dataset': this cannot be a file name"):
+        read_document(tmp_path / "plans.json", Plan)
+
+
+@pytest.mark.parametrize("ending", ["", "nii.gz", "/../x.nii", ".nii.gz/..", ".\0", "." + "a" * 99])
+def test_a_file_ending_is_an_ending(tmp_path: Path, ending: str) -> None:
+    (tmp_path / "plans.json").write_text(json.dumps(PLAN_JSON | {"file_ending": ending}))
+    with pytest.raises(MvlError, match=r"is damaged at 'file_ending'"):
+        read_document(tmp_path / "plans.json", Plan)
+
+
+@pytest.mark.parametrize("version", [2, 10**30, True, "1", None, -1, 0, 1.5])
+def test_only_the_known_schemas_are_read(tmp_path: Path, version: Any) -> None:
+    (tmp_path / "plans.json").write_text(json.dumps(PLAN_JSON | {"schema_version": version}))
+    with pytest.raises(MvlError, match=r"schema.version"):
+        read_document(tmp_path / "plans.json", Plan)
+
+
+def test_keys_on_disk_are_those_of_before() -> None:
+    assert PLAN_JSON["configurations"]["3d_fullres"]["iterations"] == 100
+    assert configuration(iterations=7).steps == 7
+    trail = Trail(
+        shape=(4, 5, 6),
+        transpose_forward=(2, 0, 1),
+        crop=((0, 6), (1, 4), (0, 5)),
+        spacing=(1.0, 1.0, 1.0),
+        resampled_shape=(6, 3, 5),
+        resampled_spacing=(1.0, 1.0, 1.0),
+        separate_axis=None,
+    )
+    assert {"size", "resampled_size"} <= json.loads(trail.model_dump_json()).keys()
+    assert {"size", "size_after_crop"} <= case_of("a", (1, 2, 3), (1, 1, 1)).model_dump().keys()
+    crops = [((0, 7), (1, 4), (0, 5)), ((3, 3), (1, 4), (0, 5))]
+    for wrong in (*({"crop": crop} for crop in crops), {"transpose_forward": (0, 0, 1)}):
+        with pytest.raises(ValidationError):
+            Trail(**(trail.model_dump() | wrong))

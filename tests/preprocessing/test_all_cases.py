@@ -9,11 +9,13 @@ import signal
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
 from builders import make_case, make_dataset, write_array
+from jobs import workers_of
 from trained import make_configuration, make_plan
 
 from mvl_auto.cache import is_cached, open_case
@@ -24,6 +26,7 @@ from mvl_auto.preprocessing import preprocess_case, preprocess_dataset
 from mvl_auto.preprocessing.dataset import LOCATIONS_PER_CLASS, sample_locations
 
 PATIENCE = 120  # s
+SUPPORT = Path(__file__).parents[1] / "support"
 NAMES = [f"tiny_{n:03d}" for n in range(6)]
 FULLRES, SLICES, CASCADE = "3d_fullres", "2d", "3d_cascade_fullres"
 
@@ -281,7 +284,7 @@ def test_killed_while_a_case_is_written(raw, tmp_path, step):
 def test_a_second_process_on_the_same_folder_is_told_so(raw, tmp_path):
     with start(raw, tmp_path, 1, each="if finished == 1: print('at it', flush=True); input()") as process:
         assert process.stdout.readline().strip() == "at it"
-        with pytest.raises(MvlError, match="another process is preprocessing here"):
+        with pytest.raises(MvlError, match="another process is preprocessing or training here"):
             preprocess_dataset(raw, plan_for(raw), [FULLRES], tmp_path / "prepared", workers=1)
         process.communicate("go on\n", timeout=PATIENCE)
     assert process.returncode == 0
@@ -291,21 +294,26 @@ def test_a_second_process_on_the_same_folder_is_told_so(raw, tmp_path):
 def test_ctrl_c_ends_it_and_its_workers(raw, tmp_path):
     with start(raw, tmp_path, 2, each="if finished == 1: print('at it', flush=True); input()") as process:
         process.stdout.readline()
-        children = psutil.Process(process.pid).children()
+        workers = workers_of(psutil.Process(process.pid))
+        assert len(workers) == 2, "there must be someone to end"
         os.killpg(process.pid, signal.SIGINT)
         _, complaints = process.communicate(timeout=PATIENCE)
     assert complaints.rstrip().endswith("KeyboardInterrupt")
     assert complaints.count("Traceback") == 1
-    assert not psutil.wait_procs(children, timeout=PATIENCE)[1]
+    assert not psutil.wait_procs(workers, timeout=PATIENCE)[1]
     assert finish(raw, tmp_path / "prepared")
 
 
 def test_a_worker_that_is_killed_takes_no_case_with_it(raw, tmp_path):
     """As the system does when memory runs out: the first of the two workers, in the middle of its case."""
-    kill = "import psutil; [c.kill() for c in psutil.Process().children() if 'spawn_main' in ''.join(c.cmdline())][:1]"
+    kill = (
+        f"import sys, psutil; sys.path.insert(0, {str(SUPPORT)!r}); from jobs import workers_of; "
+        "victim = workers_of(psutil.Process()).pop(); victim.kill(); print('killed', victim.pid, flush=True)"
+    )
     with start(raw, tmp_path, 2, each=f"exec({kill!r}) if finished == 1 else None") as process:
         said, complaints = process.communicate(timeout=PATIENCE)
-    assert said.split()[:1] == ["6"], complaints
+    assert said.split()[:1] == ["killed"], complaints
+    assert said.split()[2:3] == ["6"], complaints
     finish(raw, tmp_path / "prepared")
 
 

@@ -57,11 +57,11 @@ def test_the_steps_in_their_order_against_scikit_image():
 
 def test_the_trail_says_what_was_done():
     trail = prepared(framed(np.ones((1, 10, 20, 30))), (3.0, 0.5, 0.7), turn=(2, 0, 1), spacing=(1.4, 1.5, 1.0)).trail
-    assert trail.size == (13, 23, 35)
+    assert trail.shape == (13, 23, 35)
     assert trail.crop == ((1, 31), (2, 12), (3, 23))
     assert trail.spacing == (0.7, 3.0, 0.5)
     assert trail.resampled_spacing == (1.4, 1.5, 1.0)
-    assert trail.resampled_size == (15, 20, 10)
+    assert trail.resampled_shape == (15, 20, 10)
 
 
 @pytest.mark.parametrize("turn", TURNS)

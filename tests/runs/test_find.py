@@ -84,7 +84,7 @@ def test_without_any_run_the_line_says_how_to_train_one(root):
 @pytest.mark.parametrize(("words", "asked"), [({"run": "nice"}, "-n nice"), ({"configuration": "2d"}, "-c 2d")])
 def test_a_run_that_does_not_exist_is_answered_with_those_that_do(root, words, asked):
     write_trained(root)
-    with pytest.raises(MvlError, match=rf"no trained network answers to {asked}\. There are: -d 7 -n 3d_fullres\."):
+    with pytest.raises(MvlError, match=rf"no trained network matches {asked}\. There are: -d 7 -n 3d_fullres\."):
         find_trained(root, **words)
 
 
@@ -97,17 +97,17 @@ def test_one_fold_can_be_chosen(root, folds):
 
 def test_a_fold_that_was_not_trained_is_answered_with_those_that_were(root):
     write_trained(root, folds=["0", "1"])
-    with pytest.raises(MvlError, match=r"has no trained fold 'fold3' \(there are: 0, 1\)"):
+    with pytest.raises(MvlError, match=r"there is no trained fold 'fold3' \(there are: 0, 1\)"):
         find_trained(root, folds=["fold3"])
 
 
 def test_unfinished_folds_vote_only_when_they_are_named(root, caplog):
     folder = write_trained(root, folds=["0"], finished=False)
-    with pytest.raises(MvlError, match=r"is not trained to its end \(fold 0 stopped at step 4\).*-f 0"):
+    with pytest.raises(MvlError, match=r"is not trained to the end \(fold 0 stopped at step 4\).*-f 0"):
         find_trained(root)
     with caplog.at_level(logging.WARNING):
         assert find_trained(root, folds=["0"]).fold_names == ("0",)
-    assert f"{folder}: fold 0 is not trained to its end" in caplog.text
+    assert f"{folder}: fold 0 is not trained to the end" in caplog.text
     write_trained(root, folds=["1"])
     assert find_trained(root).fold_names == ("1",)
 

@@ -25,9 +25,9 @@ def case_of(name: str, size: Sequence[int], spacing: Sequence[float], **more: An
     """A case that is like no other. more: other fields than these."""
     fields: dict[str, Any] = {
         "name": name,
-        "size": tuple(size),
+        "shape": tuple(size),
         "spacing": tuple(spacing),
-        "size_after_crop": tuple(size),
+        "shape_after_crop": tuple(size),
         "class_voxels": (10, 5),
         "image_hash": f"image {name}",
         "label_hash": f"label {name}",

@@ -25,7 +25,7 @@ def to_native(
     """
     fill = np.asarray(outside if outside is not None else [1.0] + [0.0] * (len(scores) - 1), np.float32)
     cropped = [stop - start for start, stop in trail.crop]
-    full = np.empty((len(scores), *(trail.size[axis] for axis in trail.transpose_forward)), np.float32)
+    full = np.empty((len(scores), *(trail.shape[axis] for axis in trail.transpose_forward)), np.float32)
     full[:] = fill[:, None, None, None]
     full[(slice(None), *slices(trail.crop))] = [
         resample_linear(score, cropped, trail.separate_axis) for score in scores

@@ -97,11 +97,11 @@ def test_the_channels_behind_the_image_are_the_segmentation_on_the_networks_grid
     labels = make_labels((0, 1, 2))
     native = np.kron(np.random.default_rng(0).integers(0, 3, (3, 4, 5)), np.ones((3, 3, 3), int)).astype(np.int16)
     trail = Trail(
-        size=native.shape,
+        shape=native.shape,
         transpose_forward=(2, 0, 1),
         crop=((3, 12), (0, 9), (0, 9)),
         spacing=(3, 1.5, 3),
-        resampled_size=(27, 9, 27),
+        resampled_shape=(27, 9, 27),
         resampled_spacing=(1, 1.5, 1),
         separate_axis=None,
     )

@@ -123,11 +123,11 @@ def test_a_ball_is_no_larger_than_the_patch_bears(patch, radius):
 
 def trail(shape) -> Trail:
     return Trail(
-        size=shape,
+        shape=shape,
         transpose_forward=(0, 1, 2),
         crop=tuple((0, size) for size in shape),
         spacing=(1, 1, 1),
-        resampled_size=shape,
+        resampled_shape=shape,
         resampled_spacing=(1, 1, 1),
         separate_axis=None,
     )

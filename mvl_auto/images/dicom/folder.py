@@ -16,6 +16,7 @@ from mvl_auto.images.dicom.files import dicom_files
 from mvl_auto.images.dicom.frames import frames_of
 from mvl_auto.images.dicom.headers import Frame, kind_of_no_image, read_header
 from mvl_auto.images.dicom.sorting import DicomVolume, sort_volumes, unique_frames
+from mvl_auto.images.dicom.values import reading_dicom
 from mvl_auto.images.geometry import FileGrid
 
 LISTED = 4  # volumes in a message
@@ -44,7 +45,9 @@ def scan_folder(folder: Path) -> DicomFolder:
     skipped: dict[str, list[Path]] = {}
     for path in dicom_files(folder):
         dataset = read_header(path)
-        if kind := kind_of_no_image(dataset):
+        with reading_dicom(path):
+            kind = kind_of_no_image(dataset)
+        if kind:
             skipped.setdefault(kind, []).append(path)
         else:
             frames += frames_of(dataset, path)
@@ -71,7 +74,7 @@ def read_dicom(folder: Path, name: str = "") -> tuple[Array, FileGrid]:
     found = scan_folder(folder)
     for reason, files in found.skipped.items():
         count = "1 file" if len(files) == 1 else f"{len(files)} files"
-        log.info("%s: %s skipped: %s (%s)", folder, count, reason, files[0].name)
+        log.debug("%s: %s skipped: %s (%s)", folder, count, reason, files[0].name)
     volume = _chosen(found, name)
     grid = grid_of(volume, folder)
     if grid.tilt_degrees:
@@ -105,7 +108,7 @@ def named_volumes(folder: Path, own_name: str) -> list[tuple[str, str]]:
         taken[name] += 1
         cases.append((f"{name}_{taken[name]}" if names.count(name) > 1 else name, volume.name))
     for volume, (name, _) in zip(volumes, cases, strict=True):
-        log.info("%s: the case '%s'", volume.frames[0].file.parent, name)
+        log.debug("%s: the case '%s'", volume.frames[0].file.parent, name)
     return cases
 
 

@@ -122,12 +122,17 @@ def _common(dataset: dict[str, Any], path: Path, count: int) -> dict[str, Any]:
 
 
 def _transfer_syntax(dataset: Any) -> str:
-    """The UID of the encoding; where a file has no file meta information, the one that it was readable in."""
-    from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+    """The UID of the encoding; where a file has no file meta information, the one that it was readable in.
+
+    Raises ValueError.
+    """
+    from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
     meta = getattr(dataset, "file_meta", None)
     told = text(meta, "TransferSyntaxUID") if meta is not None else ""
     if told:
+        if not UID(told).is_transfer_syntax:
+            raise ValueError("unknown TransferSyntaxUID")
         return told
     is_implicit, is_little = dataset.original_encoding
     if is_implicit:

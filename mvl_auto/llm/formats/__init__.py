@@ -1,1 +1,1 @@
-"""Files that models are stored in: safetensors and GGUF, of which only the bytes of one layer are read."""
+"""File formats of models: safetensors and GGUF. Only the bytes of one layer are read."""

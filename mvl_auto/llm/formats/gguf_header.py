@@ -1,7 +1,7 @@
-"""The header of a GGUF file (llama.cpp's format): its values, and where each tensor lies.
+"""The header of a GGUF file (llama.cpp's format): its values, and the place of each tensor.
 
-A reader of our own, since the gguf package's takes seconds over a tokenizer's hundred thousand words
-and believes every count: this one steps over them, and checks each number against the file's size.
+A reader of our own: that of the gguf package parses all words of the tokenizer and trusts every count. This one skips
+the words and checks each number against the file's size.
 
     magic, version, counts, key-values, tensor infos, padding, tensor data; little-endian
     https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
@@ -25,7 +25,7 @@ VERSIONS = (2, 3)
 DEFAULT_ALIGNMENT = 32
 LARGEST_ALIGNMENT = 1 << 20
 MOST_DIMENSIONS = 4  # GGML_MAX_DIMS
-MOST_NESTED = 4  # arrays of arrays; no known file has any
+MOST_NESTED = 4  # arrays of arrays; no known file has them
 CHUNK = 1 << 20  # bytes read at a time
 SCALARS = {
     GGUFValueType.UINT8: struct.Struct("<B"),
@@ -56,7 +56,7 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class GgufHeader:
-    """values: the scalars and strings; arrays (the tokenizer's words) are stepped over."""
+    """values: scalars and strings; arrays (the tokenizer's words) are skipped."""
 
     file: str
     values: Mapping[str, Any]
@@ -67,44 +67,44 @@ class GgufHeader:
         return str(self.values.get("general.architecture"))
 
     def value(self, key: str, default: Any = None) -> Any:
-        """A value of the architecture's own section: "block_count" for `llama.block_count`.
+        """A value of the architecture's section: "block_count" for `llama.block_count`.
 
-        Raises MvlError where there is none, and no default.
+        Raises MvlError where it is missing and has no default.
         """
         found = self.values.get(f"{self.architecture}.{key}", default)
         if found is None:
-            raise MvlError(f"has no single value {self.architecture}.{key} in its header", file=self.file)
+            raise MvlError(f"has no value {self.architecture}.{key} in its header", file=self.file)
         return found
 
 
 def read_header(file: RandomAccess) -> GgufHeader:
-    """Read and check the header. Raises MvlError for anything but a sound little-endian GGUF of version 2 or 3."""
+    """Read and check the header. Raises MvlError for all but valid little-endian GGUF of version 2 or 3."""
     cursor = _Cursor(file)
     if cursor.take(len(MAGIC)) != MAGIC:
-        raise MvlError("is no GGUF file", file=file.name)
+        raise MvlError("is not a GGUF file", file=file.name)
     version = cursor.scalar(GGUFValueType.UINT32)
     if version not in VERSIONS:
         known = " and ".join(map(str, VERSIONS))
-        raise MvlError(f"has GGUF version {version}; {known}, little-endian, are known", file=file.name)
+        raise MvlError(f"has GGUF version {version}; versions {known}, little-endian, are supported", file=file.name)
     num_tensors, num_values = cursor.count(smallest=24), cursor.count(smallest=13)
-    values = dict(_key_value(cursor) for _ in range(num_values))
+    values = dict(_read_key_value(cursor) for _ in range(num_values))
     if values.get("split.count", 0) > 1:
         raise MvlError(
             f"is one of {values['split.count']} parts of a model",
             file=file.name,
-            remedy="Join them first with llama.cpp's llama-gguf-split --merge.",
+            remedy="Join the parts first with llama.cpp's llama-gguf-split --merge.",
         )
-    raw = [_tensor_info(cursor) for _ in range(num_tensors)]
+    raw = [_read_tensor_info(cursor) for _ in range(num_tensors)]
     alignment = values.get("general.alignment", DEFAULT_ALIGNMENT)
     if not isinstance(alignment, int) or not 0 < alignment <= LARGEST_ALIGNMENT or alignment & (alignment - 1):
         raise MvlError(f"has an impossible alignment of {alignment}", file=file.name, remedy=AGAIN)
     data_start = -(-cursor.place // alignment) * alignment
-    tensors = {name: _placed(file, name, shape, kind, data_start + at) for name, shape, kind, at in raw}
+    tensors = {name: _locate_tensor(file, name, shape, kind, data_start + at) for name, shape, kind, at in raw}
     return GgufHeader(file.name, {key: value for key, value in values.items() if value is not None}, tensors)
 
 
-def _placed(file: RandomAccess, name: str, shape: tuple[int, ...], type_: int, start: int) -> TensorInfo:
-    """The tensor's info with its bytes. Raises MvlError when they don't lie inside the file."""
+def _locate_tensor(file: RandomAccess, name: str, shape: tuple[int, ...], type_: int, start: int) -> TensorInfo:
+    """The place of a tensor in the file. Raises MvlError when it is not inside the file."""
     try:
         kind = GGMLQuantizationType(type_)
     except ValueError as error:
@@ -114,7 +114,7 @@ def _placed(file: RandomAccess, name: str, shape: tuple[int, ...], type_: int, s
     per_block, block_bytes = GGML_QUANT_SIZES[kind]
     if shape[-1] % per_block:
         raise MvlError(
-            f"says that {name} has rows of {shape[-1]}, impossible in {kind.name}", file=file.name, remedy=AGAIN
+            f"has rows of {shape[-1]} values in {name}, impossible in {kind.name}", file=file.name, remedy=AGAIN
         )
     length = prod(shape) // per_block * block_bytes
     if start + length > file.size:
@@ -122,13 +122,13 @@ def _placed(file: RandomAccess, name: str, shape: tuple[int, ...], type_: int, s
     return TensorInfo(shape, kind, start, length)
 
 
-def _key_value(cursor: _Cursor) -> tuple[str, Any]:
+def _read_key_value(cursor: _Cursor) -> tuple[str, Any]:
     key = cursor.string()
-    return key, _value(cursor, cursor.kind())
+    return key, _read_value(cursor, cursor.kind())
 
 
-def _value(cursor: _Cursor, kind: GGUFValueType) -> Any:
-    """A scalar or a string; None for an array, which is stepped over."""
+def _read_value(cursor: _Cursor, kind: GGUFValueType) -> Any:
+    """A scalar or a string; None for an array, which is skipped."""
     if kind == GGUFValueType.STRING:
         return cursor.string()
     if kind == GGUFValueType.ARRAY:
@@ -152,12 +152,12 @@ def _skip_array(cursor: _Cursor, depth: int = 1) -> None:
         raise MvlError(f"nests arrays deeper than {MOST_NESTED}", file=cursor.file.name, remedy=AGAIN)
 
 
-def _tensor_info(cursor: _Cursor) -> tuple[str, tuple[int, ...], int, int]:
-    """(name, shape rows first, type, offset behind the header)."""
+def _read_tensor_info(cursor: _Cursor) -> tuple[str, tuple[int, ...], int, int]:
+    """(name, shape with rows first, type, offset after the header)."""
     name = cursor.string()
     dimensions = cursor.scalar(GGUFValueType.UINT32)
     if not 0 < dimensions <= MOST_DIMENSIONS:
-        raise MvlError(f"says that {name} has {dimensions} dimensions", file=cursor.file.name, remedy=AGAIN)
+        raise MvlError(f"has {dimensions} dimensions for {name}", file=cursor.file.name, remedy=AGAIN)
     columns_first = [cursor.scalar(GGUFValueType.UINT64) for _ in range(dimensions)]
     return (
         name,
@@ -168,7 +168,7 @@ def _tensor_info(cursor: _Cursor) -> tuple[str, tuple[int, ...], int, int]:
 
 
 class _Cursor:
-    """Walks through a file from its start, in chunks. place: bytes from the start."""
+    """Reads a file from its start, in chunks. place: bytes from the start."""
 
     def __init__(self, file: RandomAccess) -> None:
         self.file, self.place = file, 0
@@ -196,7 +196,7 @@ class _Cursor:
             raise MvlError(f"has a value of the unknown type {number}", file=self.file.name, remedy=AGAIN) from error
 
     def count(self, smallest: int) -> int:
-        """A count of things that take at least `smallest` bytes each: more than the file can hold is a lie."""
+        """A count of items of at least `smallest` bytes each. Raises MvlError when the file cannot hold so many."""
         number = self.scalar(GGUFValueType.UINT64)
         if number * smallest > self.file.size - self.place:
             raise truncated(self.file.name, self.place + number * smallest, self.file.size)
@@ -206,7 +206,7 @@ class _Cursor:
         self.place += length
 
     def _fill(self, length: int) -> int:
-        """Have the next `length` bytes in the chunk; gives their index there. Reads each byte once, forwards."""
+        """Load the next `length` bytes into the chunk; returns their index there. Each byte is read once."""
         at = self.place - self._chunk_start
         if at + length > len(self._chunk):
             rest = self._chunk[at:]

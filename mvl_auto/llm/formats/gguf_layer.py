@@ -1,6 +1,6 @@
-"""One layer out of a GGUF file: its geometry, its dequantised tensors, and conversion's changes undone.
+"""One layer out of a GGUF file: its geometry and its dequantised tensors, in transformers' layout.
 
-Quantised tensors become float32, which holds their values exactly; float16 and bfloat16 stay as they are.
+Quantised tensors become float32, which holds their values exactly; float16 and bfloat16 are kept.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from mvl_auto.llm.extracted import UNKNOWN_LICENCE, Extracted, check_names, chec
 from mvl_auto.llm.formats.gguf_header import GgufHeader, TensorInfo, read_header
 from mvl_auto.llm.formats.random_access import RandomAccess, read_ranges
 
-# GGUF's architecture -> ours. Mistral's layer is Llama's, and llama.cpp calls it so.
+# name in GGUF -> ours. Mistral is "llama" in GGUF: its layer is the same.
 ARCHITECTURES: dict[str, Architecture] = {"llama": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
-PERMUTED = ("llama",)  # rows of q and k are reordered for ggml's interleaved rotary embedding
+PERMUTED = ("llama",)  # the conversion reorders rows of q and k for ggml's interleaved rotary embedding
 NAMES = {
     "input_layernorm": "attn_norm",
     "self_attn.q_proj": "attn_q",
@@ -37,22 +37,22 @@ NAMES = {
     "mlp.down_proj": "ffn_down",
 }
 FINAL_NORM = "output_norm.weight"
-ROPE_FACTORS = "rope_freqs.weight"  # how llama.cpp keeps Llama 3.1's rope scaling: divisors of the frequencies
-KNOWN_EXTRAS = (".attn_rot_embd", ".rope_freqs.weight")  # old files repeat what the header says
+ROPE_FACTORS = "rope_freqs.weight"  # divisors of the frequencies: llama.cpp's form of Llama 3.1's rope scaling
+KNOWN_EXTRAS = (".attn_rot_embd", ".rope_freqs.weight")  # in old files; the header has the same values
 DEFAULT_ROPE_THETA = 10000.0  # llama.cpp's, where the header has none
 DEFAULT_CONTEXT = 2048
 
 
 def read_gguf_layer(file: RandomAccess, layer: Layer) -> Extracted:
-    """Read one layer and the final norm, and nothing else but the header.
+    """Read the header, one layer and the final norm.
 
-    Raises MvlError for damaged files, architectures and quantisations that are not supported.
+    Raises MvlError for a damaged file and for an architecture or quantisation that is not supported.
     """
     header = read_header(file)
     if header.architecture not in ARCHITECTURES:
         check_architecture(f"{header.architecture} (GGUF)", file.name)
-    number = resolve_layer(layer, _count(header, "block_count"), file.name)
-    geometry = _geometry(header, file, number)
+    number = resolve_layer(layer, _read_count(header, "block_count"), file.name)
+    geometry = _read_geometry(header, file, number)
     shapes = expected_shapes(geometry, file.name)
     theirs = {_gguf_name(name, number): name for name in shapes}
     found = [name for name in header.tensors if name.startswith(f"blk.{number}.") or name == FINAL_NORM]
@@ -68,7 +68,7 @@ def read_gguf_layer(file: RandomAccess, layer: Layer) -> Extracted:
     return Extracted(
         geometry=geometry,
         layer=number,
-        num_layers=_count(header, "block_count"),
+        num_layers=_read_count(header, "block_count"),
         weights=weights,
         bytes_read=file.bytes_read,
         bytes_layer=sum(info.length for info in infos.values()),
@@ -78,10 +78,10 @@ def read_gguf_layer(file: RandomAccess, layer: Layer) -> Extracted:
 
 
 def undo_permutation(rows: Tensor, heads: int) -> Tensor:
-    """Put the rows of q or k, (heads * head_dim, ...), back as transformers has them.
+    """Restore transformers' order of the rows of q or k, (heads * head_dim, ...).
 
     ggml rotates neighbouring pairs of rows, transformers the two halves of a head; the conversion
-    (`LlamaModel.permute` in llama.cpp's convert_hf_to_gguf.py) moves row h, half, i to h, i, half.
+    (`LlamaModel.permute` in llama.cpp's convert_hf_to_gguf.py) moves row (h, half, i) to (h, i, half).
     """
     pairs = rows.reshape(heads, rows.shape[0] // heads // 2, 2, *rows.shape[1:])
     return pairs.swapaxes(1, 2).reshape(rows.shape)
@@ -109,15 +109,15 @@ def _tensor(content: memoryview, name: str, info: TensorInfo, file: str) -> Tens
         raise MvlError(
             f"holds {name} in {info.type.name}, which the gguf package cannot dequantise",
             file=file,
-            remedy="Take another quantisation of the model, such as Q8_0 or Q4_K_M.",
+            remedy="Choose another quantisation of the model, such as Q8_0 or Q4_K_M.",
         ) from error
     return torch.from_numpy(values.astype(np.float32).reshape(info.shape))
 
 
-def _geometry(header: GgufHeader, file: RandomAccess, layer: int) -> BlockGeometry:
+def _read_geometry(header: GgufHeader, file: RandomAccess, layer: int) -> BlockGeometry:
     if header.value("expert_count", 0):
         raise MvlError("is a mixture of experts, which is not supported", file=header.file)
-    hidden, heads = _count(header, "embedding_length"), _count(header, "attention.head_count")
+    hidden, heads = _read_count(header, "embedding_length"), _read_count(header, "attention.head_count")
     head_dim = header.value("attention.key_length", hidden // heads)
     if header.value("attention.value_length", head_dim) != head_dim:
         raise MvlError("has keys and values of different widths, which is not supported", file=header.file)
@@ -130,23 +130,23 @@ def _geometry(header: GgufHeader, file: RandomAccess, layer: int) -> BlockGeomet
             num_attention_heads=heads,
             num_key_value_heads=header.value("attention.head_count_kv", heads),
             head_dim=head_dim,
-            intermediate_size=_count(header, "feed_forward_length"),
+            intermediate_size=_read_count(header, "feed_forward_length"),
             rms_norm_eps=_float32(header.value("attention.layer_norm_rms_epsilon")),
             attention_bias=f"blk.{layer}.attn_q.bias" in header.tensors,
             mlp_bias=f"blk.{layer}.ffn_gate.bias" in header.tensors,
             max_position_embeddings=header.value("context_length", DEFAULT_CONTEXT),
-            rope_parameters=_rope(header, file),
+            rope_parameters=_read_rope(header, file),
         )
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "its sizes"
+        where = ".".join(map(str, first["loc"])) or "its widths"
         raise MvlError(f"has an impossible geometry at {where} ({first['msg']})", file=header.file) from error
 
 
-def _rope(header: GgufHeader, file: RandomAccess) -> dict[str, RopeValue]:
-    """Rope settings in transformers' words.
+def _read_rope(header: GgufHeader, file: RandomAccess) -> dict[str, RopeValue]:
+    """Rope settings by their names in transformers.
 
-    Llama 3.1's scaling is stored as one divisor per frequency: that is what transformers calls longrope.
+    Llama 3.1's scaling is stored as one divisor per frequency, which is `longrope` in transformers.
     """
     theta = _float32(header.value("rope.freq_base", DEFAULT_ROPE_THETA))
     kind, factor = header.value("rope.scaling.type", "none"), header.value("rope.scaling.factor", 1.0)
@@ -185,7 +185,7 @@ def _gguf_name(name: str, layer: int) -> str:
     return f"blk.{layer}.{NAMES[stem]}.{kind}"
 
 
-def _count(header: GgufHeader, key: str) -> int:
+def _read_count(header: GgufHeader, key: str) -> int:
     value: Any = header.value(key)
     if not isinstance(value, int) or value < 1:
         raise MvlError(f"has an impossible {header.architecture}.{key} of {value}", file=header.file)

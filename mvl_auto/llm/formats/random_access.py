@@ -1,7 +1,7 @@
-"""Bytes of a file wherever it lies: on disk, inside a wheel, at the other end of a network.
+"""Byte ranges of a file on disk, inside a wheel, or on a server.
 
-The readers of safetensors and GGUF ask for ranges and never for files, so that one piece of code reads
-a layer from anywhere, and what it read can be counted.
+The readers of safetensors and GGUF ask for ranges only, so the same code reads a layer from each of these places, and
+the bytes read are counted.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from typing import IO, Protocol
 from mvl_auto.errors import MvlError
 
 AGAIN = "Download it again."
-MERGE_GAP = 1 << 15  # bytes between two ranges that are cheaper read than skipped
+MERGE_GAP = 1 << 15  # bytes; ranges that lie closer together are read in one request
 
 Range = tuple[int, int]  # start and length, bytes
 
 
 class RandomAccess(Protocol):
-    """name: for messages. size: bytes. bytes_read: so far, a range counts as often as it is read."""
+    """name: for messages. size: bytes. bytes_read: so far; a range that is read twice counts twice."""
 
     name: str
     size: int
     bytes_read: int
 
     def read(self, start: int, length: int) -> memoryview:
-        """Bytes start to start + length. Raises MvlError when the file is shorter."""
+        """The bytes from `start` to `start + length`. Raises MvlError when the file is shorter."""
 
 
 def read_ranges(file: RandomAccess, ranges: Mapping[str, Range]) -> dict[str, memoryview]:
-    """The bytes of each range, by name; neighbours are read together, in the order of the file."""
+    """The bytes of each range, by name; neighbouring ranges are read together."""
     found: dict[str, memoryview] = {}
-    for group in _neighbours(ranges):
+    for group in _group_neighbours(ranges):
         start = ranges[group[0]][0]
         stop = max(sum(ranges[name]) for name in group)
         together = file.read(start, stop - start)
@@ -46,8 +46,8 @@ def read_ranges(file: RandomAccess, ranges: Mapping[str, Range]) -> dict[str, me
     return found
 
 
-def _neighbours(ranges: Mapping[str, Range]) -> list[list[str]]:
-    """Names in groups that lie together, by place."""
+def _group_neighbours(ranges: Mapping[str, Range]) -> list[list[str]]:
+    """The names in groups of neighbouring ranges, in the order of the file."""
     groups: list[list[str]] = []
     stop = -MERGE_GAP - 1
     for name in sorted(ranges, key=lambda name: ranges[name]):
@@ -59,7 +59,7 @@ def _neighbours(ranges: Mapping[str, Range]) -> list[list[str]]:
 
 
 class Counted:
-    """What all kinds share: the check against the size, and the place of the count."""
+    """The base of all kinds: the check against the size, and the count of bytes."""
 
     def __init__(self, name: str, size: int) -> None:
         self.name, self.size, self.bytes_read = name, size, 0
@@ -83,7 +83,7 @@ class MappedFile(Counted):
 
 
 class ZipMember(Counted):
-    """A file inside a zip archive, decompressed as far as it is asked for and never written to disk."""
+    """A file inside a zip archive, decompressed as far as needed and never written to disk."""
 
     def __init__(self, name: str, stream: IO[bytes], size: int) -> None:
         super().__init__(name, size)
@@ -105,13 +105,14 @@ class ZipMember(Counted):
 def _map(path: Path) -> mmap.mmap | bytes:
     try:
         with open(path, "rb") as stream:
-            empty = stream.seek(0, io.SEEK_END) == 0  # an empty file can't be mapped
-            return b"" if empty else mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+            is_empty = stream.seek(0, io.SEEK_END) == 0  # an empty file can't be mapped
+            return b"" if is_empty else mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
     except FileNotFoundError as error:
         raise MvlError("is missing", file=path) from error
     except OSError as error:
         raise MvlError(f"cannot be read ({error.strerror or error})", file=path) from error
 
 
-def truncated(name: str, needed: int, there: int) -> MvlError:
-    return MvlError(f"ends at byte {there:,}, but its header promises {needed:,} or more", file=name, remedy=AGAIN)
+def truncated(name: str, needed: int, found: int) -> MvlError:
+    """The error for a file that is shorter than its header says."""
+    return MvlError(f"has {found:,} bytes; according to its header it needs {needed:,}", file=name, remedy=AGAIN)

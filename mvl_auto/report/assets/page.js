@@ -135,6 +135,7 @@ function build() {
 function legend() {
   const target = document.getElementById("legend");
   target.textContent = "";
+  viewer.classList.toggle("by-label", shown.labels);
   if (!shown.labels) return;
   volume.labels.slice(1).forEach((name, index) => {
     const sample = document.createElement("i");

@@ -123,7 +123,7 @@ def test_an_environment_without_pip(bank, monkeypatch, tmp_path):
 def test_a_wheel_with_a_path_out_of_its_folder(tmp_path, name, gguf_file):
     (tmp_path / "inner").mkdir()
     evil = make_wheel(tmp_path / "inner", {"made_model/made.gguf": gguf_file.read_bytes(), name: b"evil"})
-    with pytest.raises(MvlError, match="a path out of its folder"):
+    with pytest.raises(MvlError, match="a path outside its folder"):
         read_wheel_layer(evil, 1)
     assert not list(tmp_path.rglob("*evil*"))
 
@@ -136,7 +136,7 @@ def test_a_wheel_without_exactly_one_gguf_file(tmp_path, members, count):
 
 def test_a_wheel_that_is_none(tmp_path):
     (tmp_path / "made_model-1.0-py3-none-any.whl").write_bytes(b"PK\x03\x04 but no more")
-    with pytest.raises(MvlError, match=r"made_model-1\.0-py3-none-any\.whl: is no readable wheel"):
+    with pytest.raises(MvlError, match=r"made_model-1\.0-py3-none-any\.whl: is not a readable wheel"):
         read_wheel_layer(tmp_path / "made_model-1.0-py3-none-any.whl", 1)
 
 

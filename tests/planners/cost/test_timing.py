@@ -45,28 +45,28 @@ WHOLE = 40 * 56 * 40  # voxels of a patch that holds a whole hippocampus
 
 def test_ample_time_buys_the_largest_network_and_is_spent_on_steps():
     chosen = planned(HIPPOCAMPUS, 2000.0, Device(4 * WHOLE)).configuration()  # 1 s a step at batch 4
-    assert (chosen.patch_size, chosen.batch_size, chosen.iterations) == ((40, 56, 40), 4, 2000)
+    assert (chosen.patch_size, chosen.batch_size, chosen.steps) == ((40, 56, 40), 4, 2000)
     assert "33 min buy at about 1 s a step" in chosen.reasons["iterations"]
 
 
 def test_where_time_is_short_the_network_shrinks_until_the_least_steps_are_bought():
     chosen = planned(HIPPOCAMPUS, float(CPU_LEAST), Device(3 * WHOLE)).configuration()  # batch 3 takes 1 s
-    assert (chosen.patch_size, chosen.batch_size, chosen.iterations) == ((40, 56, 40), 3, CPU_LEAST)
+    assert (chosen.patch_size, chosen.batch_size, chosen.steps) == ((40, 56, 40), 3, CPU_LEAST)
     assert "takes too long" in chosen.reasons["memory"]
     shorter = planned(HIPPOCAMPUS, CPU_LEAST / 4, Device(3 * WHOLE)).configuration()
     assert math.prod(shorter.patch_size) * shorter.batch_size <= 3 * WHOLE / 4
-    assert shorter.iterations >= CPU_LEAST
+    assert shorter.steps >= CPU_LEAST
 
 
 def test_a_hard_task_must_have_more_steps():
     easy, hard = (planned(dataset, 36_000.0, Device(500_000.0), kind="gpu") for dataset in (HIPPOCAMPUS, LIVER))
-    assert easy.configuration().iterations >= GPU_LEAST
-    assert hard.configuration("3d_fullres").iterations >= 9 * GPU_LEAST
+    assert easy.configuration().steps >= GPU_LEAST
+    assert hard.configuration("3d_fullres").steps >= 9 * GPU_LEAST
 
 
 def test_time_for_hardly_a_step_is_planned_with_the_smallest_network_and_says_so():
     chosen = planned(HIPPOCAMPUS, 3.0, Device(1000.0)).configuration()
-    assert (chosen.batch_size, chosen.iterations) == (2, 1)
+    assert (chosen.batch_size, chosen.steps) == (2, 1)
     assert f"too few, at least {CPU_LEAST} steps" in chosen.reasons["iterations"]
 
 
@@ -94,7 +94,7 @@ def test_a_cpu_with_days_of_time_gets_a_larger_network_and_with_minutes_does_not
     assert (long.network.width, long.network.depth, long.batch_size) == (768, 12, 8)
     between = planned(HIPPOCAMPUS, 4000.0, seconds).configuration()
     assert (between.network.width, between.network.depth) == (192, 8)
-    assert between.iterations >= CPU_3D.iterations
+    assert between.steps >= CPU_3D.iterations
     hard = planned(LIVER, 30 * 86_400.0, seconds).configuration("3d_fullres")
     assert math.prod(hard.patch_size) > 80**3
     assert hard.network.width >= 384

@@ -61,7 +61,7 @@ def test_a_case_counted_by_hand(tmp_path):
     image[:, :, :2] = 0  # a frame of zeros on one side of Y
     folder = make_by_hand(tmp_path, {"a": (image, TWO_BLOCKS), "b": (an_image(1), TWO_BLOCKS)})
     case = take(folder).cases[0]
-    assert (case.name, case.size, case.spacing, case.size_after_crop) == ("a", SHAPE, (2.0, 1.0, 0.5), (6, 6, 10))
+    assert (case.name, case.shape, case.spacing, case.shape_after_crop) == ("a", SHAPE, (2.0, 1.0, 0.5), (6, 6, 10))
     assert case.class_voxels == (480 - 11, 10, 1)
     assert case.components == (2, 1)
     assert case.smallest_object == (2, 1)
@@ -111,7 +111,7 @@ def test_one_voxel_is_a_case(tmp_path):
     one = (np.ones((1, 1, 1, 1), np.float32), np.ones((1, 1, 1), np.uint8))
     folder = make_by_hand(tmp_path, {"a": one, "b": one}, label_values=(0, 1))
     fingerprint = take(folder)
-    assert fingerprint.cases[0].size_after_crop == (1, 1, 1)
+    assert fingerprint.cases[0].shape_after_crop == (1, 1, 1)
     assert fingerprint.foreground_intensity_properties_per_channel[0].std == 0
 
 
@@ -308,7 +308,7 @@ def test_hippocampus_against_nibabel_and_numpy(real_data, tmp_path):
     for case in fingerprint.cases:
         image = nibabel.load(folder / "imagesTr" / f"{case.name}.nii.gz").get_fdata()
         label = nibabel.load(folder / "labelsTr" / f"{case.name}.nii.gz").get_fdata()
-        assert case.size == image.shape[::-1]
+        assert case.shape == image.shape[::-1]
         assert case.class_voxels == tuple(int((label == value).sum()) for value in (0, 1, 2))
         means.append(image[label > 0].mean())
     assert fingerprint.foreground_intensity_properties_per_channel[0].mean == pytest.approx(np.mean(means))

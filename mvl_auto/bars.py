@@ -23,9 +23,39 @@ BAR = "{desc}: {percent:3d}%|{bar}| {done}/{whole} [{elapsed}<{remaining}, {rate
 
 
 def bars(stream: TextIO | None = None) -> Progress:
-    """Bars where `stream` (default: stderr) is a terminal, lines where it is not."""
+    """Bars in a notebook, or where `stream` (default: stderr) is a terminal; lines where it is not."""
+    if stream is None and in_notebook():
+        return notebook_bars()
     stream = stream or sys.stderr
     return terminal_bars(stream) if stream.isatty() else plain_lines(stream)
+
+
+def in_notebook() -> bool:
+    """Whether this is the kernel of a notebook."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return shell is not None and "IPKernelApp" in shell.config
+
+
+def notebook_bars() -> Progress:
+    """tqdm's widgets, or its text where ipywidgets is not installed."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that ipywidgets is missing
+        from tqdm.auto import tqdm
+
+    @contextmanager
+    def bar(what: str, total: float, unit: str = "case", done: float = 0) -> Iterator[Advance]:
+        with tqdm(total=total, initial=done, desc=what, unit=unit) as drawn:
+
+            def advance(amount: float = 1, note: str = "") -> None:
+                if note:
+                    drawn.set_postfix_str(note, refresh=False)
+                drawn.update(amount)
+
+            yield advance
+
+    return bar
 
 
 def terminal_bars(stream: TextIO) -> Progress:

@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from mvl_auto.cli.bars import bars, plain_lines, terminal_bars
+from mvl_auto.bars import bars, plain_lines, terminal_bars
 from mvl_auto.text import clock_text
 
 

@@ -1,0 +1,61 @@
+"""progress.csv of a fold: the loss, the rate and the time of every so many steps, for people and pictures.
+
+The checkpoint does not need it: a line that is damaged is dropped, and an intact checkpoint goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from mvl_auto.errors import MvlError
+from mvl_auto.files import read_bytes
+
+HISTORY = "progress.csv"
+LARGEST_HISTORY = 256 << 20  # bytes: a billion steps
+
+log = logging.getLogger(__name__)
+
+
+def read_history(path: Path, last_step: int) -> list[str]:
+    """The lines of progress.csv, each with its end, up to `last_step`: a resumed run writes those after it again.
+
+    The first is the header. Lines that are damaged, or not behind the one before, are left out, with a warning in the
+    log; without a readable file there are none. A damaged header stands for a damaged file.
+    """
+    if not path.is_file():
+        return []
+    try:
+        text = read_bytes(path, most=LARGEST_HISTORY).decode("utf-8", errors="replace")
+    except MvlError as error:
+        log.warning("%s It is started anew.", error)
+        return []
+    header, *lines = text.splitlines() or [""]
+    columns = header.split(",")
+    if columns[0] != "step":
+        log.warning("%s: is damaged (it has no header). It is started anew.", path)
+        return []
+    kept, damaged, before = [header], 0, -1
+    for line in lines:
+        step = _step(line, len(columns))
+        if step is None or step <= before:
+            damaged += 1
+        elif step <= last_step:
+            kept.append(line)
+            before = step
+    if damaged:
+        log.warning("%s: %d damaged lines are left out", path, damaged)
+    return [f"{line}\n" for line in kept]
+
+
+def _step(line: str, columns: int) -> int | None:
+    """The step of a line; None where it is damaged."""
+    parts = line.split(",")
+    first = parts[0]
+    if len(parts) != columns or not (first.isascii() and first.isdigit() and len(first) < 16):
+        return None
+    try:
+        list(map(float, parts[1:]))
+    except ValueError:
+        return None
+    return int(first)

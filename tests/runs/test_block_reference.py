@@ -1,0 +1,78 @@
+"""The block that a checkpoint names: the one with its weights and its geometry, and no other."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from networks import RANDOM_BLOCK, tiny, tiny_llm
+from trained import make_configuration, make_plan
+
+from mvl_auto.errors import MvlError
+from mvl_auto.llm import load_block
+from mvl_auto.network.optimizer import trainable
+from mvl_auto.plans import write_document
+from mvl_auto.runs import BlockReference, State, load_trained, network_of
+from mvl_auto.runs.checkpoint import AVERAGED, PLAN, align_reference, save
+
+
+@pytest.fixture
+def fold(tmp_path):
+    """A trained fold with a block, in a bank beside it."""
+    block = load_block(RANDOM_BLOCK, "last", tmp_path / "blocks")
+    plan = make_plan(make_configuration(network=tiny(llm=tiny_llm(source=RANDOM_BLOCK, hidden_size=32))))
+    network = network_of(plan, plan.configuration(), block)
+    network.llm.gate.data.fill_(1.0)
+    card = block.card
+    reference = BlockReference(
+        name=card.name,
+        source=card.source,
+        layer=card.layer,
+        sha256=card.sha256,
+        geometry_sha256=card.geometry_sha256,
+    )
+    state = State(
+        dataset=plan.dataset, configuration="3d_fullres", fold="0", plan_hash=plan.hash, block=reference, seed=0,
+        training_cases=(), validation_cases=(), budget_steps=10, budget_seconds=None, step=10, elapsed=1.0,
+        finished=True,
+    )  # fmt: skip
+    write_document(tmp_path / "run" / PLAN, plan)
+    tensors = {AVERAGED + name: weight for name, weight in trainable(network).items()}
+    save(tmp_path / "run" / "fold0", state, tensors)
+    return tmp_path / "run" / "fold0", state, tensors, tmp_path / "blocks" / f"{card.name}.json"
+
+
+def edit_card(path):
+    content = json.loads(path.read_text())
+    content["geometry"]["rms_norm_eps"] = 0.5
+    del content["content_sha256"]
+    path.write_text(json.dumps(content))
+
+
+@torch.inference_mode()
+def test_an_edited_card_does_not_change_predictions(fold):
+    folder, _, _, card = fold
+    image = torch.randn(1, 1, 16, 16, 16)
+    before = load_trained(folder, card.parent).network(image)
+    assert torch.equal(load_trained(folder, card.parent).network(image), before)
+    edit_card(card)
+    with pytest.raises(MvlError, match="another geometry: its card was edited"):
+        load_trained(folder, card.parent)
+    card.unlink()
+    assert torch.equal(load_trained(folder, card.parent).network(image), before), "fetched again"
+
+
+@torch.inference_mode()
+def test_a_checkpoint_of_an_earlier_version_names_no_geometry(fold):
+    folder, state, tensors, card = fold
+    earlier = state.model_copy(update={"block": state.block.model_copy(update={"geometry_sha256": None})})
+    save(folder, earlier, tensors)
+    content = json.loads((folder / "state.json").read_text())
+    del content["block"]["geometry_sha256"]
+    assert State.model_validate(content) == earlier
+    assert load_trained(folder, card.parent).state == earlier
+    assert align_reference(state.block, earlier.block) == earlier.block
+    assert align_reference(state.block, state.block) == state.block
+    assert align_reference(state.block, None) == state.block
+    assert align_reference(None, state.block) is None
