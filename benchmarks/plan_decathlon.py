@@ -25,7 +25,7 @@ CPU = Budget(8 << 30, "cpu")  # any from 2 GiB on gives the same
 def main() -> None:
     from fingerprints import DECATHLON, fingerprint_of
 
-    print("| task | spacing (mm) | median size | nnU-Net, 8 GB | GPU of 8 GiB | CPU |\n" + "| --- " * 6 + "|")
+    print("| task | spacing (mm) | median shape | nnU-Net, 8 GB | GPU of 8 GiB | CPU |\n" + "| --- " * 6 + "|")
     for task in DECATHLON:
         size = tuple(int(n) for n in task.size)
         dataset = fingerprint_of(size, task.spacing, task.cases, task.channels)

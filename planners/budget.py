@@ -1,4 +1,4 @@
-"""What training may cost: memory and time, on which kind of device."""
+"""The budget of a training: memory and time, and the kind of device that they are on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mvl_auto.errors import MvlError
 from mvl_auto.planners.presets import GIB
 
 Device = Literal["cpu", "gpu"]
-HOST_SHARE = 3  # on a CPU training may take one part in so many of the memory: data loading and others need theirs
+HOST_SHARE = 3  # on a CPU training may take a third of the memory: data loading and other programs need the rest
 GPU_PRESETS = {"S": 8 * GIB, "M": 16 * GIB, "L": 24 * GIB, "XL": 80 * GIB}  # as they are sold
 CPU_PRESET = "cpu"
 PRESETS = (*GPU_PRESETS, CPU_PRESET)
@@ -23,7 +23,7 @@ GPU_DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # NVIDIA, AMD, Windows
 
 @dataclass(frozen=True)
 class Budget:
-    """memory: bytes that training may take, on a device of this kind. seconds: that the training of a fold takes."""
+    """memory: bytes that training may take on the device. seconds: that the training of one fold takes."""
 
     memory: int
     device: Device = "cpu"
@@ -31,23 +31,28 @@ class Budget:
 
     def __post_init__(self) -> None:
         if self.memory <= 0:
-            raise MvlError(f"a memory budget of {self.memory} bytes is none", remedy="Give one such as 8GB.")
+            raise MvlError(
+                f"the memory budget must be positive, not {self.memory} bytes", remedy="Give one such as 8GB."
+            )
         if self.seconds is not None and not 0 < self.seconds < math.inf:
-            raise MvlError(f"a time budget of {self.seconds} seconds is none", remedy="Give one such as 30m.")
+            raise MvlError(
+                f"the time budget must be positive and finite, not {self.seconds} seconds",
+                remedy="Give one such as 30m.",
+            )
 
 
 def preset_budget(name: str, seconds: float | None = None) -> Budget:
     """S, M, L, XL: a GPU of 8, 16, 24 or 80 GiB, here or elsewhere. cpu: the CPU of this machine.
 
-    Raises MvlError for a name that is none, and for seconds with a GPU's preset: speed is measured on the device.
+    Raises MvlError for an unknown name, and for seconds with a GPU preset: speed must be measured on the device itself.
     """
     if name == CPU_PRESET:
         return budget_here(device="cpu", seconds=seconds)
     if name not in GPU_PRESETS:
-        raise MvlError(f"there is no preset '{name}'", remedy=f"Choose one of {', '.join(PRESETS)}.")
+        raise MvlError(f"unknown preset '{name}'", remedy=f"Choose one of {', '.join(PRESETS)}.")
     if seconds is not None:
         raise MvlError(
-            f"time is measured on the device that trains, preset {name} plans for any GPU of its size",
+            f"preset {name} plans for any GPU of its size, but a time budget must be measured on the GPU that trains",
             remedy=f"On that GPU, give --memory {GPU_PRESETS[name] // GIB}GiB with --time, without --preset.",
         )
     return Budget(GPU_PRESETS[name], "gpu")
@@ -61,7 +66,7 @@ def budget_here(memory: int | None = None, device: str | None = None, seconds: f
     """
     free = None if device == "cpu" or (device is None and not may_have_gpu()) else _gpu_memory(device)
     if free is None and device not in (None, "cpu"):
-        raise MvlError(f"there is no device '{device}' here", remedy="Use --device cpu, or leave it out.")
+        raise MvlError(f"no device '{device}' was found here", remedy="Use --device cpu, or leave --device out.")
     kind: Device = "cpu" if free is None else "gpu"
     found = host_memory() // HOST_SHARE if free is None else free
     return Budget(_round_down(found) if memory is None else memory, kind, seconds)
@@ -71,7 +76,9 @@ def choose_budget(memory: int | None, preset: str | None, seconds: float | None,
     if preset is None:
         return budget_here(memory, None if device == "auto" else device, seconds)
     if memory is not None:
-        raise MvlError(f"preset {preset} and {memory} bytes of memory are two budgets", remedy="Give one of them.")
+        raise MvlError(
+            f"both a preset ({preset}) and a memory ({memory} bytes) are given", remedy="Give only one of them."
+        )
     return preset_budget(preset, seconds)
 
 
@@ -85,7 +92,7 @@ def host_memory() -> int:
 
 
 def may_have_gpu() -> bool:
-    """Whether it is worth the seconds that torch takes to be asked."""
+    """Whether to ask torch for a GPU, which takes seconds: false only where no GPU driver is installed."""
     return sys.platform != "linux" or any(map(os.path.exists, GPU_DRIVERS))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mvl_auto.errors import MvlError
-from mvl_auto.planners.splits import SEED, together
+from mvl_auto.planners.splits import SEED, group_cases
 from mvl_auto.plans import Fingerprint, Splits
 
 
@@ -21,7 +21,7 @@ def given_splits(fingerprint: Fingerprint, folds: Mapping[str, int], file: Path)
     numbers = sorted(set(cases.values()))
     if len(cases) < len(fingerprint.cases) or len(numbers) < 2:
         return None
-    for unit in together(fingerprint.cases):
+    for unit in group_cases(fingerprint.cases):
         if len({cases[name] for name in unit}) > 1:
             first = unit[0]
             other = next(name for name in unit if cases[name] != cases[first])

@@ -1,4 +1,4 @@
-"""Numbers of the plan that the user chose: they stand, and the search goes on around them."""
+"""Values of the plan that the user chose. The rest of the plan adapts to them."""
 
 from __future__ import annotations
 
@@ -7,116 +7,114 @@ from dataclasses import dataclass, replace
 
 from mvl_auto.errors import MvlError
 from mvl_auto.planners.budget import Budget
-from mvl_auto.planners.presets import Ladder, Size
-from mvl_auto.planners.search import Rung
+from mvl_auto.planners.presets import SearchOrder, Trunk
+from mvl_auto.planners.search import Candidate
 from mvl_auto.plans import LARGEST_BATCH, LARGEST_SIDE, LARGEST_WIDTH, MOST_BLOCKS, MOST_STEPS, Shape
 from mvl_auto.text import shape_text
 
-REASON = "chosen by hand"
+REASON = "set by the user"
 LARGEST = {
     "patch_size": LARGEST_SIDE,
     "batch_size": LARGEST_BATCH,
     "width": LARGEST_WIDTH,
     "depth": MOST_BLOCKS,
-    "iterations": MOST_STEPS,
+    "steps": MOST_STEPS,
 }
 
 
 @dataclass(frozen=True)
-class ByHand:
-    """None: the planner's choice. patch_size: of the configurations that have as many axes."""
+class Overrides:
+    """Single values of the plan; None: the planner chooses.
+
+    patch_size: voxels per axis, for the configurations that have as many axes. steps: of training.
+    """
 
     patch_size: Shape | None = None
     batch_size: int | None = None
     width: int | None = None
     depth: int | None = None
-    iterations: int | None = None
+    steps: int | None = None
 
     def __post_init__(self) -> None:
         for name, number in vars(self).items():
             if number is not None and min(number if isinstance(number, tuple) else (number,), default=0) < 1:
-                raise MvlError(f"{name} {number} is too small", remedy="Give whole numbers from 1 on.")
+                raise MvlError(f"{name} {number} is too small", remedy="Give whole numbers, 1 or more.")
             if number is not None and max(number if isinstance(number, tuple) else (number,)) > LARGEST[name]:
                 raise MvlError(f"{name} {number} is too large", remedy=f"Give at most {LARGEST[name]}.")
         if self.patch_size is not None and len(self.patch_size) not in (2, 3):
             raise MvlError(
                 f"a patch of {len(self.patch_size)} axes fits no configuration",
-                remedy="Give Z Y X for volumes or Y X for 2d.",
+                remedy="Give Z Y X for volumes or Y X for 2D images and slices.",
             )
 
     def check(self, budget: Budget, volumetric: bool = True) -> None:
-        """Raise MvlError where a number contradicts the budget, or could have no effect on the images of a dataset."""
-        if self.iterations is not None and budget.seconds is not None:
-            raise MvlError("a time and a number of iterations both say how long to train", remedy="Leave out one.")
+        """Raise MvlError where a value contradicts the budget, or could have no effect on the images of a dataset."""
+        if self.steps is not None and budget.seconds is not None:
+            raise MvlError(
+                "a time and a number of training steps both say how long to train", remedy="Give only one of them."
+            )
         if self.patch_size is not None and len(self.patch_size) == 3 and not volumetric:
             raise MvlError(
-                f"a patch of {shape_text(self.patch_size)} voxels is for volumes, the images of this dataset are flat",
+                f"a patch of {shape_text(self.patch_size)} voxels has three axes, the images of this dataset are 2D",
                 remedy="Give Y X.",
             )
 
-    def gives_patch(self, dimensions: int) -> bool:
-        """Whether the patch is the user's in a configuration of so many axes."""
+    def sets_patch(self, dimensions: int) -> bool:
+        """Whether the patch is overridden in a configuration with so many axes."""
         return self.patch_size is not None and len(self.patch_size) == dimensions
 
     def reasons(self, dimensions: int) -> dict[str, str]:
-        """The numbers of a configuration that are not the planner's, each with its reason."""
-        given = {
-            "patch_size": self.gives_patch(dimensions),
+        """The overridden values of a configuration, by their names in the plan, each with its reason."""
+        is_set = {
+            "patch_size": self.sets_patch(dimensions),
             "batch_size": self.batch_size is not None,
             "width": self.width is not None,
             "depth": self.depth is not None,
-            "iterations": self.iterations is not None,
+            "iterations": self.steps is not None,
         }
-        return {name: REASON for name, is_given in given.items() if is_given}
+        return {name: REASON for name, yes in is_set.items() if yes}
 
 
-def beginning(ladder: Ladder, by_hand: ByHand) -> Ladder:
-    """The ladder from the user's batch on, so that the patch is paid for with it."""
-    return ladder if by_hand.batch_size is None else replace(ladder, batch_size=by_hand.batch_size)
+def start_at_batch(order: SearchOrder, overrides: Overrides) -> SearchOrder:
+    """The search order that starts at the user's batch size, so that the patch is chosen to fit it."""
+    return order if overrides.batch_size is None else replace(order, batch_size=overrides.batch_size)
 
 
-def in_whole_tokens(by_hand: ByHand, token_size: Shape) -> ByHand:
-    """With its patch enlarged to whole tokens, for a resolution whose tokens are not those that the user thought of."""
-    if by_hand.patch_size is None or len(by_hand.patch_size) != len(token_size):
-        return by_hand
-    return replace(by_hand, patch_size=_whole(by_hand.patch_size, token_size))
+def round_patch_up(overrides: Overrides, token_size: Shape) -> Overrides:
+    """The patch enlarged to whole tokens, for a resolution whose tokens may differ from those of the full one."""
+    if overrides.patch_size is None or len(overrides.patch_size) != len(token_size):
+        return overrides
+    return replace(overrides, patch_size=_whole_tokens(overrides.patch_size, token_size))
 
 
-def fixed(candidates: Sequence[Rung], by_hand: ByHand, token_size: Shape) -> list[Rung]:
-    """The rungs with the user's numbers in place of their own, each once, in the same order.
+def apply_overrides(candidates: Sequence[Candidate], overrides: Overrides, token_size: Shape) -> list[Candidate]:
+    """The candidates with the user's values in place of their own, each once, in the same order.
 
-    Raises MvlError for a patch that is not made of whole tokens.
+    Raises MvlError for a patch that is not a multiple of the token size.
     """
-    patch = by_hand.patch_size
+    patch = overrides.patch_size
     if patch is None or len(patch) != len(token_size):
         patch = None
     elif any(voxels % token for voxels, token in zip(patch, token_size, strict=True)):
         raise MvlError(
-            f"a patch of {shape_text(patch)} voxels is not made of whole tokens of {shape_text(token_size)}",
-            remedy=f"Take {shape_text(_whole(patch, token_size))}.",
+            f"a patch of {shape_text(patch)} voxels is not a multiple of the token size, {shape_text(token_size)}",
+            remedy=f"Take {shape_text(_whole_tokens(patch, token_size))}.",
         )
     changed = [
         replace(
-            rung,
-            patch_size=patch or rung.patch_size,
-            batch_size=by_hand.batch_size or rung.batch_size,
-            size=_sized(rung.size, by_hand),
+            candidate,
+            patch_size=patch or candidate.patch_size,
+            batch_size=overrides.batch_size or candidate.batch_size,
+            trunk=_override_trunk(candidate.trunk, overrides),
         )
-        for rung in candidates
+        for candidate in candidates
     ]
     return list(dict.fromkeys(changed))
 
 
-def _sized(size: Size, by_hand: ByHand) -> Size:
-    """Heads stay about as wide as they were, and divide the width."""
-    if by_hand.width is None and by_hand.depth is None:
-        return size
-    width = by_hand.width or size.width
-    heads = max(1, width * size.heads // size.width)
-    while width % heads:
-        heads -= 1
-    return replace(size, width=width, heads=heads, depth=by_hand.depth or size.depth)
+def _override_trunk(trunk: Trunk, overrides: Overrides) -> Trunk:
+    return replace(trunk, width=overrides.width or trunk.width, depth=overrides.depth or trunk.depth)
 
 
-def _whole(patch: Shape, token_size: Shape) -> Shape:
+def _whole_tokens(patch: Shape, token_size: Shape) -> Shape:
     return tuple(-(-n // t) * t for n, t in zip(patch, token_size, strict=True))

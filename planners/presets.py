@@ -1,4 +1,4 @@
-"""The numbers that the planner chooses among, each with its reason. Tuned here and nowhere else."""
+"""The numbers that the planner chooses among, each with its reason. They are tuned here and nowhere else."""
 
 from __future__ import annotations
 
@@ -15,56 +15,79 @@ STAGES_MIN = 3  # halvings from the voxels to the tokens: half and quarter resol
 TOKENS_MIN = 2  # along an axis: an axis is not halved further once fewer tokens would cover the median image
 ISOTROPY = 2.0  # an axis is halved while it is less than this coarser than the finest one (nnU-Net)
 
-# ------------------------------------------------------------------------------------------ the network's size
+# ------------------------------------------------------------------------------------------ the trunk
+
+HEAD_CHANNELS = 64  # of an attention head; three heads of 64 make a step 6 % shorter than six of 32
 
 
 @dataclass(frozen=True)
-class Size:
-    """How wide and deep. stem: channels of the finest level, doubled at each further one."""
+class Trunk:
+    """Width and depth of the network. stem: channels of the finest level, doubled at each coarser one.
+
+    Stem channels are multiples of 16: others leave vector lanes empty (24/48 costs 800 ms a step, 16/32 costs 554).
+    """
 
     name: str
     stem: int
     width: int
     depth: int
-    heads: int
     reason: str
 
+    @property
+    def heads(self) -> int:
+        return choose_heads(self.width)
 
-SMALL = Size("small", 24, 192, 6, 6, "0.85 Dice after ten minutes on two CPU cores (Hippocampus, docs/experiments.md)")
-MEDIUM = Size("medium", 32, 384, 8, 6, "a ViT-S of two thirds of its depth: what 8 GB leave over beside the patch")
-LARGE = Size("large", 48, 768, 12, 12, "a ViT-B, as UNETR's trunk (Hatamizadeh et al. 2022)")
-SMALL_DEEP = Size("small, deeper", 24, 192, 8, 6, "the small trunk in the depth of the next")
-MEDIUM_DEEP = Size("medium, deeper", 32, 384, 12, 6, "a ViT-S in its full depth")
-SIZES = (SMALL, SMALL_DEEP, MEDIUM, MEDIUM_DEEP, LARGE)  # each at least as large in all as the one before
-TRUNK_TOKENS = 12  # of the largest patch: below, attention has too little to compare for a larger trunk than the small
+
+def choose_heads(width: int) -> int:
+    """Heads of 64 channels; the next smaller number of heads that divides the width where 64 does not."""
+    heads = max(1, width // HEAD_CHANNELS)
+    while width % heads:
+        heads -= 1
+    return heads
+
+
+SMALL = Trunk(
+    "small",
+    16,
+    192,
+    6,
+    "in ten minutes on Hippocampus 1246 steps and 0.856 Dice; 734 and 0.843 with a stem of 24, six heads and the patch "
+    "rounded up (two CPU cores)",
+)
+MEDIUM = Trunk("medium", 32, 384, 8, "a ViT-S of two thirds of its depth, which 8 GB leave room for beside the patch")
+LARGE = Trunk("large", 48, 768, 12, "a ViT-B, as UNETR's trunk (Hatamizadeh et al. 2022)")
+SMALL_DEEP = Trunk("small, deeper", 16, 192, 8, "the small trunk with the depth of the next one")
+MEDIUM_DEEP = Trunk("medium, deeper", 32, 384, 12, "a ViT-S in its full depth")
+TRUNKS = (SMALL, SMALL_DEEP, MEDIUM, MEDIUM_DEEP, LARGE)  # none is smaller in anything than the one before
+TRUNK_TOKENS = 12  # of the largest patch: attention over fewer tokens does not need a larger trunk than the small one
 
 # ------------------------------------------------------------------------------------------ patch and batch
 
 
 @dataclass(frozen=True)
-class Step:
-    """One stretch of the way from the smallest plan to the largest: grow one thing up to here.
+class Growth:
+    """One stretch of the search order: grow one thing up to this value.
 
-    patch_voxels, batch_size, size: where the stretch ends; None leaves it where it is. wider_blocks: through the
-    frozen blocks that there are, up to the widest.
+    patch_voxels, batch_size, trunk: where the stretch ends; None leaves it as it is. wider_blocks: go through the
+    eligible frozen blocks, up to the widest.
     """
 
     patch_voxels: int | None = None
     batch_size: int | None = None
-    size: Size | None = None
+    trunk: Trunk | None = None
     wider_blocks: bool = False
 
 
 @dataclass(frozen=True)
-class Ladder:
-    """The order in which the budget is spent: each step begins where the one before has ended."""
+class SearchOrder:
+    """The order in which a budget is spent: each growth begins where the one before has ended."""
 
     batch_size: int  # at the start
-    steps: tuple[Step, ...]
-    more_time: tuple[Step, ...]  # after them, where a time is given that buys `iterations` there
-    voxels_per_step: int | None  # in `steps`: a CPU is short of time before it is short of memory
-    iterations: int  # of an easy task without a time budget
-    least_iterations: int  # of an easy task: time is not spent on larger networks while it buys fewer
+    growths: tuple[Growth, ...]
+    more_time: tuple[Growth, ...]  # after them, where a time is given that allows `steps` there
+    voxels_per_step: int | None  # in `growths`: on a CPU time runs out before memory does
+    steps: int  # training steps of an easy task without a time budget
+    min_steps: int  # of an easy task: a time budget is not spent on larger networks while it allows fewer
     mirror: Literal["right_left", "all"]  # of volumes (planners.schedule)
     reason: str
 
@@ -72,99 +95,103 @@ class Ladder:
 PATCH_TOKENS_MIN = 4  # along an axis, where the image has as many
 BATCH_SHARE = 0.05  # of the dataset's voxels that one batch may hold (nnU-Net: max_dataset_covered)
 
-# steps below which more of them are worth more than a larger network, for an easy task
-CPU_LEAST = 600  # of batch 4: 0.840 Dice on Hippocampus (docs/experiments.md), 0.875 after 2600 (design's prototype)
-GPU_LEAST = 2500  # nnU-Net's on Hippocampus: 0.884 Dice after ten epochs of 250 steps, 0.889 after a thousand
+# training steps below which more of them are worth more than a larger network, for an easy task
+CPU_MIN_STEPS = 600  # of batch 4: 0.840 Dice on Hippocampus (docs/experiments.md)
+GPU_MIN_STEPS = 2500  # nnU-Net's on Hippocampus: 0.884 Dice after ten epochs of 250 steps, 0.889 after a thousand
 
-CPU_3D = Ladder(
+CPU_REASON = "on a CPU time runs out before memory does, and more steps have been worth more than a larger step"
+GPU_REASON = "patch (context), trunk and batch (a less noisy gradient) grow in turns, in this order"
+
+CPU_3D = SearchOrder(
     batch_size=2,
-    steps=(Step(patch_voxels=64**3), Step(batch_size=4)),
+    growths=(Growth(patch_voxels=64**3), Growth(batch_size=4)),
     more_time=(
-        Step(patch_voxels=96**3),
-        Step(size=SMALL_DEEP),
-        Step(size=MEDIUM),
-        Step(batch_size=4),
-        Step(patch_voxels=128**3),
-        Step(size=MEDIUM_DEEP),
-        Step(size=LARGE),
-        Step(batch_size=8),
+        Growth(patch_voxels=96**3),
+        Growth(trunk=SMALL_DEEP),
+        Growth(trunk=MEDIUM),
+        Growth(batch_size=4),
+        Growth(patch_voxels=128**3),
+        Growth(trunk=MEDIUM_DEEP),
+        Growth(trunk=LARGE),
+        Growth(batch_size=8),
     ),
     voxels_per_step=540_000,
-    iterations=2500,
-    least_iterations=CPU_LEAST,
+    steps=2500,
+    min_steps=CPU_MIN_STEPS,
     mirror="right_left",
-    reason="on a CPU time is short before memory is: about a second a step on two cores",
+    reason=CPU_REASON,
 )
-CPU_2D = Ladder(
+CPU_2D = SearchOrder(
     batch_size=4,
-    steps=(Step(patch_voxels=320**2), Step(batch_size=16)),
+    growths=(Growth(patch_voxels=320**2), Growth(batch_size=16)),
     more_time=(
-        Step(patch_voxels=512**2),
-        Step(size=SMALL_DEEP),
-        Step(size=MEDIUM),
-        Step(batch_size=16),
-        Step(patch_voxels=1024**2),
-        Step(size=MEDIUM_DEEP),
-        Step(size=LARGE),
+        Growth(patch_voxels=512**2),
+        Growth(trunk=SMALL_DEEP),
+        Growth(trunk=MEDIUM),
+        Growth(batch_size=16),
+        Growth(patch_voxels=1024**2),
+        Growth(trunk=MEDIUM_DEEP),
+        Growth(trunk=LARGE),
     ),
     voxels_per_step=540_000,
-    iterations=2500,
-    least_iterations=CPU_LEAST,
+    steps=2500,
+    min_steps=CPU_MIN_STEPS,
     mirror="right_left",
-    reason="on a CPU time is short before memory is: about a second a step on two cores",
+    reason=CPU_REASON,
 )
-GPU_3D = Ladder(
+GPU_3D = SearchOrder(
     batch_size=2,
-    steps=(
-        Step(patch_voxels=128**3),
-        Step(size=MEDIUM),
-        Step(batch_size=4),
-        Step(wider_blocks=True),
-        Step(patch_voxels=192**3),
-        Step(size=LARGE),
-        Step(batch_size=8),
-        Step(patch_voxels=256**3),
+    growths=(
+        Growth(patch_voxels=128**3),
+        Growth(trunk=MEDIUM),
+        Growth(batch_size=4),
+        Growth(wider_blocks=True),
+        Growth(patch_voxels=192**3),
+        Growth(trunk=LARGE),
+        Growth(batch_size=8),
+        Growth(patch_voxels=256**3),
     ),
     more_time=(),
     voxels_per_step=None,
-    iterations=25_000,
-    least_iterations=GPU_LEAST,
+    steps=25_000,
+    min_steps=GPU_MIN_STEPS,
     mirror="all",
-    reason="context (the patch), the trunk and a less noisy gradient (the batch) grow in turns, in this order",
+    reason=GPU_REASON,
 )
-GPU_2D = Ladder(
+GPU_2D = SearchOrder(
     batch_size=4,
-    steps=(
-        Step(patch_voxels=512**2),
-        Step(batch_size=12),
-        Step(size=MEDIUM),
-        Step(wider_blocks=True),
-        Step(patch_voxels=1024**2),
-        Step(batch_size=24),
-        Step(size=LARGE),
-        Step(patch_voxels=2048**2),
+    growths=(
+        Growth(patch_voxels=512**2),
+        Growth(batch_size=12),
+        Growth(trunk=MEDIUM),
+        Growth(wider_blocks=True),
+        Growth(patch_voxels=1024**2),
+        Growth(batch_size=24),
+        Growth(trunk=LARGE),
+        Growth(patch_voxels=2048**2),
     ),
     more_time=(),
     voxels_per_step=None,
-    iterations=25_000,
-    least_iterations=GPU_LEAST,
+    steps=25_000,
+    min_steps=GPU_MIN_STEPS,
     mirror="all",
-    reason="context (the patch), a batch as nnU-Net's and the trunk grow in turns, in this order",
+    reason=GPU_REASON,
 )
-LADDERS = {("cpu", 2): CPU_2D, ("cpu", 3): CPU_3D, ("gpu", 2): GPU_2D, ("gpu", 3): GPU_3D}
+SEARCH_ORDERS = {("cpu", 2): CPU_2D, ("cpu", 3): CPU_3D, ("gpu", 2): GPU_2D, ("gpu", 3): GPU_3D}
 
 # ------------------------------------------------------------------------------------------ memory
 
 RESERVED = {"cpu": 600 << 20, "gpu": 1 << 30}  # bytes beside the tensors: Python with torch; CUDA's context, workspaces
-FRAGMENTATION = 1.05  # what an allocator holds over what is in use
+FRAGMENTATION = 1.05  # what an allocator holds, relative to what is in use
 
 # ------------------------------------------------------------------------------------------ configurations
 
 LOWRES_COVERAGE = 0.25  # of the median image that a patch must cover, or a lower resolution is planned (nnU-Net)
 LOWRES_WORTH = 2.0  # how many times fewer voxels it must have (nnU-Net)
 CPU_COVERAGE = 0.02  # on a CPU, below this the low resolution is recommended: the full one would take days
-CROP_MATTERS = 0.75  # median share of the image left by the crop below which normalisation is masked (nnU-Net)
+CROP_MATTERS = 0.75  # median share of the image left by the crop below which normalization is masked (nnU-Net)
 OVERSAMPLE_FOREGROUND = 0.33  # nnU-Net
+MANY_LABELS = 8  # from here on a patch shows few of the labels: Dice is taken over the batch
 
 # ------------------------------------------------------------------------------------------ how long to train
 

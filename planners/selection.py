@@ -1,204 +1,132 @@
-"""What a rung of the ladder costs, and the highest one that a budget of memory and of time pays for."""
+"""The largest candidate that fits a budget of memory and of time."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from math import ceil
-from typing import Literal, Protocol
+from typing import Literal
 
 from mvl_auto.errors import MvlError
 from mvl_auto.planners.budget import Budget
 from mvl_auto.planners.cost.estimate import TRUSTED, estimate_memory, estimate_work
+from mvl_auto.planners.cost.measure import Measure
+from mvl_auto.planners.cost.step import TrainingStep
 from mvl_auto.planners.presets import FRAGMENTATION, RESERVED
-from mvl_auto.planners.search import Rung, highest
-from mvl_auto.plans import BlockSizes, NetworkSettings, Shape
+from mvl_auto.planners.search import Candidate, find_largest_that_fits
+from mvl_auto.plans import ConfigurationName
 from mvl_auto.text import memory_text
 
-HOPELESS = 8.0  # times the budget: what is estimated to need as much by hand is not even measured
-
-
-class StepSeconds(Protocol):
-    """Seconds of one training step on the device that shall train (planners.timing)."""
-
-    def __call__(
-        self,
-        settings: NetworkSettings,
-        patch_size: Shape,
-        batch_size: int,
-        channels: int,
-        outputs: int,
-        block: BlockSizes | None,
-    ) -> float: ...
+HOPELESS = 8.0  # times the budget: a network that is estimated to need more is not built to be measured
 
 
 @dataclass(frozen=True)
-class Network:
-    """What is trained, but for its size. channels: of the image. outputs: of the logits."""
+class Selection:
+    """The selected candidate.
 
-    settings: Callable[[Rung], NetworkSettings]
-    channels: int
-    outputs: int
-
-    def anywhere(self, rung: Rung) -> NetworkSettings:
-        """Its settings without what makes no difference to cost, so that equal ones are measured once."""
-        placed = self.settings(rung)
-        nameless = placed.llm if rung.block is None else placed.llm.model_copy(update={"source": "auto"})
-        return placed.model_copy(update={"spacing": (1.0,) * placed.dimensions, "llm": nameless})
-
-
-@dataclass(frozen=True)
-class Bought:
-    """memory: bytes, of the whole process. measured: on the network itself, or estimated.
-
-    step_seconds: of one training step, where there is a budget of time. ends: what ends the way up here.
+    memory: bytes of the whole process. measured: on the network itself, or estimated. limited_by: what excludes the
+    next larger candidate. step_seconds: of one training step, where there is a time budget.
     """
 
-    rung: Rung
+    candidate: Candidate
     memory: int
     measured: bool
-    ends: Literal["ladder", "memory", "time"]
+    limited_by: Literal["candidates", "memory", "time"]
     step_seconds: float | None = None
 
 
-def buy(
-    candidates: Sequence[Rung],
-    network: Network,
-    budget: Budget,
-    least_steps: Callable[[Rung], float],
-    step_seconds: StepSeconds | None,
-    what: str,
-) -> Bought:
-    """The highest of `candidates` that the budget pays for.
-
-    least_steps: that the time must buy, no fewer for a higher rung; where it does not even for the lowest, that one is
-    taken.
-    step_seconds: needed where the budget has seconds.
-    Memory is estimated first; only where that leaves a doubt are networks measured, which takes torch and seconds.
-    Raises TooLittleMemory, naming the configuration `what`, for a budget whose memory pays for none.
-    """
-    fits = _in_memory(candidates, network, budget, what)
-    if budget.seconds is None:
-        return fits
-    if step_seconds is None:
-        raise ValueError("a budget of time needs step_seconds")
-    return _in_time(candidates, fits, network, budget, budget.seconds, least_steps, step_seconds)
-
-
-def pays_for(
-    position: int,
-    candidates: Sequence[Rung],
-    network: Network,
-    budget: Budget,
-    least_steps: Callable[[Rung], float],
-    step_seconds: StepSeconds | None,
-) -> bool:
-    """Whether `buy` would give this one of the candidates or a higher one, in fewer measurements."""
-    rung = candidates[position]
-    memory = _estimated(rung, network, budget)
-    if memory > TRUSTED * budget.memory:
-        return False
-    if TRUSTED * memory > budget.memory and _measured(rung, network, budget) > budget.memory:
-        return False
-    return budget.seconds is None or (
-        buy(candidates[: position + 1], network, budget, least_steps, step_seconds, "").rung == rung
-    )
-
-
-def _in_memory(candidates: Sequence[Rung], network: Network, budget: Budget, what: str) -> Bought:
-    top = candidates[-1]
-    if TRUSTED * (cheap := _estimated(top, network, budget)) <= budget.memory:
-        return Bought(top, cheap, measured=False, ends="ladder")
-
-    def cost(rung: Rung) -> int:
-        return _measured(rung, network, budget)
-
-    least = _estimated(candidates[0], network, budget)
-    if least > HOPELESS * budget.memory:
-        raise _too_little(budget, what, f"about {memory_text(least)}")
-    chosen = highest(candidates, cost, lambda rung: _estimated(rung, network, budget), budget.memory)
-    if chosen is None:
-        raise _too_little(budget, what, memory_text(ceil(cost(candidates[0]) / 1e7) * 1e7))
-    return Bought(chosen, cost(chosen), measured=True, ends="ladder" if chosen == top else "memory")
-
-
 class TooLittleMemory(MvlError):
-    """A budget whose memory pays for no network of a configuration."""
+    """The memory budget is too small for any network of a configuration."""
 
 
-def _too_little(budget: Budget, what: str, needed: str) -> TooLittleMemory:
-    return TooLittleMemory(
-        f"{memory_text(budget.memory)} of memory pay for no {what} network: the smallest needs {needed}",
-        remedy="Give it more with --memory, choose less by hand, or train without the LLM block (--llm none).",
-    )
+@dataclass(frozen=True)
+class Selector:
+    """Selects among the candidates of one configuration.
 
+    training_step: of a candidate. min_steps: training steps that a time budget must allow; no fewer for a later
+    candidate. Memory is estimated first; only where the estimate leaves a doubt is a network measured, which takes
+    torch and seconds.
+    """
 
-def _in_time(
-    candidates: Sequence[Rung],
-    fits: Bought,
-    network: Network,
-    budget: Budget,
-    time: float,
-    least_steps: Callable[[Rung], float],
-    step_seconds: StepSeconds,
-) -> Bought:
-    """The highest rung up to the one that fits in memory, of which `time` (seconds) buys as many steps as it needs."""
+    name: ConfigurationName
+    budget: Budget
+    training_step: Callable[[Candidate], TrainingStep]
+    min_steps: Callable[[Candidate], float]
+    measure: Measure
 
-    def seconds(rung: Rung) -> float:
-        settings = network.anywhere(rung)
-        return step_seconds(settings, rung.patch_size, rung.batch_size, network.channels, network.outputs, rung.block)
+    def select(self, candidates: Sequence[Candidate]) -> Selection:
+        """The last of `candidates` that fits the budget.
 
-    def work(rung: Rung) -> float:
-        return estimate_work(network.settings(rung), rung.patch_size, rung.batch_size, network.channels, rung.block)
+        Where the time does not allow the minimum number of steps even for the first candidate, that one is returned.
+        Raises TooLittleMemory, naming the memory that would do, where none fits the memory budget.
+        """
+        in_memory = self._select_by_memory(candidates)
+        return in_memory if self.budget.seconds is None else self._select_by_time(candidates, in_memory)
 
-    # the guess is scaled on the lowest rung, so that none is timed that takes far too long
-    affordable = candidates[: candidates.index(fits.rung) + 1]
-    per_work = seconds(candidates[0]) / work(candidates[0])
-    chosen = highest(
-        affordable,
-        lambda rung: seconds(rung) * least_steps(rung),
-        lambda rung: per_work * work(rung) * least_steps(rung),
-        time,
-    )
-    if chosen == fits.rung:
-        return replace(fits, step_seconds=seconds(fits.rung))
-    chosen = chosen or candidates[0]
-    if TRUSTED * (memory := _estimated(chosen, network, budget)) <= budget.memory:
-        return Bought(chosen, memory, measured=False, ends="time", step_seconds=seconds(chosen))
-    return Bought(chosen, _measured(chosen, network, budget), True, ends="time", step_seconds=seconds(chosen))
+    def fits(self, candidates: Sequence[Candidate], position: int) -> bool:
+        """Whether `select` would return the candidate at `position` or a later one, found with fewer measurements."""
+        candidate = candidates[position]
+        memory = self._estimate(candidate)
+        if memory > TRUSTED * self.budget.memory:
+            return False
+        if TRUSTED * memory > self.budget.memory and self._measure(candidate) > self.budget.memory:
+            return False
+        return self.budget.seconds is None or self.select(candidates[: position + 1]).candidate == candidate
 
+    def _select_by_memory(self, candidates: Sequence[Candidate]) -> Selection:
+        budget, last = self.budget.memory, candidates[-1]
+        if TRUSTED * (estimated := self._estimate(last)) <= budget:
+            return Selection(last, estimated, measured=False, limited_by="candidates")
+        least = self._estimate(candidates[0])
+        if least > HOPELESS * budget:
+            raise self._too_little(f"about {memory_text(least)}")
+        chosen = find_largest_that_fits(candidates, self._measure, self._estimate, budget)
+        if chosen is None:
+            raise self._too_little(memory_text(ceil(self._measure(candidates[0]) / 1e7) * 1e7))
+        limited_by: Literal["candidates", "memory"] = "candidates" if chosen == last else "memory"
+        return Selection(chosen, self._measure(chosen), measured=True, limited_by=limited_by)
 
-def _estimated(rung: Rung, network: Network, budget: Budget) -> int:
-    sizes = (rung.patch_size, rung.batch_size, network.channels, network.outputs)
-    return _whole(estimate_memory(network.settings(rung), *sizes, budget.device == "gpu", rung.block), budget)
+    def _select_by_time(self, candidates: Sequence[Candidate], in_memory: Selection) -> Selection:
+        """The last candidate, up to the one that fits in memory, of which the time allows the minimum of steps."""
+        assert self.budget.seconds is not None
+        fitting = candidates[: candidates.index(in_memory.candidate) + 1]
+        # the guess is scaled on the smallest candidate, so that none is timed that takes far too long
+        per_work = self._seconds(candidates[0]) / self._work(candidates[0])
+        chosen = find_largest_that_fits(
+            fitting,
+            lambda candidate: self._seconds(candidate) * self.min_steps(candidate),
+            lambda candidate: per_work * self._work(candidate) * self.min_steps(candidate),
+            self.budget.seconds,
+        )
+        if chosen == in_memory.candidate:
+            return replace(in_memory, step_seconds=self._seconds(chosen))
+        chosen = chosen or candidates[0]
+        memory, seconds = self._estimate(chosen), self._seconds(chosen)
+        if TRUSTED * memory <= self.budget.memory:
+            return Selection(chosen, memory, measured=False, limited_by="time", step_seconds=seconds)
+        return Selection(chosen, self._measure(chosen), measured=True, limited_by="time", step_seconds=seconds)
 
+    def _estimate(self, candidate: Candidate) -> int:
+        return self._of_process(estimate_memory(self.training_step(candidate)))
 
-def _measured(rung: Rung, network: Network, budget: Budget) -> int:
-    sizes = (rung.patch_size, rung.batch_size, network.channels, network.outputs)
-    return _whole(_tensors(network.anywhere(rung), *sizes, budget.device == "gpu", rung.block), budget)
+    def _measure(self, candidate: Candidate) -> int:
+        return self._of_process(self.measure.memory(self.training_step(candidate).without_names()))
 
+    def _of_process(self, tensors: int) -> int:
+        """Bytes of the process whose tensors take so many."""
+        return RESERVED[self.budget.device] + round(tensors * FRAGMENTATION)
 
-def _whole(tensors: int, budget: Budget) -> int:
-    """Bytes of the process whose tensors take so many."""
-    return RESERVED[budget.device] + round(tensors * FRAGMENTATION)
+    def _work(self, candidate: Candidate) -> float:
+        return estimate_work(self.training_step(candidate))
 
+    def _seconds(self, candidate: Candidate) -> float:
+        if self.measure.seconds is None:
+            raise ValueError("a time budget needs step_seconds: a function that times a training step")
+        return self.measure.seconds(self.training_step(candidate).without_names())
 
-@lru_cache(maxsize=256)
-def _tensors(
-    settings: NetworkSettings,
-    patch_size: Shape,
-    batch_size: int,
-    channels: int,
-    outputs: int,
-    mixed: bool,
-    block: BlockSizes | None,
-) -> int:
-    from mvl_auto.planners.cost.memory import training_memory
-
-    return training_memory(settings, patch_size, batch_size, channels, outputs, mixed, block)
-
-
-def forget_measurements() -> None:
-    """Measure anew what was measured before in this process."""
-    _tensors.cache_clear()
+    def _too_little(self, needed: str) -> TooLittleMemory:
+        return TooLittleMemory(
+            f"{memory_text(self.budget.memory)} of memory are too little for any {self.name} network: the smallest "
+            f"needs {needed}",
+            remedy="Give more with --memory, override less, or train without the LLM block (--llm none).",
+        )

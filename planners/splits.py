@@ -1,4 +1,4 @@
-"""Folds for cross-validation: patients, and copies of an image, are never on both sides.
+"""Folds for cross-validation: no patient, and no copy of an image, is both trained and validated on.
 
 Without groups and copies the folds are nnU-Net's (sklearn's KFold, shuffled with seed 12345, over the sorted names),
 so that scores per fold can be compared.
@@ -7,7 +7,6 @@ so that scores per fold can be compared.
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
 from collections.abc import Iterable
 
 import numpy as np
@@ -21,12 +20,12 @@ log = logging.getLogger(__name__)
 
 
 def split(fingerprint: Fingerprint, folds: int = FOLDS, seed: int = SEED) -> Splits:
-    """Deal the cases of a dataset into folds of about equal size; the order of the cases does not count.
+    """Divide the cases of a dataset into folds of about equal size; the order of the cases does not matter.
 
-    With fewer groups than folds there are as many folds as groups. A single group makes one fold, which both trains
-    and validates on all cases: its scores say nothing about new patients.
+    With fewer groups than folds there are as many folds as groups. A single group makes one fold that both trains and
+    validates on all cases: its scores say nothing about new patients.
     """
-    units = together(fingerprint.cases)
+    units = group_cases(fingerprint.cases)
     if len(units) == 1:
         what = "its cases are all of one patient, or one image" if len(fingerprint.cases) > 1 else "it has one case"
         log.warning("%s: %s: training validates on what it trains on", fingerprint.dataset, what)
@@ -39,27 +38,23 @@ def split(fingerprint: Fingerprint, folds: int = FOLDS, seed: int = SEED) -> Spl
     )
 
 
-def together(cases: Iterable[CaseFingerprint]) -> list[tuple[str, ...]]:
+def group_cases(cases: Iterable[CaseFingerprint]) -> list[tuple[str, ...]]:
     """The names of cases that must share a fold: same group, or same image, or linked by a chain of both; sorted."""
-    parent: dict[str, str] = {}
+    from scipy.cluster.hierarchy import DisjointSet
 
-    def root(key: str) -> str:
-        while parent.setdefault(key, key) != key:
-            parent[key] = key = parent[parent[key]]
-        return key
-
-    names = sorted((case.name, case.group, case.image_hash) for case in cases)
-    for name, group, image in names:
-        for key in (f"group {group}", f"image {image}"):
-            parent[root(key)] = root(f"case {name}")
-    units = defaultdict(list)
-    for name, _, _ in names:
-        units[root(f"case {name}")].append(name)
-    return sorted(tuple(unit) for unit in units.values())
+    linked = DisjointSet()
+    names = []
+    for case in cases:
+        name = ("case", case.name)
+        names.append(name)
+        for key in (name, ("group", case.group), ("image", case.image_hash)):
+            linked.add(key)
+            linked.merge(name, key)
+    return sorted({tuple(sorted(key for kind, key in linked.subset(name) if kind == "case")) for name in names})
 
 
 def _deal(units: list[tuple[str, ...]], folds: int) -> Iterable[tuple[str, ...]]:
-    """Consecutive units into folds: each takes units as long as that brings it nearer to its share of what is left."""
+    """Consecutive units into folds: each fold takes units while that brings it closer to its share of the rest."""
     left = sum(map(len, units))
     start = 0
     for fold in range(folds):

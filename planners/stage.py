@@ -1,4 +1,4 @@
-"""The planning stage on disk: the fingerprint that holds, or a new one; then splits and plan, the plan last."""
+"""The planning stage on disk: the fingerprint, old or new, then splits and plan. The plan is written last."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from mvl_auto.plans import Anomaly, DatasetRecord, Fingerprint, Plan, Splits, re
 from mvl_auto.progress import Progress
 from mvl_auto.text import count_text
 
-HELD_STRICTLY = "Mend it, or go on without --strict."
-EXAMINED = ".examined"  # in a preprocessed dataset: what each case was found to be
+STRICT_REMEDY = "Repair it, or run again without --strict."
+CASE_CACHE = ".examined"  # in a preprocessed dataset: the per-case fingerprint cache
 DELETE = "Delete it and run mvl_plan_and_preprocess again."
 
 log = logging.getLogger(__name__)
@@ -31,9 +31,9 @@ def take_fingerprint(
     unread: Sequence[MvlError],
     progress: Progress,
 ) -> Fingerprint:
-    """The fingerprint of before where nothing has changed, else a new one; of cases that have not, what was found.
+    """The stored fingerprint where nothing has changed, else a new one, for which only changed cases are read.
 
-    unread: what is wrong with cases that are not in `raw` for it.
+    unread: the problems of cases that are left out of `raw` because of them.
     """
     path = folder / "fingerprint.json"
     if path.is_file():
@@ -43,15 +43,15 @@ def take_fingerprint(
         same_words = described == (earlier.dataset, earlier.channels, earlier.labels, earlier.file_ending)
         changed = changed_cases(earlier, raw)
         if same_words and complete and not changed:
-            log.info("%s: unchanged since it was examined", raw.id)
+            log.info("%s: unchanged since its fingerprint was taken", raw.id)
             return earlier
         what = "dataset.json" if complete else "cases were left out"
         if changed:
             what = f"{count_text(len(changed), 'case')}, {changed[0]} the first"
-        log.info("%s: has changed since it was examined (%s)", raw.id, what)
+        log.info("%s: has changed since its fingerprint was taken (%s)", raw.id, what)
     found = fingerprint_dataset(
         raw,
-        keep=folder / EXAMINED,
+        cache=folder / CASE_CACHE,
         workers=workers,
         scheduler=scheduler,
         keep_going=keep_going,
@@ -60,29 +60,31 @@ def take_fingerprint(
     return found.model_copy(update={"left_out": (*left_out(unread, raw.folder), *found.left_out)})
 
 
-class TooOdd(MvlError):
-    """There is something odd about a dataset that is held strictly: all of it is in `anomalies`."""
+class AnomaliesFound(MvlError):
+    """A dataset has anomalies and --strict refuses them; all are in `anomalies`."""
 
     anomalies: tuple[Anomaly, ...] = ()
 
 
-def hold_strictly(fingerprint: Fingerprint, raw: Path, folder: Path) -> None:
-    """Raise TooOdd where anything is odd, with the fingerprint on disk, but no plan of it.
+def refuse_anomalies(fingerprint: Fingerprint, raw: Path, folder: Path) -> None:
+    """Raise AnomaliesFound where there are any; the fingerprint is written, but no plan.
 
-    raw, folder: of the dataset, and of what is preprocessed of it.
+    raw: folder of the dataset. folder: of its preprocessed data.
     """
     if not fingerprint.anomalies:
         return
     write_document(folder / "fingerprint.json", fingerprint)
     first, others = fingerprint.anomalies[0], len(fingerprint.anomalies) - 1
     more = f" ({others} more, all in {folder / 'fingerprint.json'})" if others else ""
-    error = TooOdd(f"{first.what.rstrip('.')}{more}", file=raw / first.file, remedy=f"{first.remedy} {HELD_STRICTLY}")
+    error = AnomaliesFound(
+        f"{first.what.rstrip('.')}{more}", file=raw / first.file, remedy=f"{first.remedy} {STRICT_REMEDY}"
+    )
     error.anomalies = fingerprint.anomalies
     raise error
 
 
 def write_plan(raw: Dataset, fingerprint: Fingerprint, plan: Plan, folder: Path) -> None:
-    """The plan last: a folder with a plan has all that belongs to it. Splits of the same cases are kept."""
+    """Write fingerprint, splits and plan, the plan last: a folder with a plan is complete. Valid splits are kept."""
     write_document(folder / "fingerprint.json", fingerprint)
     splits = folder / "splits.json"
     given = given_splits(fingerprint, raw.folds, raw.folder / "dataset.json")
@@ -97,16 +99,16 @@ def write_plan(raw: Dataset, fingerprint: Fingerprint, plan: Plan, folder: Path)
     write_document(path, plan)
 
 
-def tell_left_out(fingerprint: Fingerprint, folder: Path) -> list[str]:
-    """Why cases were left out, in a line each, which are in the log too."""
-    lines = [f"{folder / odd.file}: {odd.what.rstrip('.')}. {odd.remedy}" for odd in fingerprint.left_out]
+def log_left_out(fingerprint: Fingerprint, folder: Path) -> list[str]:
+    """Why cases were left out, one line each; they are logged too."""
+    lines = [f"{folder / each.file}: {each.what.rstrip('.')}. {each.remedy}" for each in fingerprint.left_out]
     for line in lines:
         log.error("left out: %s", line)
     return lines
 
 
-def report(failures: Sequence[str], plan: Plan, others_are: str) -> None:
-    """Raise PartlyFailed when cases were left out or could not be prepared. others_are: what was done with the rest."""
+def raise_if_partly_failed(failures: Sequence[str], plan: Plan, others_are: str) -> None:
+    """Raise PartlyFailed where `failures` says that cases were left out. others_are: what was done with the rest."""
     if not failures:
         return
     first, others = failures[0], len(failures) - 1

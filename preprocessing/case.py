@@ -16,13 +16,11 @@ import numpy as np
 from mvl_auto.arrays import Classes, Floats
 from mvl_auto.errors import MvlError
 from mvl_auto.images.crop import filled_mask, nonzero_box, slices
+from mvl_auto.images.spacing import ANISOTROPY_FACTOR, resampled_shape, round_spacing
 from mvl_auto.plans import Configuration, Plan, Trail
 from mvl_auto.preprocessing.normalize import normalize_channel
 from mvl_auto.preprocessing.resample import resample_channel, resample_labels
 from mvl_auto.text import count_text
-
-SEPARATE_FACTOR = 3  # between the coarsest axis and the finest (nnU-Net's ANISO_THRESHOLD)
-SPACING_DIGITS = 6  # of mm, as in the fingerprint: the last bits differ between orientations of one image
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ def find_separate_axis(spacing: Sequence[float], target: Sequence[float]) -> int
     """
     for lengths in (spacing, target):
         longest = max(lengths)
-        if longest > SEPARATE_FACTOR * min(lengths):
+        if longest > ANISOTROPY_FACTOR * min(lengths):
             return lengths.index(longest) if lengths.count(longest) == 1 else None
     return None
 
@@ -79,7 +77,7 @@ def _make_trail(
     axes: tuple[int, ...],
     configuration: Configuration,
 ) -> Trail:
-    here = tuple(round(float(spacing[axis]), SPACING_DIGITS) for axis in axes)
+    here = round_spacing([spacing[axis] for axis in axes])
     there = tuple(configuration.spacing)
     if configuration.dimensions == 2:
         there = (here[0], *there[1:])  # slices stay where they are
@@ -89,9 +87,7 @@ def _make_trail(
         transpose_forward=axes,
         crop=box,
         spacing=here,
-        resampled_shape=tuple(
-            max(1, round(voxels * old / new)) for voxels, old, new in zip(cropped, here, there, strict=True)
-        ),
+        resampled_shape=resampled_shape(cropped, here, there),
         resampled_spacing=there,
         separate_axis=_choose_separate_axis(here, there, configuration),
     )

@@ -48,7 +48,7 @@ from real_datasets import link_some  # noqa: E402
 from mvl_auto import api  # noqa: E402
 from mvl_auto.cache import open_case  # noqa: E402
 from mvl_auto.network import device  # noqa: E402
-from mvl_auto.planners import ByHand, plan, preset_budget  # noqa: E402
+from mvl_auto.planners import Overrides, plan, preset_budget  # noqa: E402
 from mvl_auto.training import loop  # noqa: E402
 
 FIXED = (  # module, name in it, its value while golden values are made
@@ -59,7 +59,7 @@ FIXED = (  # module, name in it, its value while golden values are made
 
 def overrides(**numbers: Any) -> dict[str, Any]:
     """Numbers of the plan that are given, as arguments of api.plan_and_preprocess."""
-    return {"by_hand": ByHand(**numbers)}
+    return {"overrides": Overrides(**numbers)}
 
 
 GOLDEN = REPOSITORY / "tests" / "golden"
@@ -361,7 +361,14 @@ def shift(label: Path, target: Path) -> None:
 
 
 def scores(references: Path, predictions: Path, raw: Path) -> dict[str, Any]:
-    api.evaluate(references, predictions, dataset_json=raw / "dataset.json", surfaces=True, only_common=True, workers=1)
+    api.evaluate(
+        references,
+        predictions,
+        dataset_json=raw / "dataset.json",
+        metrics=["overlap", "hd95_mm", "nsd"],
+        only_common=True,
+        workers=1,
+    )
     return document(predictions / "scores.json")
 
 

@@ -125,7 +125,7 @@ def test_planning_again_writes_the_same_bytes_and_reads_no_image_anew(root, plan
     with caplog.at_level(logging.INFO):
         plan(root)
     assert {file.name: file.read_bytes() for file in planned.glob("*.json")} == before
-    assert "unchanged since it was examined" in caplog.text
+    assert "unchanged since its fingerprint was taken" in caplog.text
     assert "replaced" not in caplog.text
 
 
@@ -192,7 +192,7 @@ def test_a_preset_plans_for_a_gpu_that_is_not_here(root, dataset):
 
 
 def test_two_budgets_of_memory_are_one_too_many(root, dataset):
-    with pytest.raises(MvlError, match="two budgets"):
+    with pytest.raises(MvlError, match="both a preset"):
         plan(root, preset="M")
 
 
@@ -204,10 +204,10 @@ def test_with_a_time_the_device_is_asked_how_fast_it_is(root, dataset):
 
 
 def test_numbers_by_hand_stand(root, dataset):
-    chosen = plan(root, by_hand=planners.ByHand(depth=1, iterations=7)).configuration()
+    chosen = plan(root, overrides=planners.Overrides(depth=1, steps=7)).configuration()
     assert (chosen.network.depth, chosen.steps) == (1, 7)
     with pytest.raises(MvlError, match="both say how long"):
-        plan(root, seconds=90.0, by_hand=planners.ByHand(iterations=7))
+        plan(root, seconds=90.0, overrides=planners.Overrides(steps=7))
 
 
 @pytest.fixture

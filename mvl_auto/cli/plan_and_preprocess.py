@@ -86,14 +86,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="K",
         help="which of its layers: last, 0, 1, ..., -1, ... (default: last)",
     )
-    by_hand = parser.add_argument_group("by hand", "numbers that stand as they are given, and are planned around")
-    by_hand.add_argument(
+    overrides = parser.add_argument_group("overrides", "override single values; the rest of the plan adapts to them")
+    overrides.add_argument(
         "--patch-size", type=positive, nargs="+", metavar="N", help="voxels, Z Y X (of 2d: Y X), as the cache has them"
     )
-    by_hand.add_argument("--batch-size", type=positive, metavar="N", help="patches of a training step")
-    by_hand.add_argument("--depth", type=positive, metavar="N", help="ViT blocks")
-    by_hand.add_argument("--width", type=positive, metavar="N", help="channels of a token")
-    by_hand.add_argument("--iterations", type=positive, metavar="N", help="training steps")
+    overrides.add_argument("--batch-size", type=positive, metavar="N", help="patches of a training step")
+    overrides.add_argument("--depth", type=positive, metavar="N", help="ViT blocks")
+    overrides.add_argument("--width", type=positive, metavar="N", help="channels of a token")
+    overrides.add_argument("--iterations", type=positive, metavar="N", help="training steps")
     helpers = parser.add_mutually_exclusive_group()
     helpers.add_argument("--workers", type=positive, metavar="N", help="processes (default: one per core)")
     helpers.add_argument(
@@ -114,15 +114,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from mvl_auto import api
-    from mvl_auto.planners import ByHand
-    from mvl_auto.planners.stage import TooOdd
+    from mvl_auto.planners import Overrides
+    from mvl_auto.planners.stage import AnomaliesFound
 
-    by_hand = ByHand(
+    overrides = Overrides(
         patch_size=None if args.patch_size is None else tuple(args.patch_size),
         batch_size=args.batch_size,
         width=args.width,
         depth=args.depth,
-        iterations=args.iterations,
+        steps=args.iterations,
     )
     failures: list[PartlyFailed] = []
     refused: list[MvlError] = []
@@ -138,7 +138,7 @@ def run(args: argparse.Namespace) -> int:
                 device=args.device,
                 llm=args.llm,
                 llm_layer=args.llm_layer,
-                by_hand=by_hand,
+                overrides=overrides,
                 workers=args.workers,
                 scheduler=args.scheduler,
                 plan_only=args.plan_only,
@@ -146,8 +146,8 @@ def run(args: argparse.Namespace) -> int:
                 keep_going=args.keep_going,
                 progress=args.progress,
             )
-        except TooOdd as error:
-            print(anomalies("odd about this dataset", error.anomalies, len(error.anomalies)), end="")
+        except AnomaliesFound as error:
+            print(anomalies("anomalies of this dataset", error.anomalies, len(error.anomalies)), end="")
             if len(args.dataset) == 1:
                 raise
             refused.append(error)
@@ -170,14 +170,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def report(dataset: str, plan: Plan, args: argparse.Namespace) -> None:
-    """What came of a dataset: what is odd about it, its plan, and what to type next."""
+    """What came of a dataset: its anomalies, its plan, and what to type next."""
     from mvl_auto.paths import preprocessed_folder
     from mvl_auto.plans import Fingerprint, Splits, read_document
 
     folder = preprocessed_folder(args.root, plan.dataset)
     fingerprint = read_document(folder / "fingerprint.json", Fingerprint)
     print(anomalies("left out of this dataset", fingerprint.left_out), end="")
-    print(anomalies("odd about this dataset", fingerprint.anomalies), end="")
+    print(anomalies("anomalies of this dataset", fingerprint.anomalies), end="")
     print(overview(plan))
     if args.explain:
         print(reasons(plan))

@@ -54,9 +54,9 @@ def read_pattern(content: dict[str, Any], description: Path) -> Pattern | None:
     found = content.get(KEY)
     if found is None:
         return None
-    images = found.get("images") if isinstance(found, dict) else None
+    images: Any = found.get("images") if isinstance(found, dict) else None
     images = [images] if isinstance(images, str) else images
-    label = found.get("label") if isinstance(found, dict) else None
+    label: Any = found.get("label") if isinstance(found, dict) else None
     remedy = f'Write "{KEY}": {{"images": ["{CASE}/image.nii.gz"], "label": "{CASE}/label.nii.gz"}}.'
     if not isinstance(images, list) or not images or not all(isinstance(path, str) for path in (*images, label)):
         raise MvlError(f"its {KEY} lacks images or a label", file=description, remedy=remedy)
@@ -84,7 +84,7 @@ def find_single_images(folder: Path) -> list[tuple[str, Path]]:
     if len(images) != 1:
         return []
     names = names_by_pattern(folder, images[0])
-    return [(composed(name), *files_by_pattern(folder, images[0], name=name)) for name in names]
+    return [(composed(name), files_by_pattern(folder, images[0], name=name)[0]) for name in names]
 
 
 def find_pattern(folder: Path, channels: Sequence[str]) -> tuple[Pattern | None, Pattern | None]:

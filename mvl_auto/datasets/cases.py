@@ -46,8 +46,8 @@ def find_cases(
     """The cases of a folder, by name; also of one image file or one folder of DICOM slices.
 
     With several channels, `case_0000`, `case_0001`, ... are one case; with one channel, `_0000` is taken off a name,
-    but where `case_0001` or `case` is another image of the folder. what: the word for messages. problems: takes up
-    what is wrong with single cases, which are then left out; without it the first of them is raised.
+    but where `case_0001` or `case` is another image of the folder. what: the word for messages. problems:
+    receives the errors of single cases, which are then left out; without it the first error is raised.
     Raises MvlError when there is nothing to read, a channel is missing, or two files claim one name.
     """
     folder = Path(folder)
@@ -84,14 +84,14 @@ def check_link(path: Path) -> None:
 def files_of(case: Case) -> list[Path]:
     """Every file of a case: slices of DICOM folders, the data of a `.mhd`, the spacing beside a TIFF, the label.
 
-    A folder or header that cannot be read stands for itself.
+    Of a folder or header that cannot be read, only its own path is given.
     """
     files: list[Path] = []
     for path in (*case.images, case.label):
         if path is not None:
             try:
                 files += files_behind(path, case.dicom_volume if path != case.label else "")
-            except MvlError:  # told by whoever reads the case
+            except MvlError:  # reported when the case is read
                 files.append(path)
     return files
 

@@ -1,12 +1,12 @@
-"""A dataset on disk: dataset.json and its files, in any of three layouts, as one `Dataset`.
+"""A dataset on disk: dataset.json and its files, in any layout, as one `Dataset`.
 
     MSD          Task04_Hippocampus/      imagesTr/case.nii.gz       labelsTr/case.nii.gz, "training": [...]
     nnU-Net v1   Task004_Hippocampus/     imagesTr/case_0000.nii.gz  labelsTr/case.nii.gz, "training": [...]
     nnU-Net v2   Dataset004_Hippocampus/  imagesTr/case_0000.nii.gz  labelsTr/case.nii.gz, "channel_names"
 
-They are read as they are and never changed; one dataset in any layout gives the same `Dataset`. A
-channel is a file of its own, or all channels are in one file (4D NIfTI, RGB picture). An image may
-be a folder of DICOM slices.
+They are read as they are and never changed; one dataset in any layout gives the same `Dataset`. A channel is a file of
+its own, or all channels are in one file (4D NIfTI, RGB picture). An image may be a folder of DICOM slices. Lists of
+files are in layouts.py, folders for each case (KiTS, BraTS) in case_folders.py.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from mvl_auto.text import list_text
 
 DICOM_PREDICTION_ENDING = ".nii.gz"  # DICOM images have no ending; their segmentations are written as this
 GROUPS_FILE = "groups.csv"
-OF_THE_WHOLE = ("dataset.json", GROUPS_FILE)  # what is wrong with them is wrong with no single case
+OF_THE_WHOLE = ("dataset.json", GROUPS_FILE)  # their faults belong to no single case
 NEEDED = {"channel_names": ("channel_names", "modality"), "labels": ("labels",)}  # keys of dataset.json
 EXAMPLE = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "tumour": 1}, "file_ending": ".nii.gz"}
 LISTED = 5  # names in a message
@@ -49,7 +49,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Dataset:
-    """What the stages know of a raw dataset: no voxels are read for it."""
+    """A raw dataset: its description and the files of its cases. No voxels are read for it."""
 
     id: str  # Dataset004_Hippocampus
     folder: Path
@@ -65,7 +65,7 @@ class Dataset:
 def read_dataset(folder: Path, problems: list[MvlError] | None = None) -> Dataset:
     """Read dataset.json and find the files of every training case.
 
-    problems: takes up what is wrong with single cases, which are then left out, as long as any is left.
+    problems: receives the errors of single cases, which are then left out, as long as one case is left.
     Raises MvlError when dataset.json is missing, is no JSON or lacks something; when a listed file is
     missing; when an image has no label or a label no image; when cases differ in the number of
     channel files; when groups.csv names unknown cases.
@@ -85,7 +85,7 @@ def read_dataset(folder: Path, problems: list[MvlError] | None = None) -> Datase
 
 
 def inspect_dataset(folder: Path) -> tuple[Dataset, tuple[MvlError, ...]]:
-    """As `read_dataset`, but with the cases that are whole and all that is wrong with the others; cases may be none.
+    """As `read_dataset`, but gives the complete cases (maybe none) and the errors of all others.
 
     Raises MvlError when dataset.json is missing, is no JSON or lacks something.
     """

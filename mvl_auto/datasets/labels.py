@@ -102,7 +102,7 @@ def _translate(values: Array, known: dict[int, int]) -> NDArray[np.int16]:
 
 def _unknown_values(found: list[int], values: Array, scheme: LabelScheme, file: str | PathLike[str]) -> MvlError:
     """found: the values of a file that dataset.json does not name."""
-    named = sorted({*scheme.class_values} | ({scheme.ignore_value} - {None}))
+    named = sorted([*scheme.class_values, *([] if scheme.ignore_value is None else [scheme.ignore_value])])
     if is_picture_mask(found, values, scheme):
         return MvlError(
             f"holds {BACKGROUND_VALUE} and {found[0]}, dataset.json names {named[0]} and {named[1]}: "

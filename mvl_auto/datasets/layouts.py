@@ -31,7 +31,7 @@ DESCRIBE = "See docs/dataset.md for an example."
 def find_training_cases(
     folder: Path, content: dict[str, Any], channels: Sequence[str], problems: list[MvlError]
 ) -> list[Case]:
-    """Cases whose files may still be missing; what is wrong with others goes to `problems`. channels: their names."""
+    """Cases whose files may still be missing; errors of other cases go to `problems`. channels: their names."""
     if isinstance(content.get("dataset"), dict):
         return _explicit_cases(folder, content["dataset"], problems)
     if pattern := read_pattern(content, folder / "dataset.json"):
@@ -108,7 +108,8 @@ def _listed_cases(folder: Path, entries: list[Any], problems: list[MvlError]) ->
     """MSD's, nnU-Net v1's and MONAI's "training": [{"image": path or paths, "label": path}], and the "fold" of each."""
     found = []
     for entry in entries:
-        images, label = (entry.get("image"), entry.get("label")) if isinstance(entry, dict) else (None, None)
+        images: Any = entry.get("image") if isinstance(entry, dict) else None
+        label: Any = entry.get("label") if isinstance(entry, dict) else None
         images = [images] if isinstance(images, str) else images
         label = label[0] if isinstance(label, list) and len(label) == 1 else label
         if not _are_names(images) or not _are_names([label]):

@@ -22,12 +22,12 @@ from mvl_auto.text import count_text
 def load_case(
     case: Case, labels: LabelScheme, num_channels: int | None = None, hashes: Hashes | None = None
 ) -> tuple[Volume, NDArray[np.int16] | None]:
-    """Read a case and check all that can be wrong with it.
+    """Read a case and check it.
 
-    Returns the image and its classes (Z, Y, X), or None for a case without a label. hashes: takes up the sha256 of
-    the files whose bytes were in hand, for `hash_files`.
+    Returns the image and its classes (Z, Y, X), or None for a case without a label. hashes: receives the sha256 of
+    the files that are read here, for `hash_files`.
     Raises MvlError when a file cannot be read, the image holds NaN or infinity, has another number of
-    channels than `num_channels`, or the label's size, place or values do not fit; its `others` are what else is wrong.
+    channels than `num_channels`, or the label's size, place or values do not fit; its `others` are the further errors.
     """
     volume = classes = None
     problems: list[MvlError] = []
@@ -62,7 +62,7 @@ def load_label(
 
 
 def _known_classes(values: Array, labels: LabelScheme, geometry: Geometry, path: Path) -> NDArray[np.int16]:
-    """`to_classes`, with a better word for values that a copied header has shifted."""
+    """As `to_classes`, with a message of its own for values that a copied header has shifted."""
     try:
         return to_classes(values, labels, path)
     except MvlError as error:

@@ -34,6 +34,6 @@ def _volumes_of(case: Case) -> list[Case]:
 
     try:
         named = named_volumes(case.images[0], case.name)
-    except MvlError:  # told when it is read
+    except MvlError:  # reported when it is read
         return [case]
     return [Case(name, case.images, case.label, volume) for name, volume in named]

@@ -1,7 +1,7 @@
-"""The crop to what is not zero: scans are often stored in a frame of zeros that only costs memory.
+"""Crop to the non-zero region: scans are often stored in a frame of zeros that only costs memory.
 
-As nnU-Net's (cropping.py): the box around every voxel that is not zero in some channel. Holes inside count as
-image when it comes to statistics.
+As nnU-Net's (cropping.py): the box around every voxel that is not zero in some channel. For statistics, zeros that
+are enclosed by other voxels belong to the image.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from mvl_auto.arrays import Box, Floats, Mask
 
 
 def nonzero_box(image: Floats) -> Box:
-    """Start and stop per axis of what is not zero in any channel; the whole image where all is zero.
+    """Start and stop along each axis of the box around all non-zero voxels; the whole image where all are zero.
 
     image: C Z Y X.
     """

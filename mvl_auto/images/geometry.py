@@ -26,8 +26,8 @@ SMALLEST_SPACING = 1e-6  # mm: a nanometre, below electron microscopy
 LARGEST_SPACING = 100.0  # mm: no scanner has such voxels; a unit was taken for another
 SPACING_DIGITS = 6  # significant ones: 32-bit floats hold seven, a square root of three squares six
 TIES_UP = 3e-7  # relative: more than the noise of 32-bit headers, so that 0.9765625 is rounded one way in all of them
-# Radians about x, y, z, 0.03 degrees in all: how the world is turned before an image's axes are held to it, so that
-# one exactly between two of its axes is nearer to one, whichever order and directions the file has them in.
+# Radians about x, y, z, 0.03 degrees in all: the world is turned by so much before an image's axes are compared with
+# it. An axis exactly between two of the world's is then nearer to one of them, whatever the order in the file.
 TIE_BREAK = (1e-4, 2e-4, 4e-4)
 SPACING_TOLERANCE = 1e-3  # relative: headers hold 32-bit floats, or a few decimals
 DIRECTION_TOLERANCE = 1e-3  # of a direction cosine: 0.06 degrees
@@ -46,7 +46,7 @@ class FileGrid:
     itk_frame: tuple[tuple[float, ...], ...] | None = None  # SimpleITK's spacing, origin, direction, to the last bit
     has_frame: bool = True  # False for PNG and its like, which do not say where in the patient they are
     quantum: float = 0.0  # step between the values that a header's slope can give; 0 where there is no slope
-    mended: str = ""  # what was wrong with the header and has an answer in the header itself; empty for nothing
+    header_fault: str = ""  # a fault of the header that the header itself corrects; empty for none
     label_names: Mapping[int, str] | None = None  # value -> name, for a label map that is to be written
     tilt_degrees: float = 0.0  # of a DICOM series with a tilted gantry: by so much its affine leans
 
@@ -128,7 +128,7 @@ def check_same_geometry(
 ) -> None:
     """Raise MvlError, with both sizes or both frames, unless the two grids are the same one.
 
-    Rounding errors of headers pass. what: what `label_file` is to the image, for the message.
+    Rounding errors of headers are allowed. what: the word for `label_file` in the message.
     """
     remedy = f"Resample the {what} onto the image's grid, or remove the case."
     if image.shape != label.shape:

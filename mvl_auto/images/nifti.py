@@ -40,11 +40,11 @@ EXPORT_AGAIN = "Copy or export it again."
 def read_nifti(path: Path, hashes: Hashes | None = None) -> tuple[Array, FileGrid]:
     """Read a NIfTI file. Returns (C, i, j, k) as stored (scaled where the header says so), and its grid.
 
-    hashes: takes up the file's sha256.
+    hashes: receives the file's sha256.
     Raises MvlError when the file is missing, damaged, or holds no 2D, 3D or multi-channel image.
     """
     data, header = _read_promised(path, hashes)
-    mended = _mend_sform(header)
+    fault = _replace_zero_sform(header)
     shape = _spatial_and_channels(header, path)
     stored = _voxels(data, header, path)
     if stored.dtype.names:
@@ -58,7 +58,7 @@ def read_nifti(path: Path, hashes: Hashes | None = None) -> tuple[Array, FileGri
         dtype=stored.dtype.newbyteorder("=") if stored.dtype.names is None else np.dtype(np.uint8),
         nifti_header=header,
         quantum=_quantum(stored, header),
-        mended=mended,
+        header_fault=fault,
     )
     return channels, grid
 
@@ -239,8 +239,8 @@ def _quantum(stored: Array, header: Any) -> float:
     return 0.0 if slope is None or (slope == 1 and inter == 0) else abs(float(slope))
 
 
-def _mend_sform(header: Any) -> str:
-    """Put the qform in the place of an sform that is marked as valid and all zeros. Returns what was wrong, or ''."""
+def _replace_zero_sform(header: Any) -> str:
+    """Copy the qform over an sform that is marked as valid but all zeros. Returns this fault, or an empty string."""
     from nibabel.spatialimages import HeaderDataError
 
     if int(header["sform_code"]) <= 0 or int(header["qform_code"]) <= 0:
@@ -249,7 +249,7 @@ def _mend_sform(header: Any) -> str:
         return ""
     try:
         qform = _with_handedness(header).get_qform(coded=False)
-    except (ValueError, HeaderDataError):  # told where the affine is read
+    except (ValueError, HeaderDataError):  # reported where the affine is read
         return ""
     if not np.isfinite(qform).all() or not np.linalg.det(qform[:3, :3]):
         return ""
@@ -258,7 +258,7 @@ def _mend_sform(header: Any) -> str:
 
 
 def _with_handedness(header: Any) -> Any:
-    """The header with a 1 for a handedness of 0, as the standard says."""
+    """The header with pixdim[0] = 1 in place of 0, as the standard reads it."""
     if header["pixdim"][0] == 0:
         header = header.copy()
         header["pixdim"][0] = 1

@@ -37,7 +37,7 @@ WHITE_IS_ZERO = 0  # of the tag PhotometricInterpretation
 DEFLATE = (8, 32946)  # of the tag Compression
 LONG_STRIP = 1 << 19  # bytes: a shorter one unpacks to half a gigabyte at most
 UNPACKED = 1  # the Compression tag of a TIFF
-DAMAGED = (  # what Pillow, tifffile, SimpleITK and the standard library raise for bytes that make no sense
+DAMAGED = (  # exceptions that Pillow, tifffile, SimpleITK and the standard library raise for damaged files
     OSError,
     EOFError,
     SyntaxError,
@@ -57,7 +57,7 @@ DAMAGED = (  # what Pillow, tifffile, SimpleITK and the standard library raise f
 def read_raster(path: Path, as_label: bool = False, hashes: Hashes | None = None) -> tuple[Array, FileGrid]:
     """Read a picture. Returns (C, i, j, k) as stored, and its grid.
 
-    as_label: read the indices of a palette instead of its colours. hashes: takes up the file's sha256.
+    as_label: read the indices of a palette instead of its colours. hashes: receives the file's sha256.
     Raises MvlError when the file is missing or damaged, or has axes that are neither space nor channel.
     """
     if path.suffix.lower() in TIFF_ENDINGS:
@@ -151,7 +151,7 @@ def _check_length(path: Path, promised: Callable[[Path], int]) -> None:
         return
     try:
         expected = promised(path)
-    except (*DAMAGED, MvlError):  # told when it is read
+    except (*DAMAGED, MvlError):  # reported when the file is read
         expected = 0
     if length > 2 * expected + HARMLESS:
         what = f"is {length} bytes long, for {expected} of voxels by its header"

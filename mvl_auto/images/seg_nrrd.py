@@ -77,7 +77,7 @@ def place_on_grid(array_ijk: Array, grid: FileGrid, image: Geometry) -> Array | 
         return None
     if np.abs(shift - whole).max() > ORIGIN_TOLERANCE:
         return None
-    part_xyz = np.flip(array_ijk, np.flatnonzero(signs < 0).tolist()).transpose(np.argsort(axes))
+    part_xyz = np.flip(array_ijk, tuple(int(axis) for axis in np.flatnonzero(signs < 0))).transpose(np.argsort(axes))
     last = np.rint(to_image[:3, :3] @ (np.array(grid.shape) - 1) + shift)
     start = np.minimum(whole, last).astype(int)
     shape_xyz = np.array(image.shape[::-1])

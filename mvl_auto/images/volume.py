@@ -4,7 +4,7 @@
     read_label(file)   -> integers (Z, Y, X) as the file has them, and their geometry
     write_label(...)                 the other way, on the very grid of the image it belongs to
 
-NIfTI, NRRD, MetaImage, PNG, BMP, TIFF, and folders of DICOM slices. What canonical means is told in
+NIfTI, NRRD, MetaImage, PNG, BMP, TIFF, and folders of DICOM slices. Canonical orientation is defined in
 geometry.py; the formats are in nifti.py, itk.py, raster.py and dicom/.
 """
 
@@ -101,7 +101,7 @@ def composed(name: str) -> str:
 def read_image(paths: Sequence[Path], hashes: Hashes | None = None, dicom_volume: str = "") -> Volume:
     """Read an image: one file per channel, one file with all channels, or a folder of DICOM slices.
 
-    hashes: takes up the sha256 of the files that are read whole; what SimpleITK or pydicom reads is not among them.
+    hashes: receives the sha256 of the files that are read here; files read by SimpleITK or pydicom are not among them.
     dicom_volume: which of the volumes of a DICOM folder with several, such as `echo2`.
     Raises MvlError naming the file when one cannot be read, or when the channels' grids differ.
     """
@@ -245,9 +245,9 @@ def _read(
 
 
 def _check_regular(path: Path) -> None:
-    """Raise MvlError for what would be waited for without end (a pipe, a device), or only stands for a file."""
+    """Raise MvlError for a pipe or a device, which could block for ever, and for a pointer of Git LFS."""
     if not path.is_file():
-        raise MvlError("is no regular file, but a pipe or a device", file=path, remedy="Give a file.")
+        raise MvlError("is not a regular file but a pipe or a device", file=path, remedy="Give a file.")
     if path.stat().st_size < LONGEST_POINTER and read_bytes(path).startswith(LFS_POINTER):
         what = "is a pointer of Git LFS, not the file itself"
         raise MvlError(what, file=path, remedy="Fetch the files with: git lfs pull.")

@@ -97,6 +97,9 @@ class Configuration(Frozen):
     )
     patch_size: Shape = Field(description="voxels of a training crop")
     batch_size: int = Field(ge=1, le=LARGEST_BATCH)
+    batch_dice: bool = Field(
+        False, description="the Dice loss sums over all patches of a batch (nnU-Net's key); false: patch by patch"
+    )
     normalization_schemes: tuple[Normalization, ...] = Field(max_length=MOST_CHANNELS, description="one per channel")
     use_mask_for_norm: tuple[bool, ...] = Field(
         max_length=MOST_CHANNELS, description="one per channel: statistics from non-zero voxels only"
@@ -176,7 +179,12 @@ class Plan(Document):
     @property
     def hash(self) -> str:
         """sha256 of what was decided; the words that explain it do not count."""
-        words: Any = {"mvl_auto_version": True, "configurations": {"__all__": {"reasons"}}}
+        without_batch_dice = {"reasons", "batch_dice"}  # plans from before the field keep their hash
+        of_each = {
+            name: {"reasons"} if configuration.batch_dice else without_batch_dice
+            for name, configuration in self.configurations.items()
+        }
+        words: Any = {"mvl_auto_version": True, "configurations": of_each}
         if self.time_budget is None:
             words["time_budget"] = True  # plans of before there was one keep their hash
         return sha256_of_json(self.model_dump(mode="json", exclude=words))

@@ -36,7 +36,7 @@ COLOURS = {
 WIDE = 5.6  # inches of a figure; the page scales it
 MOST_LABELS = 40  # rows of a distribution
 JITTER = 0.22  # of a row, to both sides
-STYLE = {
+STYLE: dict[Any, Any] = {  # matplotlib's own names
     "svg.fonttype": "none",
     "font.size": 9.5,
     "axes.edgecolor": LINE,

@@ -30,7 +30,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Pictures:
-    """volumes: case -> what the page's viewer reads (`viewer_json`). missing: sentences."""
+    """volumes: key -> what the page's viewer reads (`viewer_json`). missing: sentences."""
 
     pictures: tuple[Picture, ...]
     volumes: dict[str, dict[str, Any]]
@@ -74,8 +74,6 @@ def make_pictures(
                 if len(text) <= left:
                     volumes[case.name] = viewer_json(case.name, volume, text, run.plan.labels)
                 left -= len(text)
-    if most_bytes and len(volumes) < len(ordered):
-        missing.append(f"{len(volumes)} of {len(ordered)} cases can be opened, the worst ones: more do not fit.")
     drawn = tuple(pictures[name] for name in why if name in pictures)
     return Pictures(drawn, {prefix + name: value for name, value in volumes.items()}, tuple(missing))
 

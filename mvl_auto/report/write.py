@@ -18,7 +18,7 @@ from mvl_auto.report.collect import RunRecord, collect_run
 from mvl_auto.report.figures import as_svg, draw_curves, draw_distributions
 from mvl_auto.report.machine import describe_environment
 from mvl_auto.report.page import write_page
-from mvl_auto.report.pictures import make_pictures
+from mvl_auto.report.pictures import Picture, make_pictures
 from mvl_auto.report.scores import RunScores, score_table
 from mvl_auto.report.volumes import PAGE_BYTES
 from mvl_auto.version import __version__
@@ -81,7 +81,8 @@ def _describe_run(record: RunRecord, number: int, budget: int, progress: Progres
     """All that the template shows of one run."""
     scores = score_table(record)
     problems = record.all_problems
-    pictures, volumes = (), {}
+    pictures: tuple[Picture, ...] = ()
+    volumes: dict[str, Any] = {}
     prefix = f"r{number}-"
     if scores is not None:
         made = make_pictures(record, scores, budget, prefix, progress)
@@ -108,6 +109,7 @@ def _describe_run(record: RunRecord, number: int, budget: int, progress: Progres
         "distributions": draw_distributions(scores) if scores else [],
         "pictures": pictures,
         "volumes": volumes,
+        "volumes_note": _volumes_note(len(volumes), len(scores.cases)) if scores else "",
         "class_names": list(record.plan.labels.class_names) if record.plan else [],
         "plan_words": _plan_words(record.plan, record.configuration),
         "anomalies": record.anomalies,
@@ -117,6 +119,13 @@ def _describe_run(record: RunRecord, number: int, budget: int, progress: Progres
         "environment_is_of_training": environment is not None,
         "commands": _commands(record),
     }
+
+
+def _volumes_note(embedded: int, cases: int) -> str:
+    if not embedded:
+        return "This page has no volumes to scroll through."
+    few = f"The page has the volumes of {embedded} of {cases} cases, the worst and those with pictures: no more fit. "
+    return few * (embedded < cases) + "A click on a case opens it."
 
 
 def _overview(scores: RunScores) -> dict[str, Any]:
@@ -217,8 +226,7 @@ def _compare(named: Mapping[str, Path]) -> dict[str, Any]:
     """The statistics of mvl_compare, or why there are none."""
     from mvl_auto.evaluation.comparison_files import HEADER, NOTE, cells, draw
 
-    problems = []
-    models = []
+    problems: list[str] = []
     try:
         models = [read_models([str(folder)])[0] for folder in named.values()]
     except MvlError as error:

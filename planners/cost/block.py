@@ -1,6 +1,6 @@
-"""Frozen blocks as the planner sees them: how wide and how heavy each is, and which of them a plan may have.
+"""Frozen blocks as the planner sees them: how wide and how heavy each is, and which of them a plan may name.
 
-The planner knows no block bank (mvl_auto.llm): whoever calls it says what there is, in plain numbers.
+The planner does not read the block bank (mvl_auto.llm): its caller says which blocks there are, in plain numbers.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Literal
 
 from mvl_auto.plans import BlockSizes, LlmSettings
 
-SMOLLM2 = BlockSizes("auto", "last", 576, 9, 3, 64, 1536)  # SmolLM2-135M: the smallest block, and one that needs no hub
+SMOLLM2 = BlockSizes("auto", "last", 576, 9, 3, 64, 1536)  # SmolLM2-135M: the smallest block; no model hub is needed
 
 
 def like_smollm2(source: str, layer: int | Literal["last"], hidden_size: int) -> BlockSizes:
@@ -23,8 +23,11 @@ def like_smollm2(source: str, layer: int | Literal["last"], hidden_size: int) ->
     return BlockSizes(source, layer, hidden_size, heads, kv_heads if heads % kv_heads == 0 else heads, head_dim, ffn)
 
 
-def block_of(llm: LlmSettings) -> BlockSizes | None:
-    """What settings alone tell of their block; None where they want none. Raises ValueError without a width."""
+def block_from_settings(llm: LlmSettings) -> BlockSizes | None:
+    """The block's sizes as far as the settings tell them; None for a network without a block.
+
+    Raises ValueError where the settings have no width.
+    """
     if not llm.present:
         return None
     if llm.hidden_size is None:
@@ -32,11 +35,12 @@ def block_of(llm: LlmSettings) -> BlockSizes | None:
     return like_smollm2(llm.source, llm.layer, llm.hidden_size)
 
 
-def eligible(llm: LlmSettings, known: Sequence[BlockSizes]) -> tuple[BlockSizes, ...]:
-    """The blocks that a plan may have, each wider and in all heavier than the one before; () where none is wanted.
+def eligible_blocks(llm: LlmSettings, known: Sequence[BlockSizes]) -> tuple[BlockSizes, ...]:
+    """The blocks that a plan may name, each wider than the one before and heavier in every respect.
 
-    known: for `auto` the pretrained blocks of the bank, of the layer that llm names; for any other source what is
-    known of that one, if anything. With `auto` the first is SmolLM2-135M, then the wider ones of the bank follow.
+    known: for `auto` the pretrained blocks of the bank, of the layer that `llm` names; for any other source what is
+    known of that block, if anything. With `auto` SmolLM2-135M comes first, then the wider ones of the bank.
+    Returns () for a network without a block.
     """
     if not llm.present:
         return ()
@@ -48,10 +52,10 @@ def eligible(llm: LlmSettings, known: Sequence[BlockSizes]) -> tuple[BlockSizes,
     for block in sorted(known, key=lambda each: (-each.hidden_size, each.heaviness, each.source)):
         heavier = chain[-1].heaviness if chain else None
         wider = first.hidden_size < block.hidden_size and (not chain or block.hidden_size < chain[-1].hidden_size)
-        if wider and _at_most(first.heaviness, block.heaviness) and _at_most(block.heaviness, heavier):
+        if wider and _is_at_most(first.heaviness, block.heaviness) and _is_at_most(block.heaviness, heavier):
             chain.append(block)
     return (first, *reversed(chain))
 
 
-def _at_most(lighter: tuple[int, ...], heavier: tuple[int, ...] | None) -> bool:
+def _is_at_most(lighter: tuple[int, ...], heavier: tuple[int, ...] | None) -> bool:
     return heavier is None or all(a <= b for a, b in zip(lighter, heavier, strict=True))

@@ -1,19 +1,19 @@
-"""A rough count of what a training step takes, in memory and in work, in microseconds and without torch.
+"""A rough estimate of the memory and the work of a training step, in microseconds and without torch.
 
-It tells when memory is no question at all, so that nothing needs to be measured (planners.memory); a test holds it
-within a quarter of what is measured. Of time it tells which rung to look at next (planners.timing).
+Where the estimate says that memory is ample, nothing is measured (planners.cost.memory); a test holds it within 25 %
+of the measurement. The estimate of work says which candidate to time next (planners.cost.timing).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
-from mvl_auto.planners.cost.block import block_of
-from mvl_auto.plans import BFLOAT16, BlockSizes, NetworkSettings
+from mvl_auto.planners.cost.block import block_from_settings
+from mvl_auto.planners.cost.step import TrainingStep
+from mvl_auto.plans import BFLOAT16
 
 FLOAT32 = 4  # bytes
-TRUSTED = 1.25  # the factor that it may be wrong by
+TRUSTED = 1.25  # the factor that the estimate may be wrong by
 WEIGHT_COPIES = 5  # weight, gradient, two moments of Adam, moving average
 LEVEL_TENSORS = 17  # of a stem level's channels: two residual pairs of convolutions, and what is fused
 BLOCK_TENSORS = 12.0  # of a ViT block's width: norms, q k v, both branches, projection, residuals
@@ -22,27 +22,17 @@ LLM_TENSORS = 14.0  # of the hidden size, in the block and its mappers
 LLM_FFN_TENSORS = 4.0  # of the block's inner width
 MIXED = 0.72  # of the activations' bytes in mixed precision: half of them, but for norms and what follows them
 LOGIT_TENSORS = 6.0  # as computed, in order, log-softmax, softmax, target and a product, at full resolution
-LOGIT_TENSORS_MIXED = 7.5  # the same in float32, but for the first; softmax and target once more without the ignored
+LOGIT_TENSORS_MIXED = 5.5  # the same in float32, but for the first
+MASKED_LOGIT_TENSORS = 2.0  # softmax and target once more, without the ignored voxels
 CONVOLUTION_TENSORS = 7.0  # of the width of a trunk of convolutions: a residual pair
 
 
-def estimate_memory(
-    settings: NetworkSettings,
-    patch_size: Sequence[int],
-    batch_size: int,
-    channels: int,
-    outputs: int,
-    mixed_precision: bool = False,
-    block: BlockSizes | None = None,
-) -> int:
-    """Bytes of tensors at the peak of a training step.
-
-    patch_size: voxels per axis. channels: of the image. outputs: of the logits. block: what is known of the frozen one
-    beyond the settings.
-    """
-    voxels = float(math.prod(patch_size))
+def estimate_memory(step: TrainingStep) -> int:
+    """Bytes of tensors at the peak of a training step."""
+    settings, voxels, channels = step.settings, float(step.patch_voxels), step.channels
     kernel = 3**settings.dimensions
-    logits = voxels * outputs * (LOGIT_TENSORS_MIXED if mixed_precision else LOGIT_TENSORS)
+    logit_tensors = LOGIT_TENSORS_MIXED if step.mixed_precision else LOGIT_TENSORS
+    logits = voxels * step.outputs * (logit_tensors + (MASKED_LOGIT_TENSORS if step.is_masked else 0.0))
     image = voxels * channels * (1.0 if channels == 1 else 2.0)  # as it comes, and channels last
     activations = 0.0
     weights = 0.0
@@ -53,7 +43,6 @@ def estimate_memory(
         weights += before * width * math.prod(stride) + 4 * kernel * width * width
         weights += 2 * settings.width * width * math.prod(settings.token_size) * level / voxels
         before = width
-    tokens = voxels / math.prod(settings.token_size)
     inner = settings.width * settings.mlp_ratio
     if settings.trunk == "transformer":
         kept = BLOCK_TENSORS + MLP_TENSORS * settings.mlp_ratio
@@ -61,40 +50,33 @@ def estimate_memory(
     else:
         kept = CONVOLUTION_TENSORS
         weights += settings.depth * settings.width * settings.width * 2 * kernel
-    activations += tokens * settings.width * (1.0 if settings.gradient_checkpointing else kept) * settings.depth
+    activations += step.tokens * settings.width * (1.0 if settings.gradient_checkpointing else kept) * settings.depth
     frozen = 0.0
-    if (block := block or block_of(settings.llm)) is not None:
+    if (block := step.block or block_from_settings(settings.llm)) is not None:
         hidden = block.hidden_size
         weights += 2 * hidden * settings.width
-        activations += tokens * 2 * hidden
+        activations += step.tokens * 2 * hidden
         if settings.llm.control in ("block", "permuted"):
-            activations += tokens * (hidden * (LLM_TENSORS - 2) + block.ffn * LLM_FFN_TENSORS)
-            cast = BFLOAT16 if mixed_precision else FLOAT32
+            activations += step.tokens * (hidden * (LLM_TENSORS - 2) + block.ffn * LLM_FFN_TENSORS)
+            cast = BFLOAT16 if step.mixed_precision else FLOAT32
             frozen += block.parameters * (block.weight_bytes + (0 if cast == block.weight_bytes else cast))
-    if mixed_precision:
+    if step.mixed_precision:
         activations *= MIXED
         image += voxels * channels / 2  # in bfloat16
-    return math.ceil(FLOAT32 * ((image + activations + logits) * batch_size + weights * WEIGHT_COPIES) + frozen)
+    return math.ceil(FLOAT32 * ((image + activations + logits) * step.batch_size + weights * WEIGHT_COPIES) + frozen)
 
 
-def estimate_work(
-    settings: NetworkSettings,
-    patch_size: Sequence[int],
-    batch_size: int,
-    channels: int,
-    block: BlockSizes | None = None,
-) -> float:
+def estimate_work(step: TrainingStep) -> float:
     """Multiplications of a forward pass, about: stem and decoder, trunk, frozen block."""
+    settings, tokens, width = step.settings, step.tokens, step.settings.width
     kernel = 3**settings.dimensions
-    before, level, work = channels, float(math.prod(patch_size)), 0.0
-    for width, stride in zip(settings.stem_channels, settings.stem_strides, strict=True):
-        work += level * before * width
+    before, level, work = step.channels, float(step.patch_voxels), 0.0
+    for channels, stride in zip(settings.stem_channels, settings.stem_strides, strict=True):
+        work += level * before * channels
         level /= math.prod(stride)
-        work += level * width * width * 4 * kernel
-        before = width
-    tokens = math.prod(patch_size) / math.prod(settings.token_size)
-    width = settings.width
+        work += level * channels * channels * 4 * kernel
+        before = channels
     work += settings.depth * tokens * width * (4 * width + 2 * width * settings.mlp_ratio + 2 * tokens)
-    if block is not None:
+    if (block := step.block) is not None:
         work += tokens * (block.parameters + 2 * tokens * block.heads * block.head_dim)
-    return batch_size * work
+    return step.batch_size * work

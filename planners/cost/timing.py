@@ -1,19 +1,17 @@
-"""How long a training step takes on this very device: a few real steps, timed.
+"""How long a training step takes on this device: a few real steps, timed.
 
-The network is the planned one, with random numbers for the weights of the frozen block, the image and the label: time
-does not depend on them. Making batches is left out, as worker processes do that ahead of the network.
+The network is the planned one, with random numbers for the weights of the frozen block, the image and the label: they
+do not change the time. Making batches is left out, as worker processes do that at the same time.
 """
 
 from __future__ import annotations
 
 import time
-from functools import lru_cache
 from statistics import median
 from typing import TYPE_CHECKING, Any, cast
 
 from mvl_auto.errors import MvlError
-from mvl_auto.planners.selection import StepSeconds
-from mvl_auto.plans import BlockSizes, NetworkSettings, Shape
+from mvl_auto.planners.cost.step import TrainingStep
 
 if TYPE_CHECKING:
     import torch
@@ -24,33 +22,8 @@ TIMED = 3  # steps at most, of which the median counts
 ENOUGH = 0.4  # seconds of them: longer steps differ less from each other, and planning shall not take half a minute
 
 
-def step_seconds_on(device: str) -> StepSeconds:
-    """Times steps on a device ("auto", "cpu", "cuda", "cuda:1"), each kind of step once."""
-
-    @lru_cache(maxsize=256)
-    def step_seconds(
-        settings: NetworkSettings,
-        patch_size: Shape,
-        batch_size: int,
-        channels: int,
-        outputs: int,
-        block: BlockSizes | None,
-    ) -> float:
-        return time_steps(settings, patch_size, batch_size, channels, outputs, block, device)
-
-    return step_seconds
-
-
-def time_steps(
-    settings: NetworkSettings,
-    patch_size: Shape,
-    batch_size: int,
-    channels: int,
-    outputs: int,
-    block: BlockSizes | None,
-    device: str = "auto",
-) -> float:
-    """Median seconds of a training step: forward, backward, clipping, AdamW.
+def time_step(step: TrainingStep, device: str = "auto") -> float:
+    """Median seconds of a training step on a device ("auto", "cpu", "cuda", "cuda:1").
 
     Raises MvlError when the device has too little memory for it.
     """
@@ -60,48 +33,34 @@ def time_steps(
 
     on = choose_device(device)
     try:
-        return _median_step(settings, patch_size, batch_size, channels, outputs, block, on)
+        return _median_seconds(step, on)
     except torch.OutOfMemoryError as error:
         raise MvlError(
-            f"{on} ran out of memory while a step was timed", remedy="Give less with --memory, or free the device."
+            f"{on} ran out of memory while a training step was timed",
+            remedy="Give less with --memory, or free memory on the device.",
         ) from error
 
 
-def _median_step(
-    settings: NetworkSettings,
-    patch_size: Shape,
-    batch_size: int,
-    channels: int,
-    outputs: int,
-    block: BlockSizes | None,
-    device: torch.device,
-) -> float:
+def _median_seconds(step: TrainingStep, device: torch.device) -> float:
     import torch
 
     from mvl_auto.network import build_network
-    from mvl_auto.network.device import autocast
     from mvl_auto.network.layers import keep_in_float32
-    from mvl_auto.planners.cost.stand_in import around, stand_in, step_loss
+    from mvl_auto.network.step import Learner, step_context, training_step
+    from mvl_auto.planners.cost.dummy import DummyBlock, settings_for_dummy
 
-    network = (
-        build_network(around(settings), channels, outputs, cast(Any, stand_in(settings, block))).to(device).train()
-    )
+    block = cast(Any, DummyBlock.for_step(step))
+    network = build_network(settings_for_dummy(step.settings), step.channels, step.outputs, block).to(device).train()
     if device.type == "cpu":
         keep_in_float32(network)
-    trainable = [weight for weight in network.parameters() if weight.requires_grad]
-    optimizer = torch.optim.AdamW(trainable, fused=True)
+    learner, context = Learner.of(network), step_context(step.labels, device)
     generator = torch.Generator().manual_seed(0)
-    image = torch.randn(batch_size, channels, *patch_size, generator=generator).to(device)
-    label = torch.zeros(batch_size, *patch_size, dtype=torch.int16, device=device)
+    image = torch.randn(step.batch_size, step.channels, *step.patch_size, generator=generator).to(device)
+    label = torch.zeros(step.batch_size, *step.patch_size, dtype=torch.int16, device=device)
     taken = []
     for _ in range(WARM_UP + TIMED):
         begun = time.perf_counter()
-        with autocast(device, training=True):
-            loss = step_loss(network(image), label, masked=device.type == "cuda")
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(trainable, 1.0)
-        optimizer.step()
+        training_step(learner, image, label, context, learning_rate=0.0)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         taken.append(time.perf_counter() - begun)

@@ -1,7 +1,7 @@
-"""All that is wrong or odd with a dataset, in one list: the checks of the fingerprint, without stopping at any.
+"""All problems and anomalies of a dataset in one list: the checks of the fingerprint, without stopping at any.
 
-A finding that `prevents use` is one that reading the dataset, or its fingerprint, would stop at. The others are the
-fingerprint's anomalies.
+A finding prevents use where the fingerprint would refuse the dataset because of it. The others are the fingerprint's
+anomalies.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Finding(Frozen):
     file: str = Field(description="relative to the dataset where it lies in it, or 'the dataset'")
     what: str
     remedy: str
-    prevents_use: bool = Field(description="nothing can be done with this case, or dataset, until it is mended")
+    prevents_use: bool = Field(description="this case, or the dataset, cannot be used until it is repaired")
 
 
 class Diagnosis(Document):
@@ -35,9 +35,9 @@ class Diagnosis(Document):
 
     dataset: str = Field(description="Dataset004_Hippocampus")
     folder: str = Field(description="absolute path of the raw dataset")
-    cases: int = Field(description="cases that were looked into")
+    cases: int = Field(description="cases that were read")
     usable_cases: int
-    findings: tuple[Finding, ...] = Field(description="what prevents use first, else in the order of the cases")
+    findings: tuple[Finding, ...] = Field(description="those that prevent use first, else in the order of the cases")
     repairs: tuple[Repair, ...] = Field(description="what repair_dataset would do for the cases that cannot be used")
 
     @property
@@ -58,9 +58,9 @@ class Diagnosis(Document):
 
 
 def examine_dataset(folder: Path, *, workers: int | None = None, progress: Progress = silent) -> Diagnosis:
-    """Look at a raw dataset and every case of it. workers: as in `fingerprint_dataset`.
+    """Read a raw dataset and every case of it. workers: as in `fingerprint_dataset`.
 
-    Raises MvlError when dataset.json cannot be read: without it there is nothing to hold the files to.
+    Raises MvlError when dataset.json cannot be read: it says what the files should contain.
     """
     dataset, unread = inspect_dataset(folder)
     found = survey(dataset, workers=workers, progress=progress)
@@ -79,13 +79,13 @@ def examine_dataset(folder: Path, *, workers: int | None = None, progress: Progr
 
 
 def _problems(dataset: Dataset, found: Survey, all_read: bool) -> Iterator[MvlError]:
-    """Case by case; of the cases together only where all of them could be looked into."""
+    """Case by case; of the cases together only where all of them could be read."""
     for name in found.cases:
         if failure := found.failures.get(name):
             yield failure
             yield from failure.others
     if all_read and found.cases and not found.failures:
-        yield from problems_between(dataset, found.examined())
+        yield from problems_between(dataset, found.usable())
 
 
 def _proposed_repairs(dataset: Dataset, found: Survey, workers: int | None) -> tuple[Repair, ...]:
@@ -95,7 +95,7 @@ def _proposed_repairs(dataset: Dataset, found: Survey, workers: int | None) -> t
     propose = partial(propose_repairs, labels=dataset.labels, folder=dataset.folder)
     proposals: dict[str, tuple[Repair, ...]] = {}
     for case, outcome in run_jobs(propose, failed, min(workers, len(failed))):
-        if not isinstance(outcome, MvlError | JobFailed):  # else there is none, and the finding says why
+        if not isinstance(outcome, MvlError | JobFailed):  # no repair is proposed then; the finding says why
             proposals[case.name] = outcome
     return tuple(repair for case in failed for repair in proposals.get(case.name, ()))
 
@@ -110,7 +110,7 @@ def _anomalies(dataset: Dataset, found: Survey) -> Iterator[Anomaly]:
         yield from found.anomalies.get(name, ())
     if not found.fingerprints:
         return
-    for anomaly in anomalies_between(dataset, found.cases, found.examined()):
+    for anomaly in anomalies_between(dataset, found.cases, found.usable()):
         if found.failures and anomaly.file == "dataset.json":
             anomaly = anomaly.model_copy(update={"what": f"{anomaly.what} (of those that can be used)"})
         yield anomaly

@@ -1,7 +1,7 @@
 """A repaired copy of a dataset, in the layout of the original, which is only read.
 
-What can be mended without guessing is mended (repair_case.py), everything else is copied byte for byte, and what is
-still wrong or odd then is in the report: cases are never left out, copies of an image never removed.
+What can be repaired without guessing is repaired (repair_case.py), everything else is copied byte for byte, and the
+problems that remain are in the report. Cases are never left out, and copies of an image never removed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mvl_auto.files import read_json, write_json, writing_folder
 from mvl_auto.jobs import JobFailed, log_trace, run_jobs, worthwhile_workers
 from mvl_auto.planners.doctor.diagnosis import Finding, examine_dataset
 from mvl_auto.planners.doctor.piece import Repair
-from mvl_auto.planners.doctor.repair_case import copy_or_tell, place_of_repaired, repair_case
+from mvl_auto.planners.doctor.repair_case import copy_or_report, place_of_repaired, repair_case
 from mvl_auto.plans import Document, LabelScheme, write_document
 from mvl_auto.progress import Progress, silent
 
@@ -38,7 +38,7 @@ class Repairs(Document):
     dataset: str = Field(description="Dataset004_Hippocampus")
     source: str = Field(description="absolute path of the dataset that this is a copy of")
     repairs: tuple[Repair, ...] = Field(description="in the order of the cases")
-    remaining: tuple[Finding, ...] = Field(description="what is wrong or odd with the copy")
+    remaining: tuple[Finding, ...] = Field(description="findings in the copy")
 
     @property
     def usable(self) -> bool:
@@ -77,7 +77,7 @@ def check_place(folder: Path, out: Path) -> None:
 
 
 def _targets(dataset: Dataset, copy: Path) -> tuple[dict[Path, Path], dict[Path, str]]:
-    """Where each file of a case goes; and of those that lie outside the dataset, how dataset.json calls them then."""
+    """Where each file of a case goes; and for files outside the dataset their new names in dataset.json."""
     targets, moved = {}, {}
     for number, case in enumerate(dataset.cases):
         for channel, path in enumerate((*case.images, case.label)):
@@ -103,17 +103,17 @@ def _slices_become_files(targets: dict[Path, Path], copy: Path) -> dict[Path, st
 
 
 def _copy_the_rest(dataset: Dataset, copy: Path) -> tuple[Repair, ...]:
-    """All that does not belong to a case that can be read; what cannot be read itself is told."""
+    """Copy all that does not belong to a case that can be read; files that cannot be read are in the result."""
     taken = {Path(os.path.normpath(file)) for case in dataset.cases for file in files_of(case)}
     left: list[Repair] = []
     for file in _files_below(dataset.folder):
         if file not in taken:
-            left += copy_or_tell(file, copy / file.relative_to(dataset.folder), dataset.folder)
+            left += copy_or_report(file, copy / file.relative_to(dataset.folder), dataset.folder)
     return tuple(left)
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
-    """Through links too, but through none twice."""
+    """All files below a folder, through links too, but through none twice."""
     seen = set()
     for here, folders, files in os.walk(folder, followlinks=True):
         if (real := os.path.realpath(here)) in seen:
@@ -124,7 +124,7 @@ def _files_below(folder: Path) -> Iterator[Path]:
 
 
 def _describe(folder: Path, copy: Path, moved: dict[Path, str]) -> None:
-    """dataset.json with the new names of what lay outside; as it is where nothing did."""
+    """Write dataset.json with the new names of files from outside, where there are any."""
     if not moved:
         return
 

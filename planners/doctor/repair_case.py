@@ -1,4 +1,4 @@
-"""One case of a dataset, repaired where that needs no guessing; all else stays as it is.
+"""One case of a dataset, repaired where that needs no guessing; everything else stays as it is.
 
 - A label, or a further channel, whose header puts it slightly elsewhere than the image takes the image's header.
 - Label values: whole numbers stored as floating point, or behind a slope, become integers; a scaling that was copied
@@ -27,8 +27,8 @@ from mvl_auto.files import copy_file
 from mvl_auto.images import file_ending, read_file, write_file
 from mvl_auto.images.geometry import canonical_geometry
 from mvl_auto.planners.doctor.piece import Piece, Repair
-from mvl_auto.planners.doctor.repair_grid import in_place_of, straightened
-from mvl_auto.planners.doctor.repair_values import finite, repaired_values
+from mvl_auto.planners.doctor.repair_grid import straighten_case, take_grid_of
+from mvl_auto.planners.doctor.repair_values import repair_label_values, replace_nonfinite
 from mvl_auto.planners.fingerprint.case import name_in
 from mvl_auto.plans import LabelScheme
 
@@ -42,13 +42,13 @@ def repair_case(case: Case, labels: LabelScheme, targets: Mapping[Path, Path], f
     dataset's, for messages.
     Raises MvlError when a target cannot be written.
     """
-    pieces = _treated(case, labels, folder)
+    pieces = _repair_files(case, labels, folder)
     left = [repair for path, piece in pieces.items() for repair in _write(path, piece, targets[path], folder)]
-    return (*_told(pieces), *left)
+    return (*_list_repairs(pieces), *left)
 
 
-def copy_or_tell(file: Path, target: Path, folder: Path) -> tuple[Repair, ...]:
-    """Copy a file of the dataset in `folder`; of one that cannot be read, that it was left out.
+def copy_or_report(file: Path, target: Path, folder: Path) -> tuple[Repair, ...]:
+    """Copy a file of the dataset in `folder`; returns that it was left out where it cannot be read.
 
     Raises MvlError when the target cannot be written.
     """
@@ -68,32 +68,32 @@ def place_of_repaired(target: Path) -> Path:
 
 def propose_repairs(case: Case, labels: LabelScheme, folder: Path) -> tuple[Repair, ...]:
     """What `repair_case` would do, without writing anything."""
-    return _told(_treated(case, labels, folder))
+    return _list_repairs(_repair_files(case, labels, folder))
 
 
-def _treated(case: Case, labels: LabelScheme, folder: Path) -> dict[Path, Piece | None]:
-    """Every file of a case after all that can be done to it; None for one that cannot be read."""
+def _repair_files(case: Case, labels: LabelScheme, folder: Path) -> dict[Path, Piece | None]:
+    """Every file of a case after all possible repairs; None for one that cannot be read."""
     images = [_read(path, folder) for path in case.images]
     label = None if case.label is None else _read(case.label, folder, labels)
     if label is not None:
-        label = repaired_values(label, labels)
+        label = repair_label_values(label, labels)
     if (first := images[0]) is not None:
-        images[1:] = [piece and in_place_of(piece, first) for piece in images[1:]]
-        label = label and in_place_of(label, first)
-        images = [piece and finite(piece, label) for piece in images]
-        images, label = straightened(images, label)
+        images[1:] = [piece and take_grid_of(piece, first) for piece in images[1:]]
+        label = label and take_grid_of(label, first)
+        images = [piece and replace_nonfinite(piece, label) for piece in images]
+        images, label = straighten_case(images, label)
     pieces: dict[Path, Piece | None] = dict(zip(case.images, images, strict=True))
     if case.label is not None:
         pieces[case.label] = label
     return pieces
 
 
-def _told(pieces: Mapping[Path, Piece | None]) -> tuple[Repair, ...]:
+def _list_repairs(pieces: Mapping[Path, Piece | None]) -> tuple[Repair, ...]:
     return tuple(repair for piece in pieces.values() if piece is not None for repair in piece.repairs)
 
 
 def _read(path: Path, folder: Path, labels: LabelScheme | None = None) -> Piece | None:
-    """None for what cannot be read: it is copied, and found again when the copy is examined. labels: of a label."""
+    """None for a file that cannot be read: it is copied, and reported when the copy is examined. labels: of a label."""
     name = name_in(folder, path)
     try:
         segments = () if labels is None else segments_of(path)
@@ -106,11 +106,11 @@ def _read(path: Path, folder: Path, labels: LabelScheme | None = None) -> Piece 
     except MvlError:
         return None
     piece = Piece(path, name, array, grid)
-    return piece.repaired(grid.mended, "has the qform in its place") if grid.mended else piece
+    return piece.repaired(grid.header_fault, "has the qform in its place") if grid.header_fault else piece
 
 
 def _write(path: Path, piece: Piece | None, target: Path, folder: Path) -> tuple[Repair, ...]:
-    """Repaired, or byte for byte with all that belongs to it. Returns what could not be read, and is left out."""
+    """Write a repaired file, or copy it with all files that belong to it. Returns those that could not be read."""
     try:
         files = files_behind(path)
     except MvlError as error:  # a folder that may not be looked into
@@ -120,7 +120,7 @@ def _write(path: Path, piece: Piece | None, target: Path, folder: Path) -> tuple
     below = [file for file in files if file.is_relative_to(here)]  # else a header whose voxels lie elsewhere
     if piece is None or (not piece.is_changed and below == files):
         there = target if path.is_dir() else target.parent
-        copied = [copy_or_tell(file, there / file.relative_to(here), folder) for file in below]
+        copied = [copy_or_report(file, there / file.relative_to(here), folder) for file in below]
         return tuple(repair for left in copied for repair in left)
     target = place_of_repaired(target)
     native = piece.array.astype(piece.array.dtype.newbyteorder("="), copy=False)

@@ -1,4 +1,4 @@
-"""The grid of a file of a case, repaired: headers slightly off, axes that are not at right angles."""
+"""Repairs of a file's grid: headers slightly off, axes that are not at right angles."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ NEAR_DIRECTION_DEGREES = 1.0
 NEAR_SPACING = 0.01  # relative
 
 
-def in_place_of(piece: Piece, image: Piece) -> Piece:
-    """A label or further channel whose frame is almost the image's, in the image's order of axes and with its header.
+def take_grid_of(piece: Piece, image: Piece) -> Piece:
+    """A label or further channel that lies almost where the image lies, in its order of axes and with its header.
 
-    As it is where the frames are the same to the reader, or differ by more than the tolerances above.
+    Unchanged where the two places are the same within rounding, or differ by more than the tolerances above.
     """
     if _is_on_grid(piece, image):
         return piece
@@ -80,13 +80,13 @@ def _farthest_mm(image: FileGrid, other: FileGrid) -> float:
     return float(np.linalg.norm((image.affine - other.affine)[:3] @ corners.T, axis=0).max())
 
 
-def straightened(images: list[Piece | None], label: Piece | None) -> tuple[list[Piece | None], Piece | None]:
+def straighten_case(images: list[Piece | None], label: Piece | None) -> tuple[list[Piece | None], Piece | None]:
     """All files of a case on one right-angled grid, if they are on one sheared one now."""
     first = images[0]
     assert first is not None
     degrees = skew_degrees(first.grid.affine)
     everything = [*images, label]
-    # voxels that are no numbers would spread
+    # NaN and infinity would spread
     if not degrees or not all(
         piece is not None and _is_on_grid(piece, first) and np.isfinite(piece.array).all() for piece in everything
     ):

@@ -1,4 +1,4 @@
-"""Values of a case, repaired: label values, NaN and infinity."""
+"""Repairs of voxel values: label values, NaN and infinity."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ SOFT_THRESHOLD = 0.5
 SOFT_RANGE = (-0.5, 1.5)  # resampling by splines swings a mask of 0 and 1 over both
 
 
-def repaired_values(piece: Piece, labels: LabelScheme) -> Piece:
-    """A label map of whole numbers that dataset.json names, where there is no doubt which."""
+def repair_label_values(piece: Piece, labels: LabelScheme) -> Piece:
+    """A label map of whole numbers that dataset.json names, where it is certain which."""
     if not (piece.array == piece.array[:1]).all() and np.isfinite(piece.array).all():
         return piece
     one = replace(piece, array=piece.array[:1])
@@ -32,8 +32,8 @@ def repaired_values(piece: Piece, labels: LabelScheme) -> Piece:
     return mapped if mapped.is_changed else replace(piece, repairs=mapped.repairs)
 
 
-def finite(piece: Piece, label: Piece | None) -> Piece:
-    """An image without NaN and infinity. label: to tell how many of them lie inside."""
+def replace_nonfinite(piece: Piece, label: Piece | None) -> Piece:
+    """An image without NaN and infinity. label: to report how many of them lie inside it."""
     if piece.array.dtype.kind != "f":
         return piece
     with np.errstate(over="ignore"):  # beyond float32: infinity to every reader of ours
@@ -77,10 +77,10 @@ def _unscaled(piece: Piece, labels: LabelScheme) -> Piece:
 
 
 def _as_integers(piece: Piece, labels: LabelScheme) -> Piece:
-    """A floating-point label map as integers; a soft one cut at one half where there is one label to be in or out."""
+    """A floating-point label map as integers; a soft one cut at one half, where dataset.json has a single label."""
     array = piece.array
     if not np.isfinite(array).all():
-        return piece.left("NaN or infinity for a label", "no label can be told for these voxels")
+        return piece.left("NaN or infinity for a label", "it is unknown which label these voxels should have")
     if _are_whole(piece):
         values = np.rint(array).astype(np.int64)
         found = f"whole numbers stored as {piece.grid.dtype}"
@@ -93,7 +93,7 @@ def _as_integers(piece: Piece, labels: LabelScheme) -> Piece:
     if not _is_single(labels) or labels.ignore_value is not None:
         return piece.left(found, "dataset.json names more than one label: threshold each, and save one label map")
     if least < SOFT_RANGE[0] or greatest > SOFT_RANGE[1]:
-        return piece.left(found, "its values are no shares between 0 and 1: threshold it")
+        return piece.left(found, "its values do not lie between 0 and 1: threshold it")
     value = labels.class_values[1]
     mask = array >= SOFT_THRESHOLD
     values = np.where(mask, value, labels.class_values[0])
@@ -102,7 +102,7 @@ def _as_integers(piece: Piece, labels: LabelScheme) -> Piece:
 
 
 def _mapped(piece: Piece, labels: LabelScheme) -> Piece:
-    """The only value that dataset.json does not name becomes the only label that it names, if the file lacks that."""
+    """The only value that dataset.json does not name becomes its only label, where the file lacks that label."""
     there = [int(value) for value in np.unique(np.rint(piece.array))]
     known = {*labels.class_values, *([] if labels.ignore_value is None else [labels.ignore_value])}
     unknown = [value for value in there if value not in known]

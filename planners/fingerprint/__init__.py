@@ -1,4 +1,4 @@
-"""What a dataset is: every case examined once, and the sum of it."""
+"""The fingerprint of a dataset: every case is read once and summarised."""
 
 from mvl_auto.planners.fingerprint.anomalies import left_out
 from mvl_auto.planners.fingerprint.dataset import changed_cases, fingerprint_dataset

@@ -1,4 +1,4 @@
-"""What is wrong or odd with a dataset as a whole, where each of its cases is fine."""
+"""Problems and anomalies of a dataset as a whole, whose cases are fine one by one."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from mvl_auto.plans import Anomaly, CaseFingerprint
 from mvl_auto.text import list_text
 
 NAMED = 5  # files that a message names
-THE_WHOLE = "the dataset"  # in the place of a file
+THE_WHOLE = "the dataset"  # in place of a file
 
 
 def left_out(problems: Iterable[MvlError], folder: Path) -> tuple[Anomaly, ...]:
-    """All that is wrong with the cases of a dataset that cannot be used, as its fingerprint keeps it."""
+    """The problems of the cases that cannot be used, as the fingerprint lists them."""
     return tuple(anomaly_of(each, folder) for problem in problems for each in (problem, *problem.others))
 
 
 def anomaly_of(problem: MvlError, folder: Path) -> Anomaly:
-    """A problem with a file of a dataset in `folder`; files by their place in it, in the text too."""
+    """A problem with a file of the dataset in `folder`; paths are relative to it, in the text too."""
     what, remedy = (" ".join(text.replace(f"{folder}{os.sep}", "").split()) for text in (problem.what, problem.remedy))
     place = folder if problem.file is None else Path(problem.file)
     return Anomaly(file=THE_WHOLE if place == folder else name_in(folder, place), what=what, remedy=remedy)
 
 
 def problems_between(dataset: Dataset, cases: Sequence[CaseFingerprint]) -> Iterator[MvlError]:
-    """Where each case is fine but all together are no dataset."""
+    """Why cases that are fine one by one cannot be used together."""
     if not any(sum(case.class_voxels[1:]) for case in cases):
         yield MvlError(
             f"none of its {len(cases)} cases has a labelled voxel",
             file=dataset.folder,
             remedy="Check the values in labelsTr against the labels in dataset.json.",
         )
-    flat = [case.name for case in cases if min(case.shape) == 1]
-    if flat and len(flat) < len(cases):
-        deep = next(case.name for case in cases if min(case.shape) > 1)
+    single = [case.name for case in cases if min(case.shape) == 1]
+    if single and len(single) < len(cases):
+        several = next(case.name for case in cases if min(case.shape) > 1)
         yield MvlError(
-            f"mixes images of one slice ({flat[0]}, {len(flat)} in all) and of several ({deep})",
+            f"mixes images of one slice ({single[0]}, {len(single)} in all) and of several ({several})",
             file=dataset.folder,
             remedy="Keep 2D and 3D images in datasets of their own.",
         )
@@ -50,7 +50,7 @@ def problems_between(dataset: Dataset, cases: Sequence[CaseFingerprint]) -> Iter
 def anomalies_between(
     dataset: Dataset, cases: dict[str, Case], fingerprints: Sequence[CaseFingerprint]
 ) -> Iterator[Anomaly]:
-    """What is odd about the cases taken together: copies, and classes that hardly occur."""
+    """Copies of images, and labels that occur in one case or in none."""
     images = {name: name_in(dataset.folder, case.images[0]) for name, case in cases.items()}
     copies = defaultdict(list)
     for fingerprint in fingerprints:

@@ -1,6 +1,6 @@
-"""One case, read once: its sizes, its objects, its intensities, its hashes, and what is odd about it.
+"""The fingerprint of one case, read once: shape, objects, intensities, hashes, and its anomalies.
 
-The unit of work of the fingerprint: a plain function of a case that runs in worker processes, without torch.
+The unit of work of a dataset's fingerprint: a plain function of a case that runs in worker processes, without torch.
 """
 
 from __future__ import annotations
@@ -17,28 +17,32 @@ from mvl_auto.datasets import Case, hash_files, load_case
 from mvl_auto.errors import MvlError
 from mvl_auto.files import Hashes
 from mvl_auto.images import Volume
+from mvl_auto.images.crop import nonzero_box, slices
 from mvl_auto.images.geometry import skew_degrees
+from mvl_auto.images.spacing import round_spacing
 from mvl_auto.planners.fingerprint.intensities import Sketch, sketch
 from mvl_auto.plans import Anomaly, CaseFingerprint, LabelScheme
 from mvl_auto.text import shape_text
 
-EXAMINATION_VERSION = 4  # raised whenever the same files are found to be something else than before
-SPACING_DIGITS = 6  # mm: a nanometre; turning an image must not change the last bits of its spacing
+FINGERPRINT_VERSION = 5  # raised whenever the same files get another fingerprint than before
 
 
 @dataclass(frozen=True)
-class Examination:
-    """What one case contributes. sketches: one per channel, empty where nothing is labelled."""
+class FingerprintedCase:
+    """What one case contributes to the fingerprint of its dataset.
+
+    sketches: intensities inside the labels, one per channel; empty where nothing is labelled.
+    """
 
     fingerprint: CaseFingerprint
     sketches: tuple[Sketch, ...]
     anomalies: tuple[Anomaly, ...]
 
 
-def examine_case(case: Case, labels: LabelScheme, channels: int, folder: Path) -> Examination:
-    """Read a labelled case and say all that the fingerprint needs of it; its group is itself.
+def fingerprint_case(case: Case, labels: LabelScheme, channels: int, folder: Path) -> FingerprintedCase:
+    """Read a labelled case and compute all that the fingerprint needs of it; it is the only case of its group.
 
-    channels: how many dataset.json promises. folder: the dataset's, anomalies name their files from there.
+    channels: the number in dataset.json. folder: of the dataset; anomalies name their files relative to it.
     Raises MvlError for a case that cannot be used.
     """
     if case.label is None:
@@ -47,7 +51,7 @@ def examine_case(case: Case, labels: LabelScheme, channels: int, folder: Path) -
     volume, classes = load_case(case, labels, channels, hashes)
     assert classes is not None
     image = volume.array
-    spacing = tuple(round(float(mm), SPACING_DIGITS) for mm in volume.spacing)
+    spacing = round_spacing(volume.spacing)
 
     box = nonzero_box(image)
     class_voxels = count_classes(classes, len(labels.class_values))
@@ -55,7 +59,7 @@ def examine_case(case: Case, labels: LabelScheme, channels: int, folder: Path) -
     foreground = classes > 0
     found = [sketch(channel[foreground]) for channel in image]
     sketches = tuple(each for each in found if each is not None)
-    return Examination(
+    return FingerprintedCase(
         CaseFingerprint(
             name=case.name,
             shape=image.shape[1:],
@@ -72,31 +76,18 @@ def examine_case(case: Case, labels: LabelScheme, channels: int, folder: Path) -
             files_hash=hash_files(case, hashes),
         ),
         sketches,
-        tuple(_oddities(case, volume, classes, box, folder)),
+        tuple(_anomalies(case, volume, classes, box, folder)),
     )
 
 
-def nonzero_box(image: npt.NDArray[np.float32]) -> Box:
-    """Start and stop per axis of what is not zero in any channel; the whole image if all is. image: C Z Y X."""
-    occupied = (image != 0).any(axis=0)
-    box = []
-    for axis in range(occupied.ndim):
-        others = tuple(other for other in range(occupied.ndim) if other != axis)
-        found = np.flatnonzero(occupied.any(axis=others))
-        if not found.size:
-            return tuple((0, size) for size in occupied.shape)
-        box.append((int(found[0]), int(found[-1]) + 1))
-    return tuple(box)
-
-
 def count_classes(classes: npt.NDArray[np.int16], number: int) -> tuple[int, ...]:
-    """Voxels of each class, background first; ignored voxels count nowhere."""
+    """Voxels of each class, background first; ignored voxels are not counted."""
     shifted = classes.ravel().astype(np.int64) + 1  # IGNORE is -1
     return tuple(int(n) for n in np.bincount(shifted, minlength=number + 1)[1 : number + 1])
 
 
 def object_sizes(classes: npt.NDArray[np.int16], box: tuple[slice, ...] | None, k: int) -> npt.NDArray[np.int64]:
-    """Voxels of each connected component of class k, which lies in `box`; neighbours share a corner at least."""
+    """Voxels of each connected component of class k, which lies in `box`; voxels that share a corner are neighbours."""
     from scipy import ndimage
 
     if box is None:
@@ -114,7 +105,7 @@ def array_hash(array: npt.NDArray[np.generic]) -> str:
 
 
 def name_in(folder: Path, file: Path) -> str:
-    """The file as messages name it: from the dataset's folder where it lies in it."""
+    """The file as messages name it: relative to the dataset's folder where it lies inside."""
     return str(file.relative_to(folder)) if file.is_relative_to(folder) else str(file)
 
 
@@ -125,25 +116,25 @@ def _class_boxes(classes: npt.NDArray[np.int16], number: int) -> list[tuple[int,
     return list(enumerate(boxes, start=1))
 
 
-def _oddities(
+def _anomalies(
     case: Case,
     volume: Volume,
     classes: npt.NDArray[np.int16],
     box: Box,
     folder: Path,
 ) -> list[Anomaly]:
-    """What does not stop the work but should be seen by someone."""
+    """What does not prevent the use of a case, but should be looked at."""
     assert case.label is not None
     image = volume.array
     image_file, label_file = name_in(folder, case.images[0]), name_in(folder, case.label)
     found = []
     if not (classes > 0).any():
-        found.append(Anomaly(file=label_file, what="labels nothing", remedy="Check that this is meant."))
+        found.append(Anomaly(file=label_file, what="has no labelled voxel", remedy="Check that this is intended."))
     if not (classes >= 0).any():
-        found.append(Anomaly(file=label_file, what="ignores every voxel", remedy="Remove the case."))
+        found.append(Anomaly(file=label_file, what="has only ignored voxels", remedy="Remove the case."))
     for channel, values in enumerate(image):
         if values.min() == values.max():
-            what = f"channel {channel} has the one value {values.flat[0]:g} everywhere"
+            what = f"channel {channel} has the value {values.flat[0]:g} everywhere"
             found.append(Anomaly(file=image_file, what=what, remedy="Check the export of this image."))
     if sorted(image.shape[1:])[1] == 1:
         what = f"is {shape_text(image.shape[1:])} voxels"
@@ -153,8 +144,8 @@ def _oddities(
         if volume.geometry.file.tilt_degrees:
             what = f"was taken with the gantry tilted by {degrees:.3g} degrees: its slices do not lie above each other"
         found.append(Anomaly(file=image_file, what=what, remedy="Resample it, as mvl_doctor --fix does."))
-    inside = classes[tuple(slice(*edge) for edge in box)]
+    inside = classes[slices(box)]
     if outside := int((classes > 0).sum() - (inside > 0).sum()):
-        what = f"labels {outside} voxels where the image is zero up to its border: they are cropped away"
+        what = f"has {outside} labelled voxels outside the non-zero part of the image: they are cropped away"
         found.append(Anomaly(file=label_file, what=what, remedy="Check that image and label belong together."))
     return found

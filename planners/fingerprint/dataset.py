@@ -1,7 +1,7 @@
-"""What a dataset is: every case examined once, in parallel, and the sum of it.
+"""The fingerprint of a dataset: every case is read once, in parallel, and summarised.
 
 The fingerprint is the same for the same voxels, however they are stored: turned, in another layout, in another order.
-Memory does not grow with the dataset but for a few numbers per case.
+Memory grows only by a few numbers per case.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from mvl_auto.datasets import Case, Dataset, files_of, hash_files
 from mvl_auto.errors import MvlError, PartlyFailed
 from mvl_auto.jobs import JobFailed, log_trace, run_jobs, worthwhile_workers
 from mvl_auto.planners.fingerprint.anomalies import NAMED, anomalies_between, left_out, problems_between
-from mvl_auto.planners.fingerprint.case import Examination
+from mvl_auto.planners.fingerprint.case import FingerprintedCase
 from mvl_auto.planners.fingerprint.intensities import Intensities
-from mvl_auto.planners.fingerprint.store import CannotKeep, examine_once, forget_others
+from mvl_auto.planners.fingerprint.store import CannotCache, fingerprint_once, remove_other_entries
 from mvl_auto.plans import Anomaly, CaseFingerprint, Fingerprint
 from mvl_auto.progress import Progress, silent
 from mvl_auto.text import count_text, list_text
@@ -28,16 +28,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Survey:
-    """What came of looking at every case, by the cases' names; a case is in `failures` or in the two before it."""
+    """What was found in every case, by name: a case is in `failures`, or in `fingerprints` and `anomalies`."""
 
     cases: dict[str, Case]  # all of them, sorted
     intensities: list[Intensities]  # one per channel
     fingerprints: dict[str, CaseFingerprint] = field(default_factory=dict)
     anomalies: dict[str, tuple[Anomaly, ...]] = field(default_factory=dict)
     failures: dict[str, MvlError] = field(default_factory=dict)
-    reused: list[str] = field(default_factory=list)  # names of the cases whose examination was known from before
+    reused: list[str] = field(default_factory=list)  # names of the cases that came from the cache
 
-    def examined(self) -> list[CaseFingerprint]:
+    def usable(self) -> list[CaseFingerprint]:
         """Of the cases that can be used, in their order."""
         return [self.fingerprints[name] for name in self.cases if name in self.fingerprints]
 
@@ -45,41 +45,41 @@ class Survey:
 def fingerprint_dataset(
     dataset: Dataset,
     *,
-    keep: Path | None = None,
+    cache: Path | None = None,
     workers: int | None = None,
     scheduler: str | None = None,
     keep_going: bool = False,
     progress: Progress = silent,
 ) -> Fingerprint:
-    """Examine every case of a dataset, but those that were examined before and have not changed.
+    """Read every case of a dataset, except those that are in the cache and have not changed.
 
-    keep: a folder of examinations, which is read and added to as they come; None: all are examined, nothing is written.
+    cache: folder of the per-case cache, read and added to; None: every case is read, nothing is written.
     workers: processes; None: one per core, fewer where the files are so small that starting them takes longer.
-    scheduler: the address of a Dask cluster that examines them instead.
-    keep_going: leave out cases that cannot be used, and say so in the fingerprint, as long as any is left.
+    scheduler: the address of a Dask cluster that does the work instead.
+    keep_going: leave out cases that cannot be used, and list them in the fingerprint, as long as any is left.
     Raises MvlError at the end when cases cannot be used, naming the first and listing the others (PartlyFailed where
-    that is nothing that is wrong with them: their worker died, say); also when no case has a labelled voxel, or when
-    images of two and of three dimensions are mixed. And at once when `keep` cannot be written.
+    the fault is not theirs, such as a worker that died); also when no case has a labelled voxel, or when 2D and 3D
+    images are mixed. And at once when `cache` cannot be written.
     """
     if not dataset.cases:
         raise MvlError("has no training cases", file=dataset.folder, remedy="Add images and labels to it.")
-    found = survey(dataset, keep=keep, workers=workers, scheduler=scheduler, progress=progress)
+    found = survey(dataset, cache=cache, workers=workers, scheduler=scheduler, progress=progress)
     failures = [found.failures[name] for name in found.cases if name in found.failures]
     if failures and not (keep_going and found.fingerprints):
-        raise _first(failures)
-    examined = found.examined()
-    for problem in problems_between(dataset, examined):
+        raise _combine(failures)
+    usable = found.usable()
+    for problem in problems_between(dataset, usable):
         raise problem
     return Fingerprint(
         dataset=dataset.id,
         channels=dataset.channels,
         labels=dataset.labels,
         file_ending=dataset.file_ending,
-        cases=tuple(examined),
+        cases=tuple(usable),
         foreground_intensity_properties_per_channel=tuple(channel.statistics() for channel in found.intensities),
         anomalies=(
             *(anomaly for name in found.cases for anomaly in found.anomalies.get(name, ())),
-            *anomalies_between(dataset, found.cases, examined),
+            *anomalies_between(dataset, found.cases, usable),
         ),
         left_out=left_out(failures, dataset.folder),
     )
@@ -88,42 +88,44 @@ def fingerprint_dataset(
 def survey(
     dataset: Dataset,
     *,
-    keep: Path | None = None,
+    cache: Path | None = None,
     workers: int | None = None,
     scheduler: str | None = None,
     progress: Progress = silent,
 ) -> Survey:
-    """Look at every case of a dataset, whatever is wrong with it.
+    """Read every case of a dataset, whatever is wrong with it.
 
-    keep, workers, scheduler: as in `fingerprint_dataset`. Raises MvlError when `keep` cannot be written.
+    cache, workers, scheduler: as in `fingerprint_dataset`. Raises MvlError when `cache` cannot be written.
     """
     cases = {case.name: case for case in sorted(dataset.cases, key=lambda case: case.name)}
     if workers is None:
         workers = worthwhile_workers((file for case in cases.values() for file in files_of(case)), len(cases))
-    if keep is not None:
-        forget_others(keep, cases)
-    examine = partial(
-        examine_once, labels=dataset.labels, channels=len(dataset.channels), folder=dataset.folder, keep=keep
+    if cache is not None:
+        remove_other_entries(cache, cases)
+    work = partial(
+        fingerprint_once, labels=dataset.labels, channels=len(dataset.channels), folder=dataset.folder, cache=cache
     )
     found = Survey(cases, [Intensities() for _ in dataset.channels])
-    with progress("examining", len(cases)) as advance:
-        for case, outcome in run_jobs(examine, cases.values(), min(workers, len(cases)), scheduler):
+    with progress("reading", len(cases)) as advance:
+        for case, outcome in run_jobs(work, cases.values(), min(workers, len(cases)), scheduler):
             advance(1, case.name)
-            if isinstance(outcome, CannotKeep):
+            if isinstance(outcome, CannotCache):
                 raise outcome
             if isinstance(outcome, MvlError | JobFailed):
-                found.failures[case.name] = _told(case, outcome)
+                found.failures[case.name] = _as_error(case, outcome)
                 continue
             _add(found, *outcome, dataset.groups.get(case.name, case.name))
     if found.reused:
-        log.info("%s: %d of %d cases were examined before", dataset.id, len(found.reused), len(cases))
+        log.info(
+            "%s: %d of %d cases are unchanged since they were last read", dataset.id, len(found.reused), len(cases)
+        )
     return found
 
 
 def changed_cases(fingerprint: Fingerprint, dataset: Dataset) -> tuple[str, ...]:
-    """Names of the cases that are new, gone, changed, or of another group than when the fingerprint was taken.
+    """Names of the cases that are new, gone, changed, or in another group than in the fingerprint.
 
-    Reads every file, but decodes none. One that cannot be read has changed: examining it tells why.
+    Reads every file, but decodes none. A file that cannot be read counts as changed: fingerprinting it says why.
     """
     before = {case.name: (case.files_hash, case.group) for case in fingerprint.cases}
     now = {case.name: case for case in dataset.cases}
@@ -139,25 +141,25 @@ def changed_cases(fingerprint: Fingerprint, dataset: Dataset) -> tuple[str, ...]
     return tuple(sorted(changed))
 
 
-def _add(found: Survey, examination: Examination, reused: bool, group: str) -> None:
-    fingerprint = examination.fingerprint.model_copy(update={"group": group})
+def _add(found: Survey, case: FingerprintedCase, reused: bool, group: str) -> None:
+    fingerprint = case.fingerprint.model_copy(update={"group": group})
     found.fingerprints[fingerprint.name] = fingerprint
-    found.anomalies[fingerprint.name] = examination.anomalies
-    for channel, case_sketch in zip(found.intensities, examination.sketches, strict=False):
+    found.anomalies[fingerprint.name] = case.anomalies
+    for channel, case_sketch in zip(found.intensities, case.sketches, strict=False):
         channel.add(case_sketch)
     if reused:
         found.reused.append(fingerprint.name)
 
 
-def _told(case: Case, outcome: MvlError | JobFailed) -> MvlError:
+def _as_error(case: Case, outcome: MvlError | JobFailed) -> MvlError:
     if isinstance(outcome, MvlError):
         return outcome
     log_trace(log, case.name, outcome)
-    return PartlyFailed(f"could not be examined: {outcome}", file=case.images[0], remedy="Remove or repair this case.")
+    return PartlyFailed(f"could not be read: {outcome}", file=case.images[0], remedy="Remove or repair this case.")
 
 
-def _first(failures: Sequence[MvlError]) -> MvlError:
-    """The one line for all of them; where there are several, each has its own in the log."""
+def _combine(failures: Sequence[MvlError]) -> MvlError:
+    """One error for all of them; where there are several, the log has a line for each."""
     first, *others = failures
     if not others:
         return first

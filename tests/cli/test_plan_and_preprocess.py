@@ -102,7 +102,7 @@ def test_numbers_by_hand_stand_in_the_plan_and_are_named(dataset, capsys):
     values = {cells[0]: cells[column] for cells in (re.split(r" {2,}", row) for row in rows[:7])}
     assert {"patch, voxels": "8x8x8", "batch": "3", "depth x width": "2 x 48", "steps": "9"}.items() <= values.items()
     assert f"LLM block: {BLOCK}" in told
-    assert told.count("chosen by hand") == 9  # patch, batch, width, depth, iterations; the patch is none of 2d's
+    assert told.count("set by the user") == 9  # patch, batch, width, depth, iterations; the patch is none of 2d's
     again = next(line for line in told.splitlines() if line.startswith("next: ")).removeprefix("next: ")
     by_hand = "--patch-size 8 8 8 --batch-size 3 --depth 2 --width 48 --iterations 9"
     assert again == f"mvl_plan_and_preprocess -d 7 --preset cpu --llm {BLOCK} {by_hand}"
@@ -112,10 +112,10 @@ def test_numbers_by_hand_stand_in_the_plan_and_are_named(dataset, capsys):
     ("words", "told"),
     [
         (["--patch-size", "8"], "a patch of 1 axes fits no configuration. Give Z Y X"),
-        (["--patch-size", "10", "8", "8"], "not made of whole tokens of"),
-        (["--time", "60", "--iterations", "5"], "both say how long to train. Leave out one."),
+        (["--patch-size", "10", "8", "8"], "not a multiple of the token size"),
+        (["--time", "60", "--iterations", "5"], "both say how long to train. Give only one of them."),
         (["--time", "60", "--preset", "L"], "give --memory 24GiB with --time"),
-        (["--memory", "100MB"], "pay for no 3d_fullres network: the smallest needs"),
+        (["--memory", "100MB"], "too little for any 3d_fullres network: the smallest needs"),
     ],
 )
 def test_what_makes_no_sense_is_one_line_and_exit_code_2(dataset, capsys, words, told):

@@ -10,7 +10,6 @@ from hypothesis.extra import numpy as arrays
 from scipy import ndimage
 
 from mvl_auto.images.crop import filled_mask, nonzero_box, slices
-from mvl_auto.planners.fingerprint.case import nonzero_box as the_planners_box
 
 SHAPES = st.tuples(st.integers(1, 2), st.integers(1, 6), st.integers(1, 6), st.integers(1, 6))
 SPARSE = arrays.arrays(np.float32, SHAPES, elements=st.sampled_from([0, 0, 0, 0, 0, 1, -2]))
@@ -23,12 +22,6 @@ def test_the_box_holds_every_voxel_that_is_not_zero_and_no_more(image):
     occupied = np.argwhere((image != 0).any(axis=0))
     low, high = (occupied.min(0), occupied.max(0) + 1) if len(occupied) else ((0, 0, 0), image.shape[1:])
     assert nonzero_box(image) == tuple(zip(low, high, strict=True))
-
-
-@settings(deadline=None)
-@given(SPARSE)
-def test_the_planner_sees_the_same_box(image):
-    assert nonzero_box(image) == the_planners_box(image)
 
 
 def test_an_image_of_zeros_is_not_cropped():

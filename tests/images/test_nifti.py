@@ -54,8 +54,8 @@ def test_an_sform_of_zeros_gives_way_to_the_qform(tmp_path: Path) -> None:
     expected = read_image([saved(tmp_path / "b.nii.gz", {})])
     assert_allclose(volume.geometry.affine, expected.geometry.affine, atol=1e-5)
     assert_allclose(sitk.ReadImage(str(path)).GetSpacing(), [2, 1.5, 3], atol=1e-5)
-    assert volume.geometry.file.mended == "its sform is all zeros"
-    assert expected.geometry.file.mended == ""
+    assert volume.geometry.file.header_fault == "its sform is all zeros"
+    assert expected.geometry.file.header_fault == ""
     write_label(tmp_path / "p.nii.gz", np.zeros(volume.geometry.shape, np.uint8), volume.geometry)
     assert_allclose(nibabel.load(tmp_path / "p.nii.gz").get_sform(), AFFINE, atol=1e-5)
 
@@ -162,10 +162,10 @@ def test_a_header_that_promises_too_much_takes_no_memory(tmp_path: Path, dims: A
 def test_pipes_are_not_waited_for(tmp_path: Path) -> None:
     for ending in (".nii.gz", ".nii", ".tif", ".png", ".nrrd", ".mha"):
         os.mkfifo(tmp_path / f"a{ending}")
-        with pytest.raises(MvlError, match="is no regular file, but a pipe or a device"):
+        with pytest.raises(MvlError, match="is not a regular file but a pipe or a device"):
             read_image([tmp_path / f"a{ending}"])
     (tmp_path / "device.nii").symlink_to("/dev/zero")
-    with pytest.raises(MvlError, match="is no regular file"):
+    with pytest.raises(MvlError, match="is not a regular file"):
         read_label(tmp_path / "device.nii")
 
 

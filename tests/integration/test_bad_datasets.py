@@ -133,7 +133,7 @@ def test_labels_with_gaps_one_that_nothing_has_and_a_case_without_any(root):
     empty = nibabel.load(dataset / "labelsTr" / "tiny_001.nii.gz")
     nibabel.save(nibabel.Nifti1Image(np.zeros(empty.shape, np.uint8), empty.affine), empty.get_filename())
     said = re.sub(r"\s+", " ", succeed(*PLAN, *BUDGET, root=root))
-    assert "labelsTr/tiny_001.nii.gz labels nothing" in said
+    assert "labelsTr/tiny_001.nii.gz has no labelled voxel" in said
     assert "label 'nowhere' (7) occurs in no case" in said
 
     folder = root / "preprocessed" / "Dataset007_Tiny"
@@ -196,7 +196,7 @@ def test_held_strictly_all_that_is_odd_is_shown_and_kept_and_nothing_is_planned(
         done = mvl(*PLAN, *BUDGET, "--strict", root=root)
         assert done.returncode == 2, done.stderr
         last = done.stderr.splitlines()[-1]
-        assert last.startswith(f"mvl_plan_and_preprocess: {files[0]}: labels nothing (29 more, all in {folder}")
+        assert last.startswith(f"mvl_plan_and_preprocess: {files[0]}: has no labelled voxel (29 more, all in {folder}")
         assert last.endswith("or go on without --strict.")
         assert all(f"labelsTr/{file.name}" in done.stdout for file in files)
         fingerprint = read_document(folder / "fingerprint.json", Fingerprint)

@@ -132,7 +132,7 @@ def test_cases_that_cannot_be_used_are_left_out_where_the_user_says_so(root, dat
     shutil.copytree(untouched, dataset, dirs_exist_ok=True)
     mended = mvl(*PLAN, 7, root=root)
     assert mended.returncode == 0, mended.stderr
-    assert "3 of 5 cases were examined before" in mended.stderr
+    assert "3 of 5 cases are unchanged since they were last read" in mended.stderr
     assert "2 cases prepared, 3 kept from before" in mended.stderr
     after = stamps(folder / "3d_fullres")
     assert {name: after[name] for name in others} == before

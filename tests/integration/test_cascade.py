@@ -19,13 +19,13 @@ from mvl_auto.datasets import read_dataset
 from mvl_auto.images import read_image
 from mvl_auto.inference import predict_case
 from mvl_auto.planners import Budget, plan
-from mvl_auto.planners.overrides import ByHand
+from mvl_auto.planners.overrides import Overrides
 from mvl_auto.plans import Fingerprint, LlmSettings, read_document, write_document
 from mvl_auto.preprocessing import preprocess_dataset
 from mvl_auto.runs import find_trained
 
 STEPS = 90
-NUMBERS = ByHand(patch_size=(16, 16, 16), batch_size=2, width=48, depth=1)
+NUMBERS = Overrides(patch_size=(16, 16, 16), batch_size=2, width=48, depth=1)
 FLOOR = 0.4  # Dice; one label everywhere stays below 0.25
 
 

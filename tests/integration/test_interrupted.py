@@ -160,7 +160,9 @@ def test_killed_while_cases_are_examined_and_started_again(root, dataset, tmp_pa
     assert not (prepared(root) / "fingerprint.json").exists()
 
     succeed(*PLAN, 7, root=root)
-    assert f"{len(finished)} of 6 cases were examined before" in (prepared(root) / "log.txt").read_text("utf-8")
+    assert f"{len(finished)} of 6 cases are unchanged since they were last read" in (
+        prepared(root) / "log.txt"
+    ).read_text("utf-8")
     assert sorted(file.stem for file in folder.iterdir()) == NAMES
     assert {file: file.stat().st_mtime_ns for file in finished} == finished
     (tmp_path / "undisturbed").mkdir()

@@ -6,32 +6,33 @@ With estimates for measurements, so that hundreds of budgets can be tried.
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 from fingerprints import BANK, DECATHLON, fingerprint_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mvl_auto.planners import Budget, plan
-from mvl_auto.planners.cost.estimate import estimate_work
+from mvl_auto import planners
+from mvl_auto.planners import Budget
+from mvl_auto.planners.cost.estimate import estimate_memory, estimate_work
 from mvl_auto.plans import Configuration, Plan
 
 GB = 10**9
 DATASETS = {
     task.task: fingerprint_of(tuple(int(n) for n in task.size), task.spacing, task.cases, task.channels)
     for task in DECATHLON
-} | {"flat": fingerprint_of((1, 700, 900), cases=500, channels=("R", "G", "B"))}
+} | {"pictures": fingerprint_of((1, 700, 900), cases=500, channels=("R", "G", "B"))}
 ALWAYS = ("2d", "3d_fullres")  # a low resolution, and with it the cascade, is there while the full one does not fit
 MEMORY = st.integers(2 * GB, 80 * GB)
 SECONDS = st.floats(60, 3e6)  # a minute to a month
 
+plan = partial(planners.plan, step_memory=estimate_memory)  # estimated, not measured: the search is the same
 
-pytestmark = pytest.mark.usefixtures("estimated")
 
-
-def seconds_of(settings, patch_size, batch_size, channels, outputs, block) -> float:
+def seconds_of(step) -> float:
     """A device of 10^12 multiplications a second, with a tenth of a second a step beside."""
-    return 0.1 + 3 * estimate_work(settings, patch_size, batch_size, channels, block) / 1e12
+    return 0.1 + 3 * estimate_work(step) / 1e12
 
 
 def planned(name: str, memory: int, device: str, seconds: float | None = None) -> Plan:

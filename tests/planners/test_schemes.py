@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from fingerprints import DECATHLON, STATISTICS, case_of
 
-from mvl_auto.planners.normalisation import normalization_schemes, use_mask_for_norm
+from mvl_auto.planners.normalization import normalization_schemes, use_mask_for_norm
 from mvl_auto.plans import Channel
 
 

@@ -95,6 +95,18 @@ def test_no_volumes_makes_a_small_page_with_the_same_pictures(make_run):
         page = Page(path)
         assert sum("volume" in attrs.get("class", "").split() for tag, attrs in page.tags if tag == "script") == count
         assert sum(attrs.get("class") == "picture" for _, attrs in page.tags) == 6
+    assert "This page has no volumes to scroll through." in Page(small.path).text
+
+
+def test_cases_beyond_the_budget_have_no_volume_and_the_page_says_so(make_run, monkeypatch):
+    run = make_run()
+    one = max(len(text) for text in Page(write_report(run).path).scripts[:6])
+    monkeypatch.setattr("mvl_auto.report.write.PAGE_BYTES", 3 * one)
+    page = Page(write_report(run).path)
+    volumes = [json.loads(text) for text in page.scripts[:-1]]
+    assert 3 <= len(volumes) < 6
+    assert sum(len(volume["data"]) for volume in volumes) <= 3 * one
+    assert any(f"the volumes of {len(volumes)} of 6 cases" in text for text in page.text)
 
 
 @pytest.mark.parametrize(

@@ -11,34 +11,28 @@ from torch.profiler import ProfilerActivity, profile
 from mvl_auto.llm import load_block
 from mvl_auto.network import build_network
 from mvl_auto.network.layers import Normalisation, keep_in_float32
-from mvl_auto.network.loss import Targets, deep_loss
+from mvl_auto.network.loss import deep_loss, targets_of
 from mvl_auto.network.optimizer import Average, make_optimizer
-from mvl_auto.plans import IGNORE, NetworkSettings
+from mvl_auto.planners import TrainingStep
+from mvl_auto.plans import IGNORE
 
 
-def real_peak(
-    settings: NetworkSettings,
-    patch: tuple[int, ...],
-    batch: int,
-    channels: int,
-    outputs: int,
-    mixed: bool,
-    blocks: Path,
-) -> int:
+def real_peak(step: TrainingStep, blocks: Path) -> int:
     """Bytes at the peak of two training steps on the CPU. blocks: folder of the block bank.
 
-    In mixed precision every voxel is ignored: the loss leaves voxels out.
+    Where the labels have an ignore value every voxel is ignored.
     """
+    settings = step.settings
     block = load_block(settings.llm.source, "last", blocks).to(torch.bfloat16) if settings.llm.present else None
-    network = build_network(settings, channels, outputs, block).train()
+    network = build_network(settings, step.channels, step.outputs, block).train()
     keep_in_float32(network, Normalisation)  # as autocast on a GPU has it
     optimizer, average = make_optimizer(network), Average(network)
-    image = torch.zeros(batch, channels, *patch)
-    label = torch.full((batch, *patch), IGNORE if mixed else 0, dtype=torch.int16)
-    targets = Targets(torch.eye(outputs), softmax=True, masked=mixed)
+    image = torch.zeros(step.batch_size, step.channels, *step.patch_size)
+    label = torch.full((step.batch_size, *step.patch_size), IGNORE if step.is_masked else 0, dtype=torch.int16)
+    targets = targets_of(step.labels, image.device)
 
-    def step() -> None:
-        with torch.autocast("cpu", torch.bfloat16) if mixed else nullcontext():
+    def take_step() -> None:
+        with torch.autocast("cpu", torch.bfloat16) if step.mixed_precision else nullcontext():
             loss = deep_loss(network(image), label, targets)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -46,8 +40,8 @@ def real_peak(
         average.update(1)
 
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as log:
-        step()  # logged too: of what was there before, the log does not see when it is let go
-        step()
+        take_step()  # logged too: of what was there before, the log does not see when it is let go
+        take_step()
     events = (event for event in log.profiler.kineto_results.events() if event.name() == "[memory]")
     now = peak = 0
     for event in sorted(events, key=lambda event: event.start_ns()):

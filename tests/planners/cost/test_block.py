@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -10,13 +11,15 @@ from fingerprints import BANK, LLAMA_1B, LLAMA_8B, SMOLLM2_360M, fingerprint_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mvl_auto.planners import Budget, plan
-from mvl_auto.planners.cost.block import SMOLLM2, block_of, eligible, like_smollm2
+from mvl_auto import planners
+from mvl_auto.planners import Budget, TrainingStep
+from mvl_auto.planners.cost.block import SMOLLM2, block_from_settings, eligible_blocks, like_smollm2
+from mvl_auto.planners.cost.estimate import estimate_memory
 from mvl_auto.planners.presets import GIB
 from mvl_auto.plans import Configuration, LlmSettings
 
 AUTO = LlmSettings()
-pytestmark = pytest.mark.usefixtures("estimated")
+plan = partial(planners.plan, step_memory=estimate_memory)  # estimated, not measured: the search is the same
 
 
 def planned(budget: Budget, llm: LlmSettings = AUTO, bank=BANK) -> Configuration:
@@ -29,16 +32,16 @@ def test_the_catalogues_figure_for_a_layer_is_found_again():
     assert like_smollm2("auto", "last", 576) == SMOLLM2
 
 
-def test_auto_begins_with_the_smallest_and_climbs_through_the_bank():
-    chain = eligible(AUTO, BANK)
+def test_auto_begins_with_the_smallest_and_goes_through_the_bank():
+    chain = eligible_blocks(AUTO, BANK)
     assert chain == (SMOLLM2, SMOLLM2_360M, LLAMA_1B, LLAMA_8B)  # Qwen's is narrower than SmolLM2's and yet heavier
-    assert eligible(AUTO, ()) == (SMOLLM2,)
-    assert eligible(LlmSettings(source="none"), BANK) == ()
+    assert eligible_blocks(AUTO, ()) == (SMOLLM2,)
+    assert eligible_blocks(LlmSettings(source="none"), BANK) == ()
 
 
 @given(st.lists(st.sampled_from([64, 576, 600, 896, 960, 2048, 4096]).map(lambda n: like_smollm2(f"hf:a/{n}", 1, n))))
 def test_each_block_of_the_chain_is_wider_and_heavier(bank):
-    chain = eligible(AUTO, bank)
+    chain = eligible_blocks(AUTO, bank)
     widths = [block.hidden_size for block in chain]
     assert widths == sorted(set(widths))
     assert widths[-1] == max([576, *(block.hidden_size for block in bank)])
@@ -51,7 +54,7 @@ def test_a_large_gpu_takes_the_widest_of_the_bank_and_names_it():
     assert (llm.source, llm.layer, llm.hidden_size) == (LLAMA_8B.source, 31, 4096)
     why = planned(Budget(80 * GIB, "gpu")).reasons["llm"]
     assert "Llama-3.1-8B" in why
-    assert "widest pretrained block of the bank" in why
+    assert "the widest of the bank's pretrained blocks" in why
 
 
 def test_a_small_gpu_spends_on_patch_and_trunk_first():
@@ -64,7 +67,7 @@ def test_a_small_gpu_spends_on_patch_and_trunk_first():
 def test_a_cpu_and_an_empty_bank_get_the_smallest(budget, bank):
     chosen = planned(budget, bank=bank)
     assert chosen.network.llm == LlmSettings(source="auto", hidden_size=576)
-    assert "paid before the rest" in chosen.reasons["llm"]
+    assert "in every candidate, before anything else grows" in chosen.reasons["llm"]
 
 
 def test_a_block_that_was_asked_for_is_planned_at_its_own_width():
@@ -81,14 +84,14 @@ def test_a_layer_that_was_asked_for_is_asked_of_the_default_too():
 
 
 def test_a_heavier_block_costs_more_whatever_its_width():
-    from mvl_auto.planners.cost.estimate import estimate_memory
-
     chosen = planned(Budget(24 * GIB, "gpu"))
-    step = (chosen.network, chosen.patch_size, chosen.batch_size, 1, 2, True)
-    assert estimate_memory(*step, replace(LLAMA_8B, ffn=4096)) < estimate_memory(*step, LLAMA_8B)
+    labels = fingerprint_of().labels
+    step = TrainingStep(chosen.network, chosen.patch_size, chosen.batch_size, 1, labels, LLAMA_8B, True)
+    lighter = replace(step, block=replace(LLAMA_8B, ffn=4096))
+    assert estimate_memory(lighter) < estimate_memory(step)
 
 
 def test_without_a_width_nothing_can_be_said():
     with pytest.raises(ValueError, match="hidden_size"):
-        block_of(LlmSettings())
-    assert block_of(LlmSettings(source="none")) is None
+        block_from_settings(LlmSettings())
+    assert block_from_settings(LlmSettings(source="none")) is None

@@ -8,15 +8,18 @@ import pytest
 from fingerprints import fingerprint_of
 from hypothesis import given
 from hypothesis import strategies as st
+from memory_grid import step_of
 from networks import tiny
 
 from mvl_auto.errors import MvlError
-from mvl_auto.planners import Budget, ByHand, budget_here, plan, preset_budget, step_seconds_on
-from mvl_auto.planners.candidates import candidates_for
-from mvl_auto.planners.planner import understand
-from mvl_auto.planners.presets import CPU_3D, CPU_LEAST, GIB, GPU_LEAST
-from mvl_auto.planners.schedule import iterations_in
+from mvl_auto.planners import Budget, Overrides, budget_here, plan, preset_budget, time_step
+from mvl_auto.planners.cost.measure import measure_with
+from mvl_auto.planners.planner import DEFAULT_LLM, NO_OVERRIDES
+from mvl_auto.planners.presets import CPU_3D, CPU_MIN_STEPS, GIB, GPU_MIN_STEPS
+from mvl_auto.planners.schedule import steps_in
+from mvl_auto.planners.search_space import build_search_space
 from mvl_auto.planners.spacing import coarsened
+from mvl_auto.planners.task import describe_task
 from mvl_auto.plans import LlmSettings, Plan
 
 HIPPOCAMPUS = fingerprint_of((36, 50, 35), cases=260)
@@ -30,8 +33,8 @@ class Device:
         self.speed = voxels_per_second
         self.asked: list[float] = []
 
-    def __call__(self, settings, patch_size, batch_size, channels, outputs, block) -> float:
-        seconds = math.prod(patch_size) * batch_size / self.speed
+    def __call__(self, step) -> float:
+        seconds = step.patch_voxels * step.batch_size / self.speed
         self.asked.append(seconds)
         return seconds
 
@@ -40,61 +43,61 @@ def planned(fingerprint, seconds, device, memory=10_000 * GIB, kind="cpu", **mor
     return plan(fingerprint, Budget(memory, kind, seconds), step_seconds=device, **more)
 
 
-WHOLE = 40 * 56 * 40  # voxels of a patch that holds a whole hippocampus
+WHOLE = 32 * 48 * 32  # voxels of the largest patch of a hippocampus
 
 
 def test_ample_time_buys_the_largest_network_and_is_spent_on_steps():
     chosen = planned(HIPPOCAMPUS, 2000.0, Device(4 * WHOLE)).configuration()  # 1 s a step at batch 4
-    assert (chosen.patch_size, chosen.batch_size, chosen.steps) == ((40, 56, 40), 4, 2000)
-    assert "33 min buy at about 1 s a step" in chosen.reasons["iterations"]
+    assert (chosen.patch_size, chosen.batch_size, chosen.steps) == ((32, 48, 32), 4, 2000)
+    assert "33 min at about 1 s a step" in chosen.reasons["iterations"]
 
 
 def test_where_time_is_short_the_network_shrinks_until_the_least_steps_are_bought():
-    chosen = planned(HIPPOCAMPUS, float(CPU_LEAST), Device(3 * WHOLE)).configuration()  # batch 3 takes 1 s
-    assert (chosen.patch_size, chosen.batch_size, chosen.steps) == ((40, 56, 40), 3, CPU_LEAST)
-    assert "takes too long" in chosen.reasons["memory"]
-    shorter = planned(HIPPOCAMPUS, CPU_LEAST / 4, Device(3 * WHOLE)).configuration()
-    assert math.prod(shorter.patch_size) * shorter.batch_size <= 3 * WHOLE / 4
-    assert shorter.steps >= CPU_LEAST
+    chosen = planned(HIPPOCAMPUS, float(CPU_MIN_STEPS), Device(3 * WHOLE)).configuration()  # batch 3 takes 1 s
+    assert (chosen.patch_size, chosen.batch_size, chosen.steps) == ((32, 48, 32), 3, CPU_MIN_STEPS)
+    assert "steps take too long" in chosen.reasons["memory"]
+    shorter = planned(HIPPOCAMPUS, CPU_MIN_STEPS / 2, Device(3 * WHOLE)).configuration()
+    assert math.prod(shorter.patch_size) * shorter.batch_size <= 3 * WHOLE / 2
+    assert shorter.steps >= CPU_MIN_STEPS
 
 
 def test_a_hard_task_must_have_more_steps():
     easy, hard = (planned(dataset, 36_000.0, Device(500_000.0), kind="gpu") for dataset in (HIPPOCAMPUS, LIVER))
-    assert easy.configuration().steps >= GPU_LEAST
-    assert hard.configuration("3d_fullres").steps >= 9 * GPU_LEAST
+    assert easy.configuration().steps >= GPU_MIN_STEPS
+    assert hard.configuration("3d_fullres").steps >= 9 * GPU_MIN_STEPS
 
 
 def test_time_for_hardly_a_step_is_planned_with_the_smallest_network_and_says_so():
     chosen = planned(HIPPOCAMPUS, 3.0, Device(1000.0)).configuration()
     assert (chosen.batch_size, chosen.steps) == (2, 1)
-    assert f"too few, at least {CPU_LEAST} steps" in chosen.reasons["iterations"]
+    assert f"too few, at least {CPU_MIN_STEPS} steps" in chosen.reasons["iterations"]
 
 
 @given(st.floats(1e3, 1e7), st.floats(10, 1e6))
 def test_no_larger_network_is_planned_than_leaves_the_least_steps_and_none_smaller(speed, seconds):
     """For whole hippocampi only the batch grows, so what should be chosen can be said without searching."""
-    whole = fingerprint_of((40, 56, 40), cases=260)
-    patch = ByHand(patch_size=(40, 56, 40))
-    chosen = planned(whole, seconds, Device(speed), by_hand=patch).configuration()
-    paid = [n for n in (2, 3, 4) if n * WHOLE / speed * CPU_LEAST <= seconds]
+    whole = fingerprint_of((32, 48, 32), cases=260)
+    patch = Overrides(patch_size=(32, 48, 32))
+    chosen = planned(whole, seconds, Device(speed), overrides=patch).configuration()
+    paid = [n for n in (2, 3, 4) if n * WHOLE / speed * CPU_MIN_STEPS <= seconds]
     assert chosen.batch_size == max([*paid, 2]) or (
-        chosen.batch_size > 4 and chosen.batch_size * WHOLE / speed * CPU_3D.iterations <= seconds
+        chosen.batch_size > 4 and chosen.batch_size * WHOLE / speed * CPU_3D.steps <= seconds
     )
 
 
 def test_a_cpu_with_days_of_time_gets_a_larger_network_and_with_minutes_does_not():
     """Beyond the plan without a time, only while the time buys all the steps of that plan, 2500."""
 
-    def seconds(settings, patch_size, batch_size, channels, outputs, block):
-        return math.prod(patch_size) * batch_size * settings.width * settings.depth / 4e8
+    def seconds(step):
+        return step.patch_voxels * step.batch_size * step.settings.width * step.settings.depth / 4e8
 
     default = plan(HIPPOCAMPUS, Budget(8 * GIB)).configuration()
     brief, long = (planned(HIPPOCAMPUS, time, seconds).configuration() for time in (1000.0, 30 * 86_400.0))
     assert (brief.patch_size, brief.batch_size, brief.network) == (default.patch_size, 4, default.network)
     assert (long.network.width, long.network.depth, long.batch_size) == (768, 12, 8)
-    between = planned(HIPPOCAMPUS, 4000.0, seconds).configuration()
+    between = planned(HIPPOCAMPUS, 3000.0, seconds).configuration()
     assert (between.network.width, between.network.depth) == (192, 8)
-    assert between.steps >= CPU_3D.iterations
+    assert between.steps >= CPU_3D.steps
     hard = planned(LIVER, 30 * 86_400.0, seconds).configuration("3d_fullres")
     assert math.prod(hard.patch_size) > 80**3
     assert hard.network.width >= 384
@@ -103,12 +106,13 @@ def test_a_cpu_with_days_of_time_gets_a_larger_network_and_with_minutes_does_not
 @pytest.mark.parametrize(("seconds", "speed"), [(None, 1.0), (600.0, 1e6), (7200.0, 1e6), (86_400.0, 3e5)])
 def test_the_low_resolution_is_the_first_at_which_a_patch_covers_a_quarter(seconds, speed):
     """As nnU-Net seeks it: one step of 3 % after the other, each time with the patch that is paid for there."""
-    task = understand(LIVER, Budget(10_000 * GIB, "cpu", seconds))
     device = None if seconds is None else Device(speed)
+    budget = Budget(10_000 * GIB, "cpu", seconds)
+    task = describe_task(LIVER, budget, DEFAULT_LLM, NO_OVERRIDES, (), measure_with(seconds=device))
     for steps in range(1, 200):
         spacing = coarsened(task.spacing, steps)
-        there = candidates_for(task, "3d_lowres", tuple(round(mm, 6) for mm in spacing))
-        patch = there.buy(there.rungs, device).rung.patch_size
+        there = build_search_space(task, "3d_lowres", tuple(round(mm, 6) for mm in spacing))
+        patch = there.select().candidate.patch_size
         if math.prod(patch) * math.prod(spacing) / (482 * 512 * 512 * math.prod(task.spacing)) >= 0.25:
             break
     found = planned(LIVER, seconds, device).configuration("3d_lowres")
@@ -139,7 +143,7 @@ def test_few_steps_are_timed():
 def test_no_step_is_timed_that_takes_far_too_long():
     device = Device(30_000.0)
     planned(LIVER, 36_000.0, device, kind="gpu")
-    longest = 36_000.0 / (10 * GPU_LEAST)  # the task is ten times as hard as an easy one
+    longest = 36_000.0 / (10 * GPU_MIN_STEPS)  # the task is ten times as hard as an easy one
     assert max(device.asked) < max(4 * longest, 1.01 * min(device.asked))
 
 
@@ -164,12 +168,12 @@ def test_a_gpus_preset_knows_no_speed_and_a_cpus_does():
 
 def test_a_time_and_a_number_of_steps_are_one_too_many():
     with pytest.raises(MvlError, match="both say how long"):
-        planned(HIPPOCAMPUS, 60.0, Device(1e6), by_hand=ByHand(iterations=5))
+        planned(HIPPOCAMPUS, 60.0, Device(1e6), overrides=Overrides(steps=5))
 
 
 @given(st.floats(0.01, 1e6), st.floats(1e-4, 1e3))
 def test_steps_are_told_to_two_digits(seconds, step_seconds):
-    steps = iterations_in(seconds, step_seconds)
+    steps = steps_in(seconds, step_seconds)
     assert len(str(steps).rstrip("0")) <= 2
     assert steps == pytest.approx(max(1, seconds / step_seconds), rel=0.051, abs=0.5)
 
@@ -178,14 +182,12 @@ def test_steps_are_told_to_two_digits(seconds, step_seconds):
 
 
 def test_a_real_step_takes_time_and_a_larger_one_more():
-    seconds = step_seconds_on("cpu")
     llm = LlmSettings(source="auto", hidden_size=64)
-    small = seconds(tiny(llm=llm), (16, 16, 16), 1, 1, 3, None)
-    large = seconds(tiny(llm=llm, depth=8), (64, 64, 64), 4, 1, 3, None)
+    small = time_step(step_of(tiny(llm=llm), (16, 16, 16), 1, 1, 3, False), "cpu")
+    large = time_step(step_of(tiny(llm=llm, depth=8), (64, 64, 64), 4, 1, 3, False), "cpu")
     assert 0 < small < large  # 256 times the voxels
-    assert seconds(tiny(llm=llm), (16, 16, 16), 1, 1, 3, None) == small  # looked up
 
 
 def test_adapters_and_shuffled_blocks_can_be_timed():
     llm = LlmSettings(source="auto", hidden_size=64, lora_rank=2, control="permuted")
-    assert step_seconds_on("cpu")(tiny(2, llm=llm), (32, 32), 1, 1, 2, None) > 0
+    assert time_step(step_of(tiny(2, llm=llm), (32, 32), 1, 1, 2, False), "cpu") > 0

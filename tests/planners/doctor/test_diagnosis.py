@@ -76,8 +76,8 @@ PREVENTING = {
 }
 ODD = {
     "sheared": (shear, IMAGE, "16.7 degrees off a right angle"),
-    "empty label": (lambda d: edit(d / LABEL, lambda voxels: voxels * 0), LABEL, "labels nothing"),
-    "constant": (lambda d: edit(d / IMAGE, lambda voxels: voxels * 0 + 5), IMAGE, "one value 5"),
+    "empty label": (lambda d: edit(d / LABEL, lambda voxels: voxels * 0), LABEL, "has no labelled voxel"),
+    "constant": (lambda d: edit(d / IMAGE, lambda voxels: voxels * 0 + 5), IMAGE, "the value 5"),
 }
 
 

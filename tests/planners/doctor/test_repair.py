@@ -284,8 +284,8 @@ def test_a_soft_mask_in_scaled_bytes_is_cut_too(folder):
     ("values", "factor", "why"),
     [
         ((0, 1, 2), 0.6, "more than one label"),
-        ((0, 1), 87.5, "no shares between 0 and 1"),
-        ((0, 1), np.nan, "no label"),
+        ((0, 1), 87.5, "do not lie between 0 and 1"),
+        ((0, 1), np.nan, "unknown which label"),
     ],
     ids=["two labels", "no probabilities", "NaN"],
 )

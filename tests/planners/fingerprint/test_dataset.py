@@ -185,9 +185,9 @@ def test_copies_are_told_with_what_their_labels_are(tmp_path):
 @pytest.mark.parametrize(
     ("image", "label", "told"),
     [
-        (an_image(1), a_label(), "labelsTr/b.nii.gz labels nothing"),
-        (np.full((1, *SHAPE), 7.0), TWO_BLOCKS, "imagesTr/b_0000.nii.gz channel 0 has the one value 7 everywhere"),
-        (np.where(np.arange(10) < 5, an_image(1), 0), TWO_BLOCKS, "labelsTr/b.nii.gz labels 3 voxels where the image"),
+        (an_image(1), a_label(), "labelsTr/b.nii.gz has no labelled voxel"),
+        (np.full((1, *SHAPE), 7.0), TWO_BLOCKS, "imagesTr/b_0000.nii.gz channel 0 has the value 7 everywhere"),
+        (np.where(np.arange(10) < 5, an_image(1), 0), TWO_BLOCKS, "labelsTr/b.nii.gz has 3 labelled voxels outside"),
     ],
     ids=["empty label", "constant image", "label outside"],
 )

@@ -61,7 +61,7 @@ def take(folder: Path, keep: Path | None = None, **options) -> bytes:
     """The fingerprint as it is on disk."""
     options = {"workers": 1} | options
     path = folder.parent / "fingerprint.json"
-    write_document(path, fingerprint_dataset(read_dataset(folder), keep=keep, **options))
+    write_document(path, fingerprint_dataset(read_dataset(folder), cache=keep, **options))
     return path.read_bytes()
 
 
@@ -102,7 +102,7 @@ def test_whatever_is_missing_and_in_whatever_order(dataset, keep, loaded):
         for n in missing:
             (keep / f"{NAMES[n]}.npz").unlink()
         loaded.clear()
-        turned = fingerprint_dataset(replace(raw, cases=raw.cases[::-1]), keep=keep, workers=1)
+        turned = fingerprint_dataset(replace(raw, cases=raw.cases[::-1]), cache=keep, workers=1)
         assert loaded == [NAMES[n] for n in missing]
         write_document(dataset.parent / "turned.json", turned)
         assert (dataset.parent / "turned.json").read_bytes() == expected
@@ -178,16 +178,16 @@ def test_other_labels_in_dataset_json_examine_all_anew(dataset, keep, loaded, wh
 def test_another_way_to_examine_examines_all(dataset, keep, loaded, monkeypatch):
     take(dataset, keep)
     loaded.clear()
-    monkeypatch.setattr(examined, "EXAMINATION_VERSION", examine.EXAMINATION_VERSION + 1)
+    monkeypatch.setattr(examined, "FINGERPRINT_VERSION", examine.FINGERPRINT_VERSION + 1)
     take(dataset, keep)
     assert loaded == NAMES
 
 
 def test_another_number_of_channels_in_dataset_json_is_not_overlooked(dataset, keep):
     raw = read_dataset(dataset)
-    fingerprint_dataset(raw, keep=keep, workers=1)
+    fingerprint_dataset(raw, cache=keep, workers=1)
     with pytest.raises(MvlError, match="has 2 channels, expected 1"):
-        fingerprint_dataset(replace(raw, channels=raw.channels[:1]), keep=keep, workers=1)
+        fingerprint_dataset(replace(raw, channels=raw.channels[:1]), cache=keep, workers=1)
 
 
 def test_another_patient_needs_no_examination(dataset, keep, loaded):
@@ -207,7 +207,7 @@ def test_files_of_another_name_are_told_by_that_name(dataset, keep):
     raw = read_dataset(dataset)
     images = [file.rename(file.with_name(file.name.replace("tiny", "renamed"))) for file in raw.cases[4].images]
     renamed = replace(raw, cases=(*raw.cases[:4], replace(raw.cases[4], images=tuple(images)), raw.cases[5]))
-    (odd,) = fingerprint_dataset(renamed, keep=keep, workers=1).anomalies
+    (odd,) = fingerprint_dataset(renamed, cache=keep, workers=1).anomalies
     assert odd.file == "imagesTr/renamed_004_0000.nii.gz"
 
 
@@ -258,8 +258,8 @@ def test_no_byte_can_change_unnoticed(tmp_path, keep):
     folder = make_dataset(tmp_path / "raw", "nnunet", cases=1, shape=(4, 5, 6))
     raw = read_dataset(folder)
     arguments = (raw.cases[0], raw.labels, 1, raw.folder, keep)
-    expected, _ = examined.examine_once(*arguments)
-    held_to = examined._held_to(*arguments[:-1])
+    expected, _ = examined.fingerprint_once(*arguments)
+    conditions = examined._conditions_hash(*arguments[:-1])
     path = keep / "tiny_000.npz"
     whole = path.read_bytes()
     none = 0
@@ -268,14 +268,14 @@ def test_no_byte_can_change_unnoticed(tmp_path, keep):
         flipped[place] ^= 1 << place % 8
         for damaged in (bytes(flipped), whole[:place]):
             path.write_bytes(damaged)
-            found = examined._read(path, held_to)
+            found = examined._read(path, conditions)
             none += found is None
             assert found is None or same(found, expected), place
     assert none > len(whole)
 
 
-def same(found: examine.Examination, expected: examine.Examination) -> bool:
-    def plain(examination: examine.Examination):
+def same(found: examine.FingerprintedCase, expected: examine.FingerprintedCase) -> bool:
+    def plain(examination: examine.FingerprintedCase):
         numbers = [
             (sketch.mean, sketch.variance, sketch.least, sketch.greatest, [*sketch.buckets], [*sketch.shares])
             for sketch in examination.sketches
@@ -319,7 +319,7 @@ SCRIPT = """
     if __name__ == "__main__":
         {before}
         raw = read_dataset(Path(sys.argv[1]))
-        fingerprint_dataset(raw, keep=Path(sys.argv[2]), workers=int(sys.argv[3]), progress=progress)
+        fingerprint_dataset(raw, cache=Path(sys.argv[2]), workers=int(sys.argv[3]), progress=progress)
 """
 KILL = "os.kill(os.getpid(), signal.SIGKILL)"
 

@@ -1,4 +1,4 @@
-"""Which normalisation each channel gets: its name in dataset.json decides.
+"""The normalization of each channel, decided by its name in dataset.json.
 
 The names are nnU-Net's (nnunetv2/preprocessing/normalization/map_channel_name_to_normalization.py), in any capitals.
 """
@@ -21,16 +21,16 @@ BY_NAME: dict[str, Normalization] = {
     "rgb": "rgb_to_0_1",
     "rgb_to_0_1": "rgb_to_0_1",
 }
-COLOURS = ({"r", "g", "b"}, {"red", "green", "blue"})  # colours when all three are there
+COLOURS = ({"r", "g", "b"}, {"red", "green", "blue"})  # only where all three are there
 BYTE = 255
 
 
 def normalization_schemes(
     channels: Sequence[Channel], statistics: Sequence[ChannelStatistics]
 ) -> tuple[Normalization, ...]:
-    """One scheme per channel: what its name stands for, z-score for every other name.
+    """One scheme per channel: the one that its name stands for, z-score for every other name.
 
-    Colours that are not bytes (0 to 255) get a z-score as well.
+    Colours whose labelled voxels lie outside 0 to 255 get a z-score too.
     """
     names = [channel.name.strip().casefold() for channel in channels]
     colours = {name for trio in COLOURS if trio <= set(names) for name in trio}
@@ -43,7 +43,7 @@ def normalization_schemes(
 
 
 def use_mask_for_norm(schemes: Sequence[Normalization], cases: Sequence[CaseFingerprint]) -> tuple[bool, ...]:
-    """Whether a channel's statistics come from its non-zero voxels alone: z-score, where cropping removed much."""
+    """Whether a z-score uses non-zero voxels alone, per channel: where the crop removed more than a quarter."""
     masked = relative_size_after_crop(cases) < CROP_MATTERS
     return tuple(masked and scheme == "z_score" for scheme in schemes)
 

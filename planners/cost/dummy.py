@@ -1,8 +1,8 @@
-"""What stands in for parts of a training step that the planner may not have: the same tensors, other numbers.
+"""A dummy frozen block: the same tensors as the real one, with arbitrary numbers in them.
 
-The frozen block comes from the bank and the loss from the training; what they cost depends on their shapes alone.
+The planner measures networks whose block it does not have; what a block costs depends on its shapes alone.
 
-Shape letters: b batch, n tokens, d hidden size, h heads; in the loss k outputs, n voxels.
+Shape letters: b batch, n tokens, d hidden size, h heads.
 """
 
 from __future__ import annotations
@@ -14,31 +14,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from mvl_auto.planners.cost.block import block_of
-from mvl_auto.plans import BFLOAT16, IGNORE, BlockSizes, NetworkSettings
+from mvl_auto.planners.cost.block import block_from_settings
+from mvl_auto.planners.cost.step import TrainingStep
+from mvl_auto.plans import BFLOAT16, BlockSizes, NetworkSettings
 
 
-def stand_in(settings: NetworkSettings, block: BlockSizes | None = None) -> StandInBlock | None:
-    """The frozen block of a network, with its adapters; None where it has none.
-
-    block: what is known of it beyond the settings.
-
-    Raises ValueError when not even its width is.
-    """
-    known = block or block_of(settings.llm)
-    return None if known is None or not settings.llm.present else StandInBlock(known, settings.llm.lora_rank)
-
-
-def around(settings: NetworkSettings) -> NetworkSettings:
-    """The settings of the network around a stand-in, which brings its adapters, and has no weights to shuffle."""
+def settings_for_dummy(settings: NetworkSettings) -> NetworkSettings:
+    """The settings of a network around a dummy block, which brings its own adapters and has no weights to shuffle."""
     control = "block" if settings.llm.control == "permuted" else settings.llm.control
     return settings.model_copy(update={"llm": settings.llm.model_copy(update={"control": control, "lora_rank": 0})})
 
 
-class StandInBlock(nn.Module):
-    """A frozen Llama layer and final norm (mvl_auto.llm.block): weights as they are stored, cast on use.
+class DummyBlock(nn.Module):
+    """A frozen Llama layer and final norm (as mvl_auto.llm.block): weights as they are stored, cast when used.
 
-    lora_rank: of the adapters on its projections, which train; 0 for none.
+    lora_rank: of the trainable adapters on its projections; 0 for none.
     """
 
     def __init__(self, block: BlockSizes, lora_rank: int = 0) -> None:
@@ -48,6 +38,16 @@ class StandInBlock(nn.Module):
         self.layer, self.norm = _Layer(block, dtype, lora_rank), _Norm(block.hidden_size, dtype)
         for name, weight in self.named_parameters():
             weight.requires_grad_("lora" in name)
+
+    @classmethod
+    def for_step(cls, step: TrainingStep) -> DummyBlock | None:
+        """The frozen block of a step's network, with its adapters; None where it has none.
+
+        Raises ValueError when not even the block's width is known.
+        """
+        llm = step.settings.llm
+        known = step.block or block_from_settings(llm)
+        return None if known is None or not llm.present else cls(known, llm.lora_rank)
 
     def forward(
         self, hidden_bnd: Tensor, *, causal: bool = False, rotary: bool = False, final_norm: bool = True
@@ -126,35 +126,3 @@ def _with_weights_cast(module: nn.Module, hidden_bnd: Tensor, *words: bool) -> T
         return module(hidden_bnd, *words)
     cast = {name: weight.to(hidden_bnd.dtype) for name, weight in module.named_parameters()}
     return functional_call(module, cast, (hidden_bnd, *words))
-
-
-def step_loss(logits: list[Tensor], label_bzyx: Tensor, masked: bool) -> Tensor:
-    """Dice and cross-entropy at every level: the tensors of mvl_auto.training.loss, not its numbers.
-
-    masked: leave out ignored voxels; on a GPU the loss does so without looking whether there are any.
-    """
-    table = torch.eye(logits[0].shape[1], device=logits[0].device)
-    total = logits[0].new_zeros(())
-    for level in logits:
-        steps = [fine // coarse for fine, coarse in zip(label_bzyx.shape[1:], level.shape[2:], strict=True)]
-        label = label_bzyx[(slice(None), *(slice(step // 2, None, step) for step in steps))]
-        total = total + _level_loss(level, label, table, masked)
-    return total
-
-
-def _level_loss(logits_bkzyx: Tensor, label_bzyx: Tensor, table: Tensor, masked: bool) -> Tensor:
-    """mvl_auto.training.loss.dice_and_cross_entropy, line by line: what has a name there lives as long here."""
-    logits_bkn = logits_bkzyx.flatten(2).float().contiguous()
-    label_bn = label_bzyx.flatten(1).long()
-    seen_bn = label_bn != IGNORE
-    target_bkn = table.T[:, label_bn.clamp_min(0)].movedim(0, 1)
-    log_probability_bkn = logits_bkn.log_softmax(dim=1)
-    entropy_bn = -(log_probability_bkn * target_bkn).sum(dim=1)
-    probability_bkn, target_bkn = log_probability_bkn[:, 1:].exp(), target_bkn[:, 1:]
-    if masked:
-        entropy_bn = entropy_bn * seen_bn
-        probability_bkn, target_bkn = probability_bkn * seen_bn[:, None], target_bkn * seen_bn[:, None]
-    entropy = entropy_bn.sum() / seen_bn.sum().clamp_min(1)
-    overlap_bk = (probability_bkn * target_bkn).sum(dim=2)
-    dice = overlap_bk / (probability_bkn.sum(dim=2) + target_bkn.sum(dim=2))
-    return entropy - dice.mean()
