@@ -16,7 +16,7 @@ VERSION = next(
 STAGES = ["planners", "preprocessing", "inference", "evaluation"]
 COMMANDS = [
     *("plan_and_preprocess", "train", "predict", "evaluate", "compare"),
-    *("demo", "block", "explain", "doctor", "audit"),
+    *("demo", "block", "explain", "doctor", "audit", "report"),
 ]
 DOCS = "mvl_auto.docs"  # the pages of docs/, for messages that point to them
 FOLDERS = {"mvl_auto": "mvl_auto"} | {f"mvl_auto.{stage}": stage for stage in STAGES}
@@ -69,7 +69,7 @@ setup(
     python_requires=">=3.11",
     packages=[*PACKAGES, DOCS],
     package_dir=FOLDERS | {DOCS: "docs"},
-    package_data={"mvl_auto": ["py.typed"], DOCS: ["*.md"]},
+    package_data={"mvl_auto": ["py.typed"], "mvl_auto.report": ["assets/*"], DOCS: ["*.md"]},
     entry_points={"console_scripts": [f"mvl_{name} = mvl_auto.cli.{name}:main" for name in COMMANDS]},
     install_requires=[
         "batchgenerators>=0.25",
@@ -77,6 +77,7 @@ setup(
         "filelock>=3.12",
         "gguf>=0.10",
         "huggingface_hub>=1.0",
+        "jinja2>=3.1",
         "joblib>=1.3",
         "nibabel>=5.2",
         "numpy>=1.26",
@@ -108,6 +109,7 @@ setup(
                 "ruff>=0.15",
             ),
             *("ipykernel>=6.29", "nbclient>=0.10"),  # the notebook of docs/ runs
+            "selenium>=4.20",  # drives Chromium, where it is installed, through the report
             "surface-distance-based-measures>=0.1",  # the reference for metrics weighted by area
         ],
         "demo": DEMO,

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from mvl_auto.evaluation.raters import Agreement
     from mvl_auto.inference import PredictionReport
     from mvl_auto.planners import Diagnosis, Overrides, Repairs
+    from mvl_auto.report import Report
 
 log = logging.getLogger(__name__)
 
@@ -452,3 +453,32 @@ def audit(
     trained = find_trained(root, dataset, configuration, run)
     raw = find_raw_dataset(dataset, root)
     return audit_run(trained, raw, blocks_folder(root), device=device, progress=progress)
+
+
+def report(
+    runs: Sequence[str] | Mapping[str, Path] = (),
+    *,
+    root: Path | str | None = None,
+    dataset: str | int | Path | None = None,
+    run: Sequence[str] = (),
+    output: Path | str | None = None,
+    volumes: bool = True,
+    progress: Progress = silent,
+) -> Report:
+    """One HTML file of a training run, or of several side by side.
+
+    runs: folders of runs, with a name in front or not ("llm=FOLDER"), or name -> folder; or dataset and run: those of
+    the root. output: the file (default: report.html in the run's folder). volumes: embed images to scroll through.
+    Raises MvlError when a run is not there, or the file cannot be written.
+    """
+    from mvl_auto.report import write_report
+    from mvl_auto.report.find import find_run_folders, named_folders
+
+    if isinstance(runs, Mapping):
+        found = dict(runs)
+    elif runs:
+        found = named_folders(runs)
+    else:
+        found = find_run_folders(find_root(root), dataset, run)
+    target = None if output is None else Path(output)
+    return write_report(found, target, volumes=volumes, progress=progress)
