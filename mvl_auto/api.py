@@ -31,6 +31,7 @@ from mvl_auto.paths import (
 )
 from mvl_auto.plans import Plan, Splits, read_document, write_document
 from mvl_auto.progress import Progress, silent
+from mvl_auto.results import TrainingResults
 
 if TYPE_CHECKING:
     from mvl_auto.audit import AuditReport
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from mvl_auto.evaluation.raters import Agreement
     from mvl_auto.inference import PredictionReport
     from mvl_auto.planners import Diagnosis, Overrides, Repairs
-    from mvl_auto.training import TrainingResult
+    from mvl_auto.report import Report
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +132,7 @@ def train(
     network: str | None = None,
     llm: str | None = None,
     progress: Progress = silent,
-) -> list[TrainingResult]:
+) -> TrainingResults:
     """Train folds of a planned dataset, one after the other, and validate each; resumes where it was stopped.
 
     folds: 0, "0", "fold0", or several in a list; or "all" (every case, none kept apart). configuration: default, the
@@ -158,7 +159,7 @@ def train(
     log.info("%s: training %s of %s", plan.dataset, name, ", ".join(f"fold{fold}" for fold in chosen))
     from mvl_auto import training  # torch, after all that can be refused without it
 
-    return [
+    return TrainingResults(
         training.train(
             folder,
             fold,
@@ -179,7 +180,7 @@ def train(
             progress=progress,
         )
         for fold in chosen
-    ]
+    )
 
 
 def choose_folds(wanted: Folds, number: int) -> list[str]:
@@ -452,3 +453,32 @@ def audit(
     trained = find_trained(root, dataset, configuration, run)
     raw = find_raw_dataset(dataset, root)
     return audit_run(trained, raw, blocks_folder(root), device=device, progress=progress)
+
+
+def report(
+    runs: Sequence[str] | Mapping[str, Path] = (),
+    *,
+    root: Path | str | None = None,
+    dataset: str | int | Path | None = None,
+    run: Sequence[str] = (),
+    output: Path | str | None = None,
+    volumes: bool = True,
+    progress: Progress = silent,
+) -> Report:
+    """One HTML file of a training run, or of several side by side.
+
+    runs: folders of runs, with a name in front or not ("llm=FOLDER"), or name -> folder; or dataset and run: those of
+    the root. output: the file (default: report.html in the run's folder). volumes: embed images to scroll through.
+    Raises MvlError when a run is not there, or the file cannot be written.
+    """
+    from mvl_auto.report import write_report
+    from mvl_auto.report.find import find_run_folders, named_folders
+
+    if isinstance(runs, Mapping):
+        found = dict(runs)
+    elif runs:
+        found = named_folders(runs)
+    else:
+        found = find_run_folders(find_root(root), dataset, run)
+    target = None if output is None else Path(output)
+    return write_report(found, target, volumes=volumes, progress=progress)

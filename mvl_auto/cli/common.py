@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import io
 import logging
 import os
 import re
@@ -32,17 +31,19 @@ import signal
 import sys
 import textwrap
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from mvl_auto.bars import bars
 from mvl_auto.cli.nnunet_words import WORDS, Refused, translate
+from mvl_auto.cli.streams import discard_stdout, is_full, prepare_streams
 from mvl_auto.cli.waiting import choose_waiting
 from mvl_auto.errors import MvlError, PartlyFailed, Stopped
 from mvl_auto.logs import LOGGER
 from mvl_auto.paths import DEFAULT_ROOT, ROOT_VARIABLE, find_root
+from mvl_auto.printable import printable
 from mvl_auto.progress import ONLY_IN_FILE, silent
 from mvl_auto.text import parse_duration, parse_memory
 from mvl_auto.version import __version__
@@ -79,7 +80,7 @@ class Command:
 
 def run_command(command: Command, argv: Sequence[str] | None = None) -> int:
     """Parse, run, and turn what the user can mend into one line on stderr. Returns the exit code."""
-    _never_fail_at_a_letter()
+    prepare_streams()
     args = parse_arguments(command, sys.argv[1:] if argv is None else argv)
     choose_waiting(os.environ, command.trains)  # before torch is imported
     args.progress = silent if _quiet(args) else bars()
@@ -106,6 +107,11 @@ def run_command(command: Command, argv: Sequence[str] | None = None) -> int:
             if _someone_reads_stdout():
                 raise
             return PIPE_CLOSED
+        except OSError as error:
+            if not is_full(error):
+                raise
+            _say(f"{command.name}: the output cannot be written ({error.strerror}). The command has stopped.")
+            return BAD_INPUT
 
 
 def partly_failed(command: Command, failures: Sequence[MvlError]) -> int:
@@ -285,19 +291,12 @@ def _quiet(args: argparse.Namespace) -> bool:
     return bool(getattr(args, "quiet", False))
 
 
-def _never_fail_at_a_letter() -> None:
-    """A terminal or log in a narrow encoding shows ? for a name or a sign that it cannot write."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
-
-
 def _someone_reads_stdout() -> bool:
     """False for a closed pipe; what is left for it is then thrown away, or Python would complain when it ends."""
     try:
         print(flush=True)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_stdout()
         return False
     return True
 
@@ -337,11 +336,14 @@ class _ScreenHandler(logging.Handler):
 
 
 def _say(line: str) -> None:
-    """A line on stderr, above a bar where there is one."""
-    sys.stdout.flush()
-    if "tqdm" in sys.modules:
-        from tqdm import tqdm
+    """A line on stderr, above a bar where there is one; what a terminal would act on is written out."""
+    line = printable(line, keep="\n\t")
+    with suppress(OSError):  # stdout is told by itself, and there is no place to tell of stderr
+        sys.stdout.flush()
+    with suppress(OSError):
+        if "tqdm" in sys.modules:
+            from tqdm import tqdm
 
-        tqdm.write(line, file=sys.stderr)
-    else:
-        print(line, file=sys.stderr, flush=True)
+            tqdm.write(line, file=sys.stderr)
+        else:
+            print(line, file=sys.stderr, flush=True)

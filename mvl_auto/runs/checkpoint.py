@@ -85,11 +85,10 @@ class State(Document):
     step: Steps = Field(description="optimizer steps done")
     elapsed: Seconds = Field(description="seconds of optimization, over all sessions")
     finished: bool
-    learning_rate: float | None = Field(None, gt=0, description="at its peak")
-    precision: str = Field("", description="of the steps: float32, bfloat16 or float16")
-    threads: Steps = Field(0, description="of torch on the CPU; 0: not known")
+    learning_rate: float | None = Field(None, gt=0, le=1e3, description="at its peak")
+    precision: str = Field("", max_length=20, description="of the steps: float32, bfloat16 or float16")
+    threads: int = Field(0, ge=0, le=1 << 16, description="of torch on the CPU; 0: not known")
     scaler: dict[str, float] = Field({}, description="state of the loss scaler, where the precision is float16")
-    optimizer_steps: dict[str, float] = Field({}, description="of earlier versions; nothing reads it")
 
 
 def save(folder: Path, state: State, tensors: dict[str, Tensor]) -> None:
@@ -158,7 +157,10 @@ def read_state(folder: Path, name: str = CHECKPOINT) -> State:
         raise _damaged(path, error) from error
     if "state" not in metadata:
         raise MvlError("is no checkpoint of mvl_auto", file=path, remedy=RESTORE)
-    return parse_document(parse_json(metadata["state"], path, RESTORE), path, State, RESTORE)
+    content = parse_json(metadata["state"], path, RESTORE)
+    if isinstance(content, dict):
+        content.pop("optimizer_steps", None)  # always empty, in checkpoints of version 0.1
+    return parse_document(content, path, State, RESTORE)
 
 
 def read_tensors(file: Path, prefixes: tuple[str, ...]) -> dict[str, dict[str, Tensor]]:

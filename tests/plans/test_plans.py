@@ -165,15 +165,19 @@ def test_the_statistics_of_the_dataset_matter_to_the_channels_that_they_normalis
     assert (len(hashes) == 2) == matter
 
 
-def test_a_plan_without_a_time_has_the_hash_of_before_there_was_one(tmp_path: Path) -> None:
+def test_a_plan_without_what_came_later_has_the_hash_of_before(tmp_path: Path) -> None:
     write_document(tmp_path / "plans.json", plan())
     content = json.loads((tmp_path / "plans.json").read_text(encoding="utf-8"))
     assert content.pop("time_budget") is None
+    assert content["configurations"]["3d_fullres"].pop("batch_dice") is False
     (tmp_path / "old.json").write_text(json.dumps(content))
     assert read_document(tmp_path / "old.json", Plan) == plan()
     del content["mvl_auto_version"]
     del content["configurations"]["3d_fullres"]["reasons"]
+    assert not content["configurations"]["3d_fullres"].pop("batch_dice")  # nor was there batch_dice
     assert plan().hash == sha256_of_json(content)
+    over_batch = configuration(batch_dice=True)
+    assert plan(configurations={"3d_fullres": over_batch}).hash != plan().hash
     assert plan(time_budget=60.0).hash != plan().hash
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -280,14 +281,14 @@ def test_changed_cases_are_noticed(tmp_path):
 def test_a_case_that_may_not_be_read_any_more_has_changed(tmp_path, monkeypatch):
     folder = make_dataset(tmp_path, "nnunet", cases=3)
     fingerprint, dataset = take(folder), read_dataset(folder)
-    unreadable, as_before = dataset.cases[1].images[0], open
+    unreadable, as_before = dataset.cases[1].images[0], os.open
 
     def guarded(path, *words, **more):
-        if path == unreadable:
+        if Path(path) == unreadable:
             raise PermissionError(13, "Permission denied", str(path))
         return as_before(path, *words, **more)
 
-    monkeypatch.setattr("builtins.open", guarded)
+    monkeypatch.setattr("os.open", guarded)
     assert changed_cases(fingerprint, dataset) == (dataset.cases[1].name,)
 
 
