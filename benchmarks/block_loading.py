@@ -2,10 +2,10 @@
 
     python benchmarks/block_loading.py [--rounds 3] [--hidden 1024] [--layers 16]
 
-Makes a Llama model of random weights on disk (0.6 GB as it stands: bfloat16 in shards, and Q8_0 as GGUF), then
-loads its last layer in each way, in turn, each time in a fresh process that has imported everything before
-the clock starts. Goals (issue 4): bytes read at most 1.2 times the layer's, peak memory at most 2.5 times the
-layer in float32. Linux only: peaks are the kernel's own count of resident memory.
+Writes a Llama model of random weights to disk (0.6 GB with the defaults: bfloat16 in shards, and Q8_0 as GGUF), then
+loads its last layer in each way, in turn, each time in a fresh process; the time starts after the imports. Goals
+(issue 4): bytes read at most 1.2 times the layer's, peak memory at most 2.5 times the layer in float32. Linux only:
+peaks are the kernel's count of resident memory.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def compare(folder: Path, rounds: int) -> None:
 
 
 def measure(way: str, folder: Path) -> dict[str, float]:
-    """Load in one way. seconds; peak: bytes of resident memory beyond what the imports took; read, layer: bytes."""
+    """Load in one way. peak: bytes of resident memory beyond that of the imports. read, layer: bytes."""
     import gguf.quants  # noqa: F401
     import torch
     import transformers.models.llama.modeling_llama as llama
@@ -117,7 +117,7 @@ def measure(way: str, folder: Path) -> dict[str, float]:
 
 
 def resident(key: str) -> int:
-    """Bytes; VmRSS is now, VmHWM the most since reset_peak."""
+    """Bytes of resident memory: VmRSS is the current value, VmHWM the peak since reset_peak."""
     status = Path("/proc/self/status").read_text()
     return next(1024 * int(line.split()[1]) for line in status.splitlines() if line.startswith(key))
 

@@ -47,12 +47,24 @@ def report(fold: Path, runs: dict[str, Run]) -> None:
     summary = json.loads((fold / "summary.json").read_text())
     block = state["block"]["source"] if state["block"] else "none"
     print(f"{state['dataset']}, {state['configuration']}, fold 0, LLM block {block}")
+    print(f"  {cpu()}; steps in {state['precision']} with {state['threads']} threads")
     for what, run in runs.items():
         print(f"  {what:<24}{run.seconds:>8.1f} s{run.peak_bytes / 1e6:>9.0f} MB")
     print(f"  {state['step']} steps in {state['elapsed']:.0f} s, {len(summary['cases'])} validation cases")
     for label, scores in summary["labels"].items():
         print(f"  {label:<24}{scores['dice']['mean']:>8.3f} Dice")
     print(f"  {'mean':<24}{summary['mean']['dice']:>8.3f} Dice")
+
+
+def cpu() -> str:
+    """The processor's name, and which vectors and which bfloat16 it multiplies."""
+    import torch
+
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    name = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "unknown CPU")
+    can = torch.cpu.get_capabilities()
+    names = [each for each in ("avx2", "avx512_f", "avx512_bf16", "amx_bf16") if can.get(each)]
+    return f"{name} ({', '.join(names) or 'no AVX2'})"
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mvl_auto.evaluation.compare import ALL_LABELS, ModelComparison, Row
 from mvl_auto.evaluation.metrics import METRICS
+from mvl_auto.extras import need
 from mvl_auto.files import write_json, write_text, writing, writing_all
 from mvl_auto.version import __version__
 
@@ -112,6 +113,7 @@ def latex(comparison: ModelComparison) -> str:
 
 def draw(comparison: ModelComparison) -> Figure:
     """The differences of all cases, ordered, for each pair and label of the first metric; with mean and interval."""
+    need("matplotlib", "the plot of a comparison")
     from matplotlib.figure import Figure
 
     metric = comparison.metrics[0]

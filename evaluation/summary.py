@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from mvl_auto.evaluation.case import LabelScore, Scoring
 from mvl_auto.evaluation.metrics import METRICS
 from mvl_auto.files import write_json, writing
+from mvl_auto.tables import Tabular
 from mvl_auto.version import __version__
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ CONVENTIONS = (
 
 
 @dataclass(frozen=True, eq=False)
-class Summary:
+class Summary(Tabular):
     """Scores of cases and labels.
 
     table: one row per case and label, in the order they came, with the columns case, label, one per metric
@@ -85,6 +86,14 @@ class Summary:
         """One row per case (the index), one column per label."""
         table = self.table.pivot(index="case", columns="label", values=metric)
         return table.loc[list(self.cases), list(self.labels)].astype(float)
+
+    def as_table(self) -> tuple[list[str], list[list[str]]]:
+        means = self.per_label().xs("mean", axis=1, level=1)
+        rows = [
+            [str(label), *(f"{value:.3f}" for value in row)]
+            for label, row in zip(means.index, means.values, strict=True)
+        ]
+        return ["label", *means.columns], [*rows, ["mean", *(f"{self.mean(metric):.3f}" for metric in means.columns)]]
 
     def per_case(self, metric: str = "dice") -> pd.Series[float]:
         """The mean over its labels of each case (the index), worst first; cases without any defined score are last."""

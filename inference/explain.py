@@ -6,8 +6,7 @@
     rollout    attention that each token gets from all others, through all blocks of the trunk
 
 The maps are the outputs of a network that wraps the trained one, so windows and the way back to native space are those
-of prediction (sliding_window.py, restore.py). Windows have the shape of the training patch, never more: rollout holds a
-matrix of tokens by tokens for each block.
+of prediction (sliding_window.py, restore.py).
 
 Attention rollout: Abnar and Zuidema 2020, arXiv 2005.00928. Each block is R <- (A + I) / 2 R, A the mean over heads. In
 hybrid attention the global branch counts with the mean of its gate; the local branch counts as the identity.
@@ -28,6 +27,7 @@ from torch import Tensor, nn
 
 from mvl_auto.datasets import find_cases, load_case, split_volumes
 from mvl_auto.errors import MvlError
+from mvl_auto.extras import need
 from mvl_auto.files import ensure_writable_folder, write_json, writing
 from mvl_auto.images import Volume, write_probabilities
 from mvl_auto.inference.output import check_output_folder
@@ -69,6 +69,7 @@ def explain_folder(
     Raises MvlError when `output` is the folder of the images, and, naming the file, for the first image that cannot be
     read.
     """
+    need("matplotlib", "the picture of an explanation")
     trained = load_trained(run.folds[0][0], blocks_folder)
     network, on = trained.network, choose_device(device)
     first = [] if run.previous is None else [each.network.to(on) for each in run.previous.load(blocks_folder)]

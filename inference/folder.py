@@ -28,6 +28,7 @@ from mvl_auto.logs import log_file
 from mvl_auto.network.device import choose_device
 from mvl_auto.progress import Advance, Progress, silent
 from mvl_auto.runs import TrainedRun
+from mvl_auto.tables import Tabular
 
 log = logging.getLogger(__name__)
 Item = TypeVar("Item")
@@ -35,12 +36,16 @@ Result = TypeVar("Result")
 
 
 @dataclass
-class PredictionReport:
+class PredictionReport(Tabular):
     """Names of the cases, by outcome."""
 
     done: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)  # complete from an earlier run
     failed: dict[str, str] = field(default_factory=dict)  # name -> reason, in one line
+
+    def as_table(self) -> tuple[list[str], list[list[str]]]:
+        done = [[name, "predicted"] for name in self.done] + [[name, "existed already"] for name in self.skipped]
+        return ["case", "outcome"], done + [[name, reason] for name, reason in self.failed.items()]
 
 
 def predict_folder(
@@ -105,7 +110,8 @@ def predict_cases(
             if predicted is None:
                 continue
             _wait_for(being_written, report)
-            being_written.append((case, writer.submit(predictor.write, case, *predicted, record)))
+            image, prediction = predicted
+            being_written.append((case, writer.submit(predictor.write, case, image, prediction, record)))
         _wait_for(being_written, report)
 
 

@@ -7,9 +7,8 @@ streamed: only one row of windows is in memory, and all probabilities only where
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -21,14 +20,12 @@ from mvl_auto.datasets import one_hot
 from mvl_auto.errors import MvlError
 from mvl_auto.images import Volume
 from mvl_auto.inference.restore import native_slabs, paste_slab
-from mvl_auto.inference.sliding_window import WindowTooLarge, cheapest_axis, stream_logits
-from mvl_auto.inference.windows import STEP_SIZE, PredictionSettings, WindowSettings, choose_batch_size, choose_windows
+from mvl_auto.inference.sliding_window import cheapest_axis, stream_logits
+from mvl_auto.inference.windows import STEP_SIZE, PredictionSettings, WindowSettings, choose_windows
 from mvl_auto.plans import Configuration, LabelScheme, Plan, Trail
 from mvl_auto.preprocessing.case import PreparedCase, preprocess_case, preprocess_label
 
 REGION_THRESHOLD = 0.5
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,33 +98,12 @@ def predict_prepared(
     Raises MvlError when a network's output is not finite or the GPU's memory is too small.
     """
     image = torch.from_numpy(np.ascontiguousarray(image_czyx))
-    windows = choose_windows(image.shape[1:], labels.num_outputs, configuration, settings)
-    try:
-        return _predict_in_windows(networks, labels, image, trail, windows, settings.probabilities, advance)
-    except WindowTooLarge:
-        patch = configuration.patch_size
-        if windows.shape == patch:
-            raise
-    log.warning("the GPU has too little free memory for windows of %s voxels: using %s", windows.shape, patch)
-    batch_size = choose_batch_size(patch, configuration, torch.device(windows.device))
-    windows = replace(windows, shape=patch, batch_size=batch_size)
-    return _predict_in_windows(networks, labels, image, trail, windows, settings.probabilities, advance)
-
-
-def _predict_in_windows(
-    networks: Sequence[nn.Module],
-    labels: LabelScheme,
-    image_czyx: Tensor,
-    trail: Trail,
-    windows: WindowSettings,
-    keep_probabilities: bool,
-    advance: Callable[[float], None],
-) -> Prediction:
-    axis = cheapest_axis(image_czyx.shape[1:], windows.shape)
+    windows = choose_windows(configuration, settings)
+    axis = cheapest_axis(image.shape[1:], windows.shape)
     classes = np.zeros(trail.shape, np.int16)
-    probabilities = _background_everywhere(labels, trail.shape) if keep_probabilities else None
+    probabilities = _background_everywhere(labels, trail.shape) if settings.probabilities else None
     length = trail.crop[axis][1] - trail.crop[axis][0]
-    network_slabs = probability_slabs(networks, labels, image_czyx, windows, axis)
+    network_slabs = probability_slabs(networks, labels, image, windows, axis)
     for first, slab in native_slabs(network_slabs, trail, axis):
         paste_slab(classes, decide_classes(slab, labels).cpu().numpy(), trail, axis, first)
         if probabilities is not None:
@@ -141,7 +117,7 @@ def probability_slabs(
 ) -> Iterator[tuple[int, Tensor]]:
     """The mean probabilities of all networks, in slabs along `axis`: (first slice, (k, z, y, x)).
 
-    Raises MvlError when a network's output is not finite, WindowTooLarge as `stream_logits` does.
+    Raises MvlError when a network's output is not finite, and as `stream_logits` does.
     """
     streams = [stream_logits(network, image_czyx, labels.num_outputs, windows, axis) for network in networks]
     for parts in zip(*streams, strict=True):

@@ -11,17 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from mvl_auto.arguments import Folds, list_of_folds
 from mvl_auto.datasets import Case, hash_files, load_case, to_values
 from mvl_auto.errors import MvlError
 from mvl_auto.files import Hashes
-from mvl_auto.images import RASTER_ENDINGS, Geometry, Volume, file_ending, write_label, write_probabilities
+from mvl_auto.images import RASTER_ENDINGS, Geometry, Volume, file_ending, stem, write_label, write_probabilities
 from mvl_auto.inference.label_files import value_names
 from mvl_auto.inference.predict import Prediction, make_network_input, predict_prepared
 from mvl_auto.inference.record import Record
 from mvl_auto.inference.windows import PredictionSettings
+from mvl_auto.network.device import choose_device
+from mvl_auto.paths import blocks_folder, find_root
 from mvl_auto.plans import Configuration, Plan
 from mvl_auto.preprocessing.case import PreparedCase, preprocess_case
-from mvl_auto.runs import TrainedRun
+from mvl_auto.runs import TrainedRun, find_trained
 
 log = logging.getLogger(__name__)
 DEFAULT_ENDING = ".nii.gz"  # where the image is a folder of DICOM slices
@@ -47,6 +50,38 @@ class Predictor:
     configuration: Configuration
     settings: PredictionSettings
     previous: Predictor | None = None
+
+    @classmethod
+    def load(
+        cls,
+        dataset: str | int | Path | None = None,
+        *,
+        root: Path | str | None = None,
+        configuration: str | None = None,
+        run: str | None = None,
+        folds: Folds | None = None,
+        settings: PredictionSettings | None = None,
+    ) -> Predictor:
+        """The trained networks of a run, on their device; the arguments are as in `mvl_auto.predict`.
+
+        Raises MvlError when no run or several fit the arguments, or a network is damaged.
+        """
+        settings = settings or PredictionSettings()
+        settings = replace(settings, device=str(choose_device(settings.device)))
+        found = find_root(root)
+        chosen = None if folds is None else list_of_folds(folds)
+        trained = find_trained(found, dataset, configuration, run, chosen)
+        return load_predictor(trained, blocks_folder(found), settings)
+
+    def segment(self, *images: Path | str) -> NDArray[np.generic]:
+        """The label values (Z, Y, X) of one image, turned to RAS+ as `mvl_auto.images.read_image` turns it.
+
+        images: one file or DICOM folder, or one file per channel. Raises MvlError when it cannot be read.
+        """
+        paths = tuple(Path(image) for image in images)
+        found = self.predict(self.prepare(Case(stem(paths[0]), paths)), lambda share: None)
+        values: NDArray[np.generic] = to_values(found.classes, self.plan.labels)
+        return values
 
     def prepare(self, case: Case) -> PreparedImage:
         """Read, check and preprocess a case. Raises MvlError, naming the file, when something is wrong with it."""
@@ -94,7 +129,7 @@ class Predictor:
         record.finish(case.name)
 
 
-def load_predictor(trained: TrainedRun, blocks_folder: Path, settings: PredictionSettings) -> Predictor:
+def load_predictor(trained: TrainedRun, blocks: Path, settings: PredictionSettings) -> Predictor:
     """The networks of a run on their device, and those of its first stage, in a cascade.
 
     settings.device: not "auto". Raises MvlError when a network is damaged, or the first stage is not the one that the
@@ -104,8 +139,8 @@ def load_predictor(trained: TrainedRun, blocks_folder: Path, settings: Predictio
     if trained.previous is not None:
         names = ", ".join(trained.previous.fold_names)
         log.info("first stage: %s, folds %s", trained.previous.folder, names)
-        previous = load_predictor(trained.previous, blocks_folder, replace(settings, probabilities=False))
-    networks = [each.network.to(settings.device) for each in trained.load(blocks_folder)]
+        previous = load_predictor(trained.previous, blocks, replace(settings, probabilities=False))
+    networks = [each.network.to(settings.device) for each in trained.load(blocks)]
     return Predictor(networks, trained.plan, trained.configuration, settings, previous)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from mvl_auto.datasets import Case, hash_files
 from mvl_auto.errors import MvlError
@@ -23,8 +23,6 @@ ELSEWHERE = "Choose another output folder, or replace what is there with --overw
 
 class MadeBy(Frozen):
     """Everything that the predictions of a folder depend on, apart from the images."""
-
-    model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
 
     dataset: str
     run: str

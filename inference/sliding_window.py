@@ -54,10 +54,6 @@ class Span:
 Window = tuple[Span, Span, Span]
 
 
-class WindowTooLarge(MvlError):
-    """One window does not fit into the free memory of the GPU."""
-
-
 def stream_logits(
     network: nn.Module, image_czyx: Tensor, num_outputs: int, windows: WindowSettings, axis: int
 ) -> Iterator[tuple[int, Tensor]]:
@@ -66,7 +62,7 @@ def stream_logits(
     network: in eval mode, on windows.device; (b, c, z, y, x) -> (b, k, z, y, x), or without z where a window has two
     axes: then every slice is predicted by itself. An axis shorter than the window is padded with zeros on both sides,
     and the padding is removed afterwards. The slabs come in order, without gap or overlap, on the GPU where there is
-    room for them. Raises WindowTooLarge when the GPU's memory is too small.
+    room for them. Raises MvlError when the GPU's memory is too small.
     """
     device = torch.device(windows.device)
     sizes = image_czyx.shape[1:]
@@ -175,7 +171,7 @@ def _compute_logits(network: nn.Module, inputs: Tensor, device: torch.device) ->
             return logits.float()
     except torch.OutOfMemoryError as error:
         if len(inputs) == 1:
-            raise WindowTooLarge(
+            raise MvlError(
                 "the GPU has too little free memory for one window", remedy="Free some, or predict with --device cpu."
             ) from error
     torch.cuda.empty_cache()

@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from mvl_auto.errors import MvlError
     from mvl_auto.inference.predictor import Predictor
     from mvl_auto.plans import Plan
-    from mvl_auto.public import doctor, evaluate, explain, plan_and_preprocess, predict, train
+    from mvl_auto.public import audit, compare, doctor, evaluate, explain, plan_and_preprocess, predict, train
 
 HOMES = {  # public name -> the module that has it
     "MvlError": "mvl_auto.errors",
     "Plan": "mvl_auto.plans",
     "Predictor": "mvl_auto.inference.predictor",
+    "audit": "mvl_auto.public",
+    "compare": "mvl_auto.public",
     "doctor": "mvl_auto.public",
     "evaluate": "mvl_auto.public",
     "explain": "mvl_auto.public",
@@ -40,6 +42,8 @@ __all__ = [
     "Plan",
     "Predictor",
     "__version__",
+    "audit",
+    "compare",
     "doctor",
     "evaluate",
     "explain",

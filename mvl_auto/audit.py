@@ -6,6 +6,7 @@ interrupted audit goes on where it stopped.
 
     <run>/audit/cases/<case>.json     one case
     <run>/audit/audit.json, audit.csv the ranking, most suspicious first
+    <run>/audit/audit.html            the first of them with pictures
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from mvl_auto.runs import Trained
 
 AUDIT, CASES = "audit", "cases"
+PICTURED = 20  # cases of audit.html
 NO_REASON = "disagreement"
 PLACE = ("voxel_i", "voxel_j", "voxel_k", "x_mm", "y_mm", "z_mm")
 COLUMNS = ("rank", "case", "score", "reason", "detail", "gain", "agreement", *PLACE)
@@ -104,6 +106,7 @@ def audit_run(
         audits, left_out = _audit_cases(trained, raw, blocks_folder, folder / CASES, device, progress)
         report = AuditReport(folder, ranked(audits), left_out)
         write_ranking(report, trained)
+        write_pictures(report, trained, raw, progress)
     return report
 
 
@@ -229,6 +232,31 @@ def write_ranking(report: AuditReport, trained: TrainedRun) -> None:
     for rank, row in enumerate(rows, start=1):
         writer.writerow({"rank": rank} | row)
     write_text(report.folder / "audit.csv", stream.getvalue())
+
+
+def write_pictures(report: AuditReport, trained: TrainedRun, raw: Dataset, progress: Progress = silent) -> Path:
+    """audit.html in the audit's folder: the first PICTURED cases with slices of their label and their prediction.
+
+    The predictions are those of the folds' validation/. Raises MvlError when the page cannot be written.
+    """
+    from mvl_auto.report.audit_page import PAGE, AuditedRun, Suspect, write_audit_page
+    from mvl_auto.report.collect import find_predictions
+
+    predictions = {
+        case: path
+        for folder, state in trained.folds
+        for case, path in find_predictions(folder).items()
+        if case in state.validation_cases
+    }
+    suspects = []
+    for audited, score in report.cases[:PICTURED]:
+        row = row_of(audited, score)
+        best = audited.suspicions[0] if audited.suspicions else None
+        place = (best.voxel, best.position) if best else ((), ())
+        suspects.append(Suspect(audited.case, score, row["reason"], row["detail"], *place))
+    run = AuditedRun(trained.folder.name, raw, trained.plan.labels, predictions, len(report.cases))
+    write_audit_page(report.folder / PAGE, run, suspects, progress)
+    return report.folder / PAGE
 
 
 def row_of(audited: AuditedCase, score: float) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
 from mvl_auto.progress import Advance, Progress
@@ -107,8 +107,9 @@ def plain_lines(stream: TextIO, clock: Callable[[], float] = time.monotonic) -> 
         def write(time_note: str) -> None:
             percent, whole = _rounded_down(done, total)
             words = [f"{percent} %", f"{whole}/{_counted(total, unit)}", time_note, latest_note]
-            stream.write(f"{what}: {', '.join(filter(None, words))}\n")
-            stream.flush()
+            with suppress(OSError):  # a full disk under a log is no reason to stop the work
+                stream.write(f"{what}: {', '.join(filter(None, words))}\n")
+                stream.flush()
 
         yield advance
         write(f"took {clock_text(clock() - start)}")

@@ -56,3 +56,15 @@ def all_noted(problems: list[MvlError]) -> MvlError:
     first, *others = problems
     first.others = tuple(others)
     return first
+
+
+class Stopped(KeyboardInterrupt):
+    """Long work was stopped by a signal, after it had saved what it had done.
+
+    number: of the signal; a command's exit code is 128 + number, as shells have it. done: what was saved, in words.
+    """
+
+    def __init__(self, number: int, done: str) -> None:
+        self.number = number
+        self.done = done
+        super().__init__(done)

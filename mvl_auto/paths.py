@@ -27,8 +27,14 @@ NNUNET_RAW_VARIABLE = "nnUNet_raw"
 DEFAULT_ROOT = "~/mvl_auto"
 
 LISTED = 8  # datasets that a message names
+INSTALLED_DOCS = Path(__file__).parent / "docs"  # setup.py puts them there; an editable install reads the repository's
 
 FOLDER_NAME = re.compile(r"^(?:Dataset|Task)(?P<number>\d{1,4})_(?P<name>.+)$")
+
+
+def guide(name: str) -> Path:
+    """A page of the documentation as it is installed, for messages: `guide("dataset.md")`."""
+    return (INSTALLED_DOCS if INSTALLED_DOCS.is_dir() else INSTALLED_DOCS.parents[1] / "docs") / name
 
 
 def find_root(root: Path | str | None = None) -> Path:

@@ -6,6 +6,7 @@ The commands call `mvl_auto.api` itself, with the bars of the command line and e
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -20,11 +21,13 @@ Result = TypeVar("Result")
 def for_python(function: Callable[..., Result]) -> Callable[..., Result]:
     """The function with `progress` on: bars in a notebook and on a terminal, lines elsewhere, nothing for False."""
 
+    has_progress = "progress" in inspect.signature(function).parameters
+
     @functools.wraps(function)
     def call(*args: Any, progress: Any = True, **named: Any) -> Result:
         drawn = bars() if progress is True else silent if progress in (False, None) else progress
         with in_python_words():
-            return function(*args, progress=drawn, **named)
+            return function(*args, **named, **({"progress": drawn} if has_progress else {}))
 
     return call
 
@@ -35,3 +38,5 @@ predict = for_python(api.predict)
 evaluate = for_python(api.evaluate)
 explain = for_python(api.explain)
 doctor = for_python(api.doctor)
+compare = for_python(api.compare)
+audit = for_python(api.audit)

@@ -1,11 +1,14 @@
-"""A table of text: columns as wide as they need to be, long words wrapped in the last one, or last few."""
+"""Tables of text and of HTML: columns as wide as they need to be, long words wrapped in the last one, or last few."""
 
 from __future__ import annotations
 
+import html
 import itertools
 import shutil
 import textwrap
 from collections.abc import Sequence
+
+from mvl_auto.printable import printable
 
 GAP = "  "
 NARROWEST = 30  # characters left for a column that is wrapped, however narrow the screen
@@ -19,6 +22,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], width: int | Non
     width: characters (default: the terminal's). wrapped: how many of the last columns share what the others leave;
     where that is not enough, the widest of the others are wrapped too.
     """
+    header, rows = _printable(header), [_printable(row) for row in rows]
     width = width or shutil.get_terminal_size((WIDTH, 24)).columns
     columns = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     left = width - sum(columns[:-wrapped]) - len(GAP) * (len(columns) - 1)
@@ -32,6 +36,32 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], width: int | Non
         columns[widest] -= max(1, min(beyond, columns[widest] - others))
     rules = ["-" * column for column in columns]
     return "\n".join(_line(row, columns) for row in [header, rules, *rows])
+
+
+def _printable(row: Sequence[str]) -> list[str]:
+    """Cells may hold names of labels and files, which must not act on the terminal."""
+    return [printable(cell) for cell in row]
+
+
+class Tabular:
+    """A result that prints as a short table, and shows as one in a notebook. A class says its rows in `as_table`."""
+
+    def as_table(self) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+        """The header, and the rows."""
+        raise NotImplementedError(f"{type(self).__name__} says no rows")
+
+    def __str__(self) -> str:
+        return table(*self.as_table())
+
+    def _repr_html_(self) -> str:
+        """What Jupyter shows."""
+        header, rows = self.as_table()
+        body = "".join(_html_row(row, "td") for row in rows)
+        return f"<table><thead>{_html_row(header, 'th')}</thead><tbody>{body}</tbody></table>"
+
+
+def _html_row(cells: Sequence[str], tag: str) -> str:
+    return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
 
 
 def _line(row: Sequence[str], columns: Sequence[int]) -> str:

@@ -13,6 +13,7 @@ from mvl_auto.plans import CaseFingerprint, LabelScheme, Shape
 
 RIGHT_LEFT = 2  # the canonical axis (Z Y X of RAS+) along which left and right lie
 WORDS = re.compile(r"[a-z]+")
+CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])")  # where a word of "KidneyLeft" begins
 OTHER_SIDE = {"left": "right", "right": "left", "l": "r", "r": "l", "lt": "rt", "rt": "lt", "lh": "rh", "rh": "lh"}
 
 
@@ -101,10 +102,18 @@ def mirror_axes(labels: LabelScheme, axes: Sequence[int], volumetric: bool, orde
 
 
 def tells_sides_apart(labels: LabelScheme) -> bool:
-    """Whether a label is another's name with left and right exchanged ("kidney_left", "kidney_right")."""
-    names = {name.casefold() for name in (*labels.class_names, *labels.region_names)}
+    """Whether a label is another's name with left and right exchanged ("kidney_left", "RightLung", "leftkidney")."""
+    names = {CAPITAL.sub(" ", name).casefold() for name in (*labels.class_names, *labels.region_names)}
     return any(other != name and other in names for name, other in ((name, _other_side(name)) for name in names))
 
 
 def _other_side(name: str) -> str:
-    return WORDS.sub(lambda word: OTHER_SIDE.get(word.group(), word.group()), name)
+    return WORDS.sub(lambda match: _other_word(match.group()), name)
+
+
+def _other_word(word: str) -> str:
+    """Also of a word that begins with a side; one that ends with it may mean another thing ("copyright")."""
+    for side in ("left", "right"):
+        if word.startswith(side):
+            return OTHER_SIDE[side] + word.removeprefix(side)
+    return OTHER_SIDE.get(word, word)

@@ -38,6 +38,8 @@ FOLDERS = [  # the shared part, then as data flows, then what lies on top
     "mvl_auto/training",
     "inference",
     "evaluation",
+    "mvl_auto/report",
+    "mvl_auto/api",
     "mvl_auto/cli",
     "mvl_auto/demo",
 ]

@@ -13,7 +13,7 @@ from source_files import source_files
 STAGES = {"planners", "preprocessing", "training", "inference", "evaluation"}
 MODELS = {"network", "llm"}
 RUNS = {"runs"}  # what a run is on disk: it builds networks to load their weights into
-SURFACE = {"api", "audit", "cli", "demo", "public", "__main__"}  # on top of the stages
+SURFACE = {"api", "audit", "cli", "demo", "public", "report", "results", "__main__"}  # on top of the stages
 
 
 FILES = source_files()
@@ -29,14 +29,19 @@ MAY_IMPORT = (
         "runs": SHARED | MODELS,
         "planners": SHARED | {"network"},  # to measure what it plans
         "preprocessing": SHARED,
-        "training": SHARED | MODELS | RUNS | {"preprocessing", "inference", "evaluation"},  # to prepare and to validate
+        "training": SHARED
+        | MODELS
+        | RUNS
+        | {"preprocessing", "inference", "evaluation", "report"},  # to prepare, validate, report
         "inference": SHARED | MODELS | RUNS | {"preprocessing"},  # the same code prepares a training case and an image
         "evaluation": SHARED,
-        "audit": SHARED | MODELS | RUNS | STAGES,
-        "api": SHARED | MODELS | RUNS | STAGES | {"audit"},
+        "report": SHARED | RUNS | {"evaluation", "planners"},  # scores, and the plan in words
+        "audit": SHARED | MODELS | RUNS | STAGES | {"report"},
+        "api": SHARED | MODELS | RUNS | STAGES | {"audit", "report", "results"},
         "cli": SHARED | MODELS | RUNS | STAGES | SURFACE,
         "demo": SHARED | MODELS | RUNS | STAGES | {"api"},
         "public": SHARED | {"api"},
+        "results": SHARED | {"training"},
         "": SHARED | {"api", "public", "inference"},
         "__main__": {"cli"},
     }

@@ -46,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
     ]
     print(table(["", "case", "score", "what may be wrong"], lines))
     print(f"\nwrote {report.folder / 'audit.csv'} and audit.json: all {len(report.cases)} cases, with places")
+    print(f"wrote {report.folder / 'audit.html'}: the first ones with pictures")
     if args.fix_list is not None:
         written = write_markups(report, args.fix_list, args.most)
         print(f"wrote {len(written)} files of 3D Slicer markups to {args.fix_list}")

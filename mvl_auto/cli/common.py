@@ -14,7 +14,8 @@ code. It imports nothing heavy at module level, so that `--help` is there at onc
         return 0
 
 `args.root` is the root folder, found; `args.progress` draws bars, or lines where there is no terminal.
-Exit codes: 0 done, 1 part of it failed, 2 nothing was done because of the input, 130 stopped by Ctrl-C.
+Exit codes: 0 done, 1 part of it failed, 2 nothing was done because of the input, 130 stopped by Ctrl-C,
+143 by SIGTERM.
 Results go to stdout, with the root in the first line; the log, bars and errors go to stderr.
 """
 
@@ -22,23 +23,27 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import io
 import logging
 import os
 import re
+import shlex
+import signal
 import sys
 import textwrap
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from mvl_auto.bars import bars
 from mvl_auto.cli.nnunet_words import WORDS, Refused, translate
-from mvl_auto.errors import MvlError, PartlyFailed
+from mvl_auto.cli.streams import discard_stdout, is_full, prepare_streams
+from mvl_auto.cli.waiting import choose_waiting
+from mvl_auto.errors import MvlError, PartlyFailed, Stopped
 from mvl_auto.logs import LOGGER
 from mvl_auto.paths import DEFAULT_ROOT, ROOT_VARIABLE, find_root
+from mvl_auto.printable import printable
 from mvl_auto.progress import ONLY_IN_FILE, silent
 from mvl_auto.text import parse_duration, parse_memory
 from mvl_auto.version import __version__
@@ -46,7 +51,8 @@ from mvl_auto.version import __version__
 DONE = 0
 PARTLY_FAILED = 1
 BAD_INPUT = 2
-INTERRUPTED = 130  # 128 + SIGINT, as shells do
+SIGNALLED = 128  # + the signal's number, as shells do
+INTERRUPTED = SIGNALLED + signal.SIGINT
 PIPE_CLOSED = 141  # 128 + SIGPIPE: `mvl_block list | head`
 
 Value = TypeVar("Value")
@@ -60,6 +66,7 @@ class Command:
 
     add_arguments: adds the command's own arguments to the parser. run: does it, returns the exit code.
     uses_root: whether it works on a root folder; then it has --root and prints the root first.
+    trains: whether it computes for long in threads that wait for each other.
     """
 
     name: str
@@ -68,14 +75,14 @@ class Command:
     add_arguments: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace], int]
     uses_root: bool = True
+    trains: bool = False
 
 
 def run_command(command: Command, argv: Sequence[str] | None = None) -> int:
     """Parse, run, and turn what the user can mend into one line on stderr. Returns the exit code."""
-    _never_fail_at_a_letter()
+    prepare_streams()
     args = parse_arguments(command, sys.argv[1:] if argv is None else argv)
-    # before torch: threads that spin while they wait starve each other on a shared machine (docs/experiments.md)
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    choose_waiting(os.environ, command.trains)  # before torch is imported
     args.progress = silent if _quiet(args) else bars()
     with _log_on_screen(args):
         try:
@@ -89,13 +96,22 @@ def run_command(command: Command, argv: Sequence[str] | None = None) -> int:
         except MvlError as error:
             _say(f"{command.name}: {error}")
             return BAD_INPUT
+        except Stopped as stop:
+            again = shlex.join([command.name, *(sys.argv[1:] if argv is None else argv)])
+            _say(f"{command.name}: stopped by {signal.Signals(stop.number).name}; {stop.done}. To resume: {again}")
+            return SIGNALLED + stop.number
         except KeyboardInterrupt:
-            _say(f"{command.name}: stopped. The same command again goes on from what is finished.")
+            _say(f"{command.name}: stopped. Run the same command again to resume.")
             return INTERRUPTED
         except BrokenPipeError:
             if _someone_reads_stdout():
                 raise
             return PIPE_CLOSED
+        except OSError as error:
+            if not is_full(error):
+                raise
+            _say(f"{command.name}: the output cannot be written ({error.strerror}). The command has stopped.")
+            return BAD_INPUT
 
 
 def partly_failed(command: Command, failures: Sequence[MvlError]) -> int:
@@ -235,6 +251,22 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def whole(text: str) -> int:
+    """A whole number from 0 on."""
+    return 0 if text == "0" else positive(text)
+
+
+def learning_rate(text: str) -> float:
+    """A number above 0 and below 1."""
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is no learning rate: give a number between 0 and 1, such as 1e-3")
+    return rate
+
+
 def device(text: str) -> str:
     """auto, cpu, cuda or cuda:1."""
     if not DEVICE.fullmatch(text):
@@ -259,19 +291,12 @@ def _quiet(args: argparse.Namespace) -> bool:
     return bool(getattr(args, "quiet", False))
 
 
-def _never_fail_at_a_letter() -> None:
-    """A terminal or log in a narrow encoding shows ? for a name or a sign that it cannot write."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
-
-
 def _someone_reads_stdout() -> bool:
     """False for a closed pipe; what is left for it is then thrown away, or Python would complain when it ends."""
     try:
         print(flush=True)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_stdout()
         return False
     return True
 
@@ -311,11 +336,14 @@ class _ScreenHandler(logging.Handler):
 
 
 def _say(line: str) -> None:
-    """A line on stderr, above a bar where there is one."""
-    sys.stdout.flush()
-    if "tqdm" in sys.modules:
-        from tqdm import tqdm
+    """A line on stderr, above a bar where there is one; what a terminal would act on is written out."""
+    line = printable(line, keep="\n\t")
+    with suppress(OSError):  # stdout is told by itself, and there is no place to tell of stderr
+        sys.stdout.flush()
+    with suppress(OSError):
+        if "tqdm" in sys.modules:
+            from tqdm import tqdm
 
-        tqdm.write(line, file=sys.stderr)
-    else:
-        print(line, file=sys.stderr, flush=True)
+            tqdm.write(line, file=sys.stderr)
+        else:
+            print(line, file=sys.stderr, flush=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mvl_auto.cli.common import DONE, Command, run_command
-from mvl_auto.cli.tables import table
+from mvl_auto.tables import table
 
 if TYPE_CHECKING:
     from mvl_auto.evaluation.compare import ModelComparison

@@ -21,15 +21,15 @@ from mvl_auto.cli.common import (
     run_command,
 )
 from mvl_auto.errors import MvlError, PartlyFailed
+from mvl_auto.printable import printable
 from mvl_auto.tables import WIDTH, table
-from mvl_auto.text import duration_text, exact_duration, memory_text, shape_text
+from mvl_auto.text import duration_text, exact_duration, memory_text
 
 if TYPE_CHECKING:
-    from mvl_auto.plans import Anomaly, Configuration, Plan
+    from mvl_auto.plans import Anomaly, Plan
 
 CONFIGURATIONS = ["2d", "3d_fullres", "3d_lowres", "3d_cascade_fullres"]
 PRESETS = ["S", "M", "L", "XL", "cpu"]
-FACTS = ["voxel, mm", "image, voxels", "patch, voxels", "token, voxels", "batch", "depth x width", "steps"]
 STAR = "\n* recommended"
 MOST_ANOMALIES = 20  # rows on the screen; fingerprint.json has all
 
@@ -197,33 +197,14 @@ def anomalies(heading: str, found: Sequence[Anomaly], most: int = MOST_ANOMALIES
 
 def overview(plan: Plan) -> str:
     """The plan in a few lines: its budget, and one column per configuration, the recommended one with a star."""
-    configurations = list(plan.configurations.values())
-    flat = all(each.dimensions == 2 for each in configurations)
-    axes = "Y X" if flat else "Z Y X" if all(each.dimensions == 3 for each in configurations) else "Z Y X, 2d: Y X"
-    header = [f"axes: {axes}", *(each.name + " *" * (each.name == plan.recommended) for each in configurations)]
-    rows = zip(FACTS, *map(_facts, configurations), strict=True)
-    blocks = ", ".join(dict.fromkeys(each.network.llm.source for each in configurations))
+    blocks = ", ".join(dict.fromkeys(each.network.llm.source for each in plan.configurations.values()))
     channels = ", ".join(channel.name for channel in plan.channels)
     labels = ", ".join(plan.labels.foreground_names)
     budget = f"{memory_text(plan.memory_budget)} of memory"
     if plan.time_budget is not None:
         budget += f" and {duration_text(plan.time_budget)} of training"
-    about = textwrap.fill(f"{plan.dataset}: channels {channels}; labels {labels}; for {budget}", WIDTH)
-    return f"\n{about}\n{table(header, list(rows))}\nLLM block: {blocks}" + STAR
-
-
-def _facts(configuration: Configuration) -> list[str]:
-    """A column of the table: the values of FACTS."""
-    network, axes = configuration.network, configuration.dimensions
-    return [
-        " ".join(f"{mm:.3g}" for mm in configuration.spacing[-axes:]),
-        shape_text(map(round, configuration.median_image_size_in_voxels[-axes:]), "x"),
-        shape_text(configuration.patch_size, "x"),
-        shape_text(network.token_size, "x"),
-        str(configuration.batch_size),
-        f"{network.depth} x {network.width}",
-        str(configuration.steps),
-    ]
+    about = textwrap.fill(printable(f"{plan.dataset}: channels {channels}; labels {labels}; for {budget}"), WIDTH)
+    return f"\n{about}\n{plan}\nLLM block: {blocks}" + STAR
 
 
 def reasons(plan: Plan) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from mvl_auto.cli.common import DONE, Command, device, duration, positive, run_command
+from mvl_auto.cli.common import DONE, Command, device, duration, learning_rate, positive, run_command, whole
 from mvl_auto.cli.evaluate import labels
 from mvl_auto.cli.plan_and_preprocess import CONFIGURATIONS
 from mvl_auto.errors import MvlError
@@ -23,25 +23,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-n", "--name", metavar="RUN", help="name of the run (default: the configuration's)")
     parser.add_argument(
-        "--previous", metavar="RUN", help="for 3d_cascade_fullres: which run it goes on from (default: 3d_lowres)"
+        "--previous", metavar="RUN", help="for 3d_cascade_fullres: the run of its first stage (default: 3d_lowres)"
     )
     length = parser.add_mutually_exclusive_group()
     length.add_argument(
         "--time",
         type=duration,
         metavar="TIME",
-        help="train each fold this long: 90s, 10m, 1h30m (default: as planned)",
+        help="train each fold this long: 90s, 10m, 1h30m (default: as planned). A finished fold that is given more "
+        "than it had goes on",
     )
-    length.add_argument("--steps", type=positive, metavar="N", help="train each fold for N steps")
+    length.add_argument("--steps", type=positive, metavar="N", help="train each fold for N steps; as with --time")
     parser.add_argument(
         "--device", type=device, default="auto", metavar="DEVICE", help="auto, cpu, cuda or cuda:1 (default: auto)"
     )
     parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="of weights, crops and augmentation (default: 0)"
+        "--seed", type=whole, default=0, metavar="N", help="of weights, crops and augmentation (default: 0)"
     )
     parser.add_argument(
-        "--workers", type=positive, metavar="N", help="processes that make batches (default: chosen here)"
+        "--workers",
+        type=whole,
+        metavar="N",
+        help="processes that make batches; 0: the training process makes them (default: 0 on two cores, else one per "
+        "core but one)",
     )
+    changes = parser.add_argument_group("for this run, instead of what the plan says (give it a name with -n)")
+    changes.add_argument("--batch-size", type=positive, metavar="N", help="samples of a batch")
+    changes.add_argument("--lr", type=learning_rate, metavar="RATE", help="learning rate at its peak (default: 0.0015)")
+    changes.add_argument(
+        "--network",
+        choices=["mvl", "vit", "unet", "paper"],
+        help="mvl: as planned; vit: without the LLM block; unet: convolutions for the transformer; paper: as "
+        "MedVisionLlama describes itself",
+    )
+    changes.add_argument("--llm", metavar="SOURCE", help="another frozen block, as mvl_plan_and_preprocess takes it")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -60,6 +75,10 @@ def run(args: argparse.Namespace) -> int:
         device=args.device,
         seed=args.seed,
         workers=args.workers,
+        batch_size=args.batch_size,
+        learning_rate=args.lr,
+        network=args.network,
+        llm=args.llm,
         progress=args.progress,
     )
     for result in results:
@@ -87,14 +106,16 @@ def split_configuration(configuration: str | None, words: Sequence[str]) -> tupl
 COMMAND = Command(
     name="mvl_train",
     summary="Train one fold or several of a dataset that mvl_plan_and_preprocess has planned, then predict and score "
-    "its validation cases. Says first how long it is going to take. Stopped and started again with the same words, "
-    "it goes on.",
+    "its validation cases. Says first how long it is going to take. If interrupted, run the same command again to "
+    "resume: Ctrl-C and SIGTERM save a checkpoint first.",
     example="""
         mvl_train 4 fold0
         mvl_train 4 fold0 --time 10m
         mvl_train Hippocampus 0 1 2 -c 3d_fullres -n first_try --steps 2000
+        mvl_train 4 fold0 -n slow --lr 5e-4 --batch-size 8
         mvl_train 4 0 1 2 3 4 -c 3d_lowres && mvl_train 4 0 1 2 3 4 -c 3d_cascade_fullres
     """,
     add_arguments=add_arguments,
     run=run,
+    trains=True,
 )

@@ -34,7 +34,7 @@ from mvl_auto.datasets.template import propose_description
 from mvl_auto.errors import MvlError, all_noted, noting
 from mvl_auto.files import is_there, read_json, reading
 from mvl_auto.images import composed, file_ending
-from mvl_auto.paths import dataset_id
+from mvl_auto.paths import dataset_id, guide
 from mvl_auto.plans import MOST_CHANNELS, Channel, LabelScheme, build
 from mvl_auto.text import list_text
 
@@ -129,7 +129,9 @@ def _proposal(folder: Path, keys: Sequence[str] = ()) -> str:
     proposed = propose_description(folder) or EXAMPLE
     proposed = {key: value for key, value in proposed.items() if not keys or key in keys}
     where = "Add" if keys else "Write"
-    return f"{where} this, with names of your own: {json.dumps(proposed, ensure_ascii=False)} See docs/dataset.md."
+    return (
+        f"{where} this, with names of your own: {json.dumps(proposed, ensure_ascii=False)} See {guide('dataset.md')}."
+    )
 
 
 def _channels(content: dict[str, Any], description: Path) -> tuple[Channel, ...]:
@@ -141,7 +143,7 @@ def _channels(content: dict[str, Any], description: Path) -> tuple[Channel, ...]
         raise MvlError(
             "names no channels",
             file=description,
-            remedy='Add "channel_names": {"0": "CT"}, numbered from 0. See docs/dataset.md.',
+            remedy=f'Add "channel_names": {{"0": "CT"}}, numbered from 0. See {guide("dataset.md")}.',
         )
     if len(names) > MOST_CHANNELS:
         raise MvlError(f"names {len(names)} channels, at most {MOST_CHANNELS} are possible", file=description)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mvl_auto.arrays import Array
 from mvl_auto.errors import MvlError
 from mvl_auto.images import smallest_type
-from mvl_auto.plans import IGNORE, LabelScheme, build
+from mvl_auto.plans import IGNORE, MOST_CLASSES, LabelScheme, build
 from mvl_auto.text import list_text
 
 BACKGROUND_VALUE = 0
@@ -48,6 +48,8 @@ def read_scheme(content: dict[str, Any], file: str | PathLike[str]) -> LabelSche
         refuse("has no label of value 0, the background")
     if not values:
         refuse("has no label but the background")
+    if len(values) >= MOST_CLASSES:
+        refuse(f"has {len(values)} labels, at most {MOST_CLASSES - 1} are possible")
     everything = [*values, *([] if ignore_value is None else [ignore_value])]
     if min(everything) < 0 and max(everything) > LARGEST_SIGNED:
         refuse(f"has the labels {min(everything)} and {max(everything)}, which no integer type holds together")

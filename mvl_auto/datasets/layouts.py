@@ -23,9 +23,10 @@ from mvl_auto.errors import MvlError, noting
 from mvl_auto.files import entries, is_there
 from mvl_auto.images import composed, file_ending, stem
 from mvl_auto.names import checked_name
+from mvl_auto.paths import guide
 
 log = logging.getLogger(__name__)
-DESCRIBE = "See docs/dataset.md for an example."
+DESCRIBE = f"See {guide('dataset.md')} for an example."
 
 
 def find_training_cases(

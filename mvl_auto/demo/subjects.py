@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from mvl_auto.extras import need
 from mvl_auto.files import write_json, writing
 from mvl_auto.progress import Progress, silent
 
@@ -136,6 +137,7 @@ def make_demo_dataset(
 @cache
 def load_template() -> Template:
     """The ICBM 152 template from nilearn's wheel: nothing is downloaded."""
+    need("nilearn", "the demo's dataset")
     from nilearn.datasets import load_mni152_gm_template, load_mni152_template, load_mni152_wm_template
 
     loaders = (load_mni152_template, load_mni152_gm_template, load_mni152_wm_template)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mvl_auto.errors import MvlError
+from mvl_auto.extras import need
 from mvl_auto.files import read_json, write_json
 from mvl_auto.paths import NNUNET_RAW_VARIABLE, ROOT_VARIABLE
 from mvl_auto.progress import Progress, silent
@@ -97,6 +98,7 @@ def walk(settings: Settings, say: Say, progress: Progress = silent) -> Outcome:
     """
     from mvl_auto.demo.subjects import make_demo_dataset
 
+    need("matplotlib", "the demo")  # for its last step
     root = settings.root.expanduser().absolute()
     claim(root)
     data = make_demo_dataset(root, settings.subjects, settings.held_out, settings.spacing_mm, settings.seed, progress)

@@ -82,6 +82,8 @@ def write_nifti(path: Path, array: Array, grid: FileGrid) -> None:
     header.set_data_dtype(array.dtype.newbyteorder(header.endianness))
     header.set_intent("none")
     header["cal_min"] = header["cal_max"] = 0
+    if not header["vox_offset"] >= header.single_vox_offset:  # an image that began inside its header, or at NaN
+        header["vox_offset"] = 0  # nibabel puts the voxels behind the header
     header["descrip"] = b"MVL-Auto"
     if grid.label_names:
         header.extensions.append(nibabel.nifti1.Nifti1Extension(ECODE, label_table(grid.label_names)))

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
 SUPPORTED: tuple[str, ...] = get_args(Architecture)
+MOST_LAYERS = 10_000  # the deepest known models have 126
 FULL, SLIDING = "full_attention", "sliding_attention"
 
 # architecture -> package below transformers.models, prefix of the layer's classes, configuration class
@@ -125,6 +126,9 @@ def read_config(config_json: Any, layer: Layer, file: str) -> tuple[BlockGeometr
             file=file,
             remedy="Take the original model, or a GGUF file of it.",
         )
+    layers = config_json.get("num_hidden_layers")
+    if isinstance(layers, int) and layers > MOST_LAYERS:  # before transformers makes lists of so many
+        raise MvlError(f"has {layers:,} layers; at most {MOST_LAYERS:,} are supported", file=file)
     try:
         config = _config_class(architecture).from_dict(config_json)
         number = resolve_layer(layer, config.num_hidden_layers, file)

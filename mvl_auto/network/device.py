@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 
 from mvl_auto.errors import MvlError
+from mvl_auto.network.layers import keep_in_float32
 from mvl_auto.text import count_text
+
+if TYPE_CHECKING:
+    from mvl_auto.network.model import MedVisionLlama
 
 
 def choose_device(name: str) -> torch.device:
@@ -23,6 +29,19 @@ def choose_device(name: str) -> torch.device:
             remedy="Use --device cpu." if not there else "Use --device cuda.",
         )
     return device
+
+
+def place(network: MedVisionLlama, device: torch.device) -> MedVisionLlama:
+    """The network on the device that it is to be trained on, laid out as that device computes it fastest."""
+    network = network.to(device)
+    if device.type == "cpu":
+        keep_in_float32(network)
+    elif device.type == "cuda":
+        # torch's group normalisation returns contiguous tensors there (pytorch issue 111824): channels last would be
+        # restored, and lost again, at every layer
+        network.memory_format = torch.contiguous_format
+        network.to(memory_format=torch.contiguous_format)
+    return network
 
 
 def autocast(device: torch.device, training: bool = False) -> torch.autocast:

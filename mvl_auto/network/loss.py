@@ -1,7 +1,11 @@
 """The loss: soft Dice and cross-entropy, over classes or over regions, blind to ignored voxels.
 
-Soft Dice as nnU-Net's (Isensee et al. 2021): per sample and class, without the background, smoothed. With
-deep supervision the same loss is taken at the coarser levels, each weighing half of the finer one.
+Soft Dice (Milletari et al. 2016; nnU-Net, Isensee et al. 2021) is a mean over the classes that are there, without the
+background: a class that no voxel belongs to would only thin out the gradient of the others, and cross-entropy already
+punishes its false positives. With deep supervision the same loss is taken at the coarser levels, each weighing half of
+the finer one; their targets are the shares of each class in a cell, so that thin structures do not vanish.
+
+Shape letters: b batch, k outputs, c classes, n voxels in one row, z y x voxels (2D: y x).
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from mvl_auto.plans import IGNORE, LabelScheme
 
 SMOOTH = 1e-5
 COARSER_WEIGHT = 0.5
+LEAST_SEEN = 1e-3  # annotated voxels: a batch without any is a loss of 0, not of 0 / 0
 
 
 @dataclass(frozen=True)
@@ -25,10 +30,12 @@ class Targets:
     table: Tensor  # (classes, outputs) of 0 and 1: which outputs a voxel of each class belongs to
     softmax: bool  # exclusive classes; otherwise overlapping regions, each with a sigmoid of its own
     masked: bool  # whether voxels may be IGNORE
+    batch_dice: bool = False  # Dice of all samples of a batch together, instead of a mean over the samples
 
 
-def targets_of(scheme: LabelScheme, device: torch.device) -> Targets:
-    return Targets(membership(scheme, device), softmax=not scheme.has_regions, masked=scheme.ignore_value is not None)
+def targets_of(scheme: LabelScheme, device: torch.device, batch_dice: bool = False) -> Targets:
+    masked = scheme.ignore_value is not None
+    return Targets(membership(scheme, device), not scheme.has_regions, masked, batch_dice)
 
 
 def membership(scheme: LabelScheme, device: torch.device) -> Tensor:
@@ -43,43 +50,106 @@ def membership(scheme: LabelScheme, device: torch.device) -> Tensor:
 
 
 def deep_loss(logits: list[Tensor], label_bzyx: Tensor, targets: Targets) -> Tensor:
-    """Weighted mean of the loss over the levels. logits: finest first; label at the finest grid."""
-    total, weights = logits[0].new_zeros(()), 0.0
-    for level, prediction in enumerate(logits):
+    """Weighted mean of the loss over the levels. logits: finest first, each (b, k, z, y, x); label: classes and IGNORE,
+    (b, z, y, x), at the finest grid.
+    """
+    total = loss_at_finest(logits[0], label_bzyx, targets)
+    weights = 1.0
+    shares_bczyx: Tensor | None = None
+    for level, prediction in enumerate(logits[1:], start=1):
+        if shares_bczyx is None:
+            shares_bczyx = class_shares(label_bzyx, prediction.shape[2:], len(targets.table))
+        else:
+            shares_bczyx = _mean_of_cells(shares_bczyx, prediction.shape[2:])
         weight = COARSER_WEIGHT**level
-        total = total + weight * dice_and_cross_entropy(prediction, at_grid(label_bzyx, prediction), targets)
+        total = total + weight * loss_of_shares(prediction, shares_bczyx, targets)
         weights += weight
     return total / weights
 
 
-def at_grid(label_bzyx: Tensor, prediction_bkzyx: Tensor) -> Tensor:
-    """The label on a coarser grid: its value at the middle of each cell."""
-    steps = [fine // coarse for fine, coarse in zip(label_bzyx.shape[1:], prediction_bkzyx.shape[2:], strict=True)]
-    return label_bzyx[(slice(None), *(slice(step // 2, None, step) for step in steps))]
-
-
-def dice_and_cross_entropy(logits_bkzyx: Tensor, label_bzyx: Tensor, targets: Targets) -> Tensor:
-    """Mean soft Dice loss plus mean cross-entropy (softmax) or binary cross-entropy (regions).
-
-    logits: (b, k, z, y, x); label: (b, z, y, x) classes, and IGNORE where targets.masked.
-    """
+def loss_at_finest(logits_bkzyx: Tensor, label_bzyx: Tensor, targets: Targets) -> Tensor:
+    """Soft Dice loss plus cross-entropy (softmax) or binary cross-entropy (regions), of a label map."""
     # voxels run fastest: torch's softmax over a last axis of two or three entries takes five times as long
     logits_bkn = logits_bkzyx.flatten(2).float().contiguous()
     label_bn = label_bzyx.flatten(1).long()
-    seen_bn = label_bn != IGNORE
-    target_bkn = targets.table.T[:, label_bn.clamp_min(0)].movedim(0, 1)
-    if targets.softmax:
-        log_probability_bkn = logits_bkn.log_softmax(dim=1)
-        entropy_bn = -(log_probability_bkn * target_bkn).sum(dim=1)
-        probability_bkn, target_bkn = log_probability_bkn[:, 1:].exp(), target_bkn[:, 1:]
-    else:
-        entropy_bn = F.binary_cross_entropy_with_logits(logits_bkn, target_bkn, reduction="none").mean(dim=1)
-        probability_bkn = logits_bkn.sigmoid()
+    if not targets.softmax:
+        target_bkn = targets.table.T[:, label_bn.clamp_min(0)].movedim(0, 1)
+        seen_bn = (label_bn != IGNORE).float() if targets.masked else None
+        return _binary_loss(
+            logits_bkn, target_bkn if seen_bn is None else target_bkn * seen_bn[:, None], seen_bn, targets
+        )
+    # without a one-hot target: it would be as large as the logits
+    log_probability_bkn = logits_bkn.log_softmax(dim=1)
     if targets.masked:
-        entropy_bn = entropy_bn * seen_bn
-        probability_bkn, target_bkn = probability_bkn * seen_bn[:, None], target_bkn * seen_bn[:, None]
-    entropy = entropy_bn.sum() / seen_bn.sum().clamp_min(1)
+        seen = (label_bn != IGNORE).sum().clamp_min(1)
+        entropy = F.nll_loss(log_probability_bkn, label_bn, ignore_index=IGNORE, reduction="sum") / seen
+    else:
+        entropy = F.nll_loss(log_probability_bkn, label_bn)
+    overlaps, actual = [], []
+    probability_bkn = log_probability_bkn[:, 1:].exp()
+    if targets.masked:
+        probability_bkn = probability_bkn * (label_bn != IGNORE)[:, None]
+    # unbound, not sliced: the gradient of each slice would be as large as all of them
+    for k, probability_bn in enumerate(probability_bkn.unbind(dim=1), start=1):
+        mask_bn = label_bn == k
+        overlaps.append((probability_bn * mask_bn).sum(dim=1))
+        actual.append(mask_bn.sum(dim=1))
+    predicted_bk = probability_bkn.sum(dim=2)
+    if not overlaps:
+        return entropy
+    return entropy + dice_loss(torch.stack(overlaps, 1), predicted_bk, torch.stack(actual, 1).float(), targets)
+
+
+def loss_of_shares(logits_bkzyx: Tensor, shares_bczyx: Tensor, targets: Targets) -> Tensor:
+    """The same loss of targets between 0 and 1. shares: of the classes in each cell; what they lack of 1 is ignored."""
+    logits_bkn = logits_bkzyx.flatten(2).float().contiguous()
+    shares_bcn = shares_bczyx.flatten(2)
+    seen_bn = shares_bcn.sum(dim=1) if targets.masked else None
+    if not targets.softmax:
+        target_bkn = torch.einsum("ck,bcn->bkn", targets.table, shares_bcn)
+        return _binary_loss(logits_bkn, target_bkn, seen_bn, targets)
+    log_probability_bkn = logits_bkn.log_softmax(dim=1)
+    voxels = shares_bcn[:, 0].numel() if seen_bn is None else seen_bn.sum().clamp_min(LEAST_SEEN)
+    entropy = -(log_probability_bkn * shares_bcn).sum() / voxels
+    if logits_bkn.shape[1] == 1:
+        return entropy
+    return entropy + _dice_of(log_probability_bkn[:, 1:].exp(), shares_bcn[:, 1:], seen_bn, targets)
+
+
+def _binary_loss(logits_bkn: Tensor, target_bkn: Tensor, seen_bn: Tensor | None, targets: Targets) -> Tensor:
+    """Of regions. seen: how much of each voxel is annotated, 0 to 1; the targets are shares of the whole voxel."""
+    if seen_bn is None:
+        entropy = F.binary_cross_entropy_with_logits(logits_bkn, target_bkn)
+    else:  # softplus(x) - x t of a whole voxel
+        entropy_bkn = F.softplus(logits_bkn) * seen_bn[:, None] - logits_bkn * target_bkn
+        entropy = entropy_bkn.sum() / (seen_bn.sum().clamp_min(LEAST_SEEN) * logits_bkn.shape[1])
+    return entropy + _dice_of(logits_bkn.sigmoid(), target_bkn, seen_bn, targets)
+
+
+def _dice_of(probability_bkn: Tensor, target_bkn: Tensor, seen_bn: Tensor | None, targets: Targets) -> Tensor:
     overlap_bk = (probability_bkn * target_bkn).sum(dim=2)
-    size_bk = probability_bkn.sum(dim=2) + target_bkn.sum(dim=2)
-    dice = (2 * overlap_bk + SMOOTH) / (size_bk + SMOOTH)
-    return entropy + 1 - dice.mean()
+    predicted_bk = (probability_bkn if seen_bn is None else probability_bkn * seen_bn[:, None]).sum(dim=2)
+    return dice_loss(overlap_bk, predicted_bk, target_bkn.sum(dim=2), targets)
+
+
+def dice_loss(overlap_bk: Tensor, predicted_bk: Tensor, actual_bk: Tensor, targets: Targets) -> Tensor:
+    """1 - the mean soft Dice of the outputs that are there; 0 where none is. All three are sums over voxels."""
+    if targets.batch_dice:
+        overlap_bk, predicted_bk, actual_bk = (
+            x.sum(dim=0, keepdim=True) for x in (overlap_bk, predicted_bk, actual_bk)
+        )
+    there_bk = (actual_bk > 0).float()
+    dice_bk = (2 * overlap_bk + SMOOTH) / (predicted_bk + actual_bk + SMOOTH)
+    return ((1 - dice_bk) * there_bk).sum() / there_bk.sum().clamp_min(1)
+
+
+def class_shares(label_bzyx: Tensor, grid: torch.Size, classes: int) -> Tensor:
+    """(b, c, *grid): the share of each class in each cell of a coarser grid, the mean of its one-hot map there."""
+    shares = [_mean_of_cells((label_bzyx == k).float()[:, None], grid) for k in range(classes)]
+    return torch.cat(shares, dim=1)
+
+
+def _mean_of_cells(maps_bczyx: Tensor, grid: torch.Size) -> Tensor:
+    steps = [fine // coarse for fine, coarse in zip(maps_bczyx.shape[2:], grid, strict=True)]
+    pool = F.avg_pool2d if len(steps) == 2 else F.avg_pool3d
+    return pool(maps_bczyx, steps)

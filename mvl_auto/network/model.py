@@ -31,6 +31,7 @@ class MedVisionLlama(nn.Module):
     ) -> None:
         super().__init__()
         self.settings = settings
+        self.memory_format = MEMORY_FORMAT[settings.dimensions]
         self.stem = Stem(settings, num_channels)
         self.tokens = Tokens(settings, inputs=settings.stem_channels[-1] if settings.stem_channels else num_channels)
         self.trunk = trunk(settings)
@@ -46,7 +47,7 @@ class MedVisionLlama(nn.Module):
         """
         size = image_bczyx.shape[2:]
         x = pad_to_multiple(image_bczyx, self.settings.token_size)
-        x = x.contiguous(memory_format=MEMORY_FORMAT[self.settings.dimensions])
+        x = x.contiguous(memory_format=self.memory_format)
         levels = self.stem(x)
         depths = self.depths(levels[-1] if levels else x)
         logits = self.decoder(levels, depths)

@@ -5,6 +5,7 @@ The training loop takes these steps, and the planner measures the time and the m
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -18,12 +19,18 @@ from mvl_auto.plans import LabelScheme
 
 @dataclass(frozen=True)
 class StepContext:
-    """What stays the same in every step of a run."""
+    """What stays the same in every step of a run.
+
+    parts: into which a batch is cut, one forward and backward pass each, to need less memory. share_gradients: in
+    distributed training, replaces the gradients of this process by the mean over all processes.
+    """
 
     targets: Targets
     device: torch.device
     precision: torch.autocast
     scaler: torch.amp.GradScaler | None = None  # of the loss, where the precision is float16
+    parts: int = 1
+    share_gradients: Callable[[list[Tensor]], None] | None = None
 
 
 @dataclass
@@ -33,7 +40,7 @@ class Learner:
     network: nn.Module
     optimizer: torch.optim.AdamW
     average: Average
-    step: int = 0  # optimizer steps taken
+    step: int = 0  # steps taken, those that were left out included
 
     @classmethod
     def of(cls, network: nn.Module) -> Learner:
@@ -41,32 +48,55 @@ class Learner:
         return cls(network, make_optimizer(network), Average(network))
 
 
-def step_context(labels: LabelScheme, device: torch.device) -> StepContext:
+def step_context(labels: LabelScheme, device: torch.device, batch_dice: bool = False) -> StepContext:
     """Mixed precision where it is faster; on a GPU without bfloat16 in float16, with loss scaling."""
     precision = autocast(device, training=True)
     scaled = device.type == "cuda" and precision.fast_dtype == torch.float16
-    return StepContext(targets_of(labels, device), device, precision, torch.amp.GradScaler("cuda") if scaled else None)
+    scaler = torch.amp.GradScaler("cuda") if scaled else None
+    return StepContext(targets_of(labels, device, batch_dice), device, precision, scaler)
 
 
 def training_step(
     learner: Learner, image_bczyx: Tensor, label_bzyx: Tensor, context: StepContext, learning_rate: float
 ) -> Tensor:
-    """Take one step on a batch that lies on the device. Returns the loss, a scalar on the device, without gradient."""
+    """Take one step on a batch that lies on the device. Returns the loss, a scalar on the device, without gradient.
+
+    Where the loss or a gradient is not finite, no weight changes and NaN is returned; but infinite gradients of a
+    scaled loss are the scaler's business: it leaves out the step and scales less from then on.
+    """
     optimizer, scaler = learner.optimizer, context.scaler
     for group in optimizer.param_groups:
         group["lr"] = learning_rate
-    with context.precision:
-        loss = deep_loss(learner.network(image_bczyx), label_bzyx, context.targets)
     optimizer.zero_grad(set_to_none=True)
-    (loss if scaler is None else scaler.scale(loss)).backward()
+    loss = _backward(learner.network, image_bczyx, label_bzyx, context)
+    weights = [p for group in optimizer.param_groups for p in group["params"]]
+    if context.share_gradients is not None:
+        context.share_gradients([p.grad for p in weights if p.grad is not None])
     if scaler is not None:
         scaler.unscale_(optimizer)
-    nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], CLIP_NORM)
+    norm = nn.utils.clip_grad_norm_(weights, CLIP_NORM)
+    finite = loss.isfinite() & (norm.isfinite() if scaler is None else True)
+    learner.step += 1
+    if not finite:
+        if scaler is not None:
+            scaler.update()
+        return loss * torch.nan
     if scaler is None:
         optimizer.step()
     else:
         scaler.step(optimizer)
         scaler.update()
-    learner.step += 1
     learner.average.update(learner.step)
-    return loss.detach()
+    return loss
+
+
+def _backward(network: nn.Module, image_bczyx: Tensor, label_bzyx: Tensor, context: StepContext) -> Tensor:
+    """Add the gradients of the mean loss; returns that loss."""
+    total = image_bczyx.new_zeros((), dtype=torch.float32)
+    images, labels = image_bczyx.chunk(context.parts), label_bzyx.chunk(context.parts)
+    for image, label in zip(images, labels, strict=True):
+        with context.precision:
+            loss = deep_loss(network(image), label, context.targets) * (len(image) / len(image_bczyx))
+        (loss if context.scaler is None else context.scaler.scale(loss)).backward()
+        total += loss.detach()
+    return total

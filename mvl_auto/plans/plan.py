@@ -26,6 +26,8 @@ from mvl_auto.plans.document import (
 )
 from mvl_auto.plans.fingerprint import ChannelStatistics
 from mvl_auto.plans.labels import Channel, LabelScheme
+from mvl_auto.plans.table import plan_table
+from mvl_auto.tables import Tabular
 
 ConfigurationName = Literal["2d", "3d_fullres", "3d_lowres", "3d_cascade_fullres"]
 Normalization = Literal["z_score", "ct", "rescale_to_0_1", "rgb_to_0_1", "none"]
@@ -144,7 +146,7 @@ class Configuration(Frozen):
         return len(self.patch_size)
 
 
-class Plan(Document):
+class Plan(Tabular, Document):
     """What shall be done with a dataset. Self-contained: training and prediction need nothing else."""
 
     dataset: Name = Field(description="Dataset004_Hippocampus")
@@ -196,6 +198,9 @@ class Plan(Document):
                 return configuration
         there = ", ".join(self.configurations)
         raise MvlError(f"{self.dataset} has no configuration '{name}' (there are: {there})")
+
+    def as_table(self) -> tuple[list[str], list[list[str]]]:
+        return plan_table(self)
 
     def with_previous_stages(self, names: Sequence[str]) -> list[str]:
         """The configurations of these names, each behind the one whose predictions it needs, and each once.

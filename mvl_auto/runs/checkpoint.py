@@ -4,6 +4,8 @@
                              weights.*     what trains            } only while the run is unfinished
                              optimizer.*   its moments            }
                              metadata      the State, as JSON: one file is always consistent with itself
+    earlier.safetensors      the checkpoint before it, while the run is unfinished
+    resume.safetensors       of a finished run: all parts, for a longer run to go on from
     state.json               the same State, to read
     ../plans.json            the plan it was trained with
 
@@ -12,6 +14,7 @@ The frozen block is not stored again: the State has its name and sha256, and loa
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Mapping
@@ -28,7 +31,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+log = logging.getLogger(__name__)
+
 CHECKPOINT, STATE, PLAN = "checkpoint.safetensors", "state.json", "plans.json"
+EARLIER, RESUME = "earlier.safetensors", "resume.safetensors"
 AVERAGED, TRAINING, OPTIMIZER = "ema.", "weights.", "optimizer."
 RESTORE = "Restore it, or delete it and train again."
 
@@ -79,18 +85,50 @@ class State(Document):
     step: Steps = Field(description="optimizer steps done")
     elapsed: Seconds = Field(description="seconds of optimization, over all sessions")
     finished: bool
-    optimizer_steps: dict[str, float] = Field({}, description="of earlier versions; nothing reads it")
+    learning_rate: float | None = Field(None, gt=0, le=1e3, description="at its peak")
+    precision: str = Field("", max_length=20, description="of the steps: float32, bfloat16 or float16")
+    threads: int = Field(0, ge=0, le=1 << 16, description="of torch on the CPU; 0: not known")
+    scaler: dict[str, float] = Field({}, description="state of the loss scaler, where the precision is float16")
 
 
 def save(folder: Path, state: State, tensors: dict[str, Tensor]) -> None:
-    """Write checkpoint and state; a reader sees the old pair or the new checkpoint, never half a file.
+    """Write checkpoint and state; the checkpoint that was there is kept beside it.
 
-    Raises MvlError when the folder cannot be written.
+    A reader sees the old pair or the new checkpoint, never half a file. Raises MvlError when the folder cannot be
+    written.
     """
+    earlier = folder / CHECKPOINT
+    if earlier.is_file() and not read_state(folder).finished:
+        _keep(earlier, folder / EARLIER)
+    _write(folder / CHECKPOINT, state, tensors)
+    write_document(folder / STATE, state)
+
+
+def save_finished(folder: Path, state: State, tensors: dict[str, Tensor]) -> None:
+    """Write what predicts, and beside it what a longer run goes on from. Raises MvlError as `save` does."""
+    _write(folder / RESUME, state, tensors)
+    averaged = {name: tensor for name, tensor in tensors.items() if name.startswith(AVERAGED)}
+    _write(folder / CHECKPOINT, state, averaged)
+    write_document(folder / STATE, state)
+    (folder / EARLIER).unlink(missing_ok=True)
+
+
+def _keep(file: Path, name: Path) -> None:
+    """Under a second name as well; the file itself is going to be replaced, not changed."""
+    beside = name.with_name(f".{name.name}")
+    try:
+        beside.unlink(missing_ok=True)
+        os.link(file, beside)
+        os.replace(beside, name)
+    except OSError as error:  # a file system without links
+        log.debug("%s is not kept (%s)", file, error)
+
+
+def _write(path: Path, state: State, tensors: dict[str, Tensor]) -> None:
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    with writing(folder / CHECKPOINT) as beside:
+    with writing(path) as beside:
         contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         beside.touch()
         mode = beside.stat().st_mode  # safetensors would make it readable for the owner alone
@@ -103,14 +141,13 @@ def save(folder: Path, state: State, tensors: dict[str, Tensor]) -> None:
             number = int(code[1] or code[2])
             raise OSError(number, os.strerror(number)) from error
         beside.chmod(mode)
-    write_document(folder / STATE, state)
 
 
-def read_state(folder: Path) -> State:
-    """The state inside the checkpoint of a fold. Raises MvlError when it is damaged."""
+def read_state(folder: Path, name: str = CHECKPOINT) -> State:
+    """The state inside a checkpoint of a fold. Raises MvlError when it is damaged."""
     from safetensors import SafetensorError, safe_open
 
-    path = folder / CHECKPOINT
+    path = folder / name
     if not path.exists():
         raise MvlError("is missing", file=path, remedy="Train this fold with mvl_train.")
     try:
@@ -120,22 +157,25 @@ def read_state(folder: Path) -> State:
         raise _damaged(path, error) from error
     if "state" not in metadata:
         raise MvlError("is no checkpoint of mvl_auto", file=path, remedy=RESTORE)
-    return parse_document(parse_json(metadata["state"], path, RESTORE), path, State, RESTORE)
+    content = parse_json(metadata["state"], path, RESTORE)
+    if isinstance(content, dict):
+        content.pop("optimizer_steps", None)  # always empty, in checkpoints of version 0.1
+    return parse_document(content, path, State, RESTORE)
 
 
-def read_tensors(folder: Path, prefixes: tuple[str, ...]) -> dict[str, dict[str, Tensor]]:
+def read_tensors(file: Path, prefixes: tuple[str, ...]) -> dict[str, dict[str, Tensor]]:
     """The tensors of a checkpoint by prefix, their names without it. Raises MvlError when it is damaged."""
     from safetensors import SafetensorError, safe_open
 
     found: dict[str, dict[str, Tensor]] = {prefix: {} for prefix in prefixes}
     try:
-        with reading(folder / CHECKPOINT, RESTORE), safe_open(folder / CHECKPOINT, framework="pt") as stream:
+        with reading(file, RESTORE), safe_open(file, framework="pt") as stream:
             for key in stream.keys():  # noqa: SIM118 (no mapping)
                 for prefix in prefixes:
                     if key.startswith(prefix):
                         found[prefix][key.removeprefix(prefix)] = stream.get_tensor(key)
     except SafetensorError as error:
-        raise _damaged(folder / CHECKPOINT, error) from error
+        raise _damaged(file, error) from error
     return found
 
 

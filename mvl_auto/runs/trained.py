@@ -47,7 +47,7 @@ def load_trained(fold_folder: Path, blocks_folder: Path) -> Trained:
         )
     configuration = plan.configuration(state.configuration)
     network = network_of(plan, configuration, load_block_of(configuration, state, blocks_folder))
-    weights = read_tensors(fold_folder, (AVERAGED,))[AVERAGED]
+    weights = read_tensors(fold_folder / CHECKPOINT, (AVERAGED,))[AVERAGED]
     load_weights(network, weights, fold_folder / CHECKPOINT)
     return Trained(network.eval(), plan, configuration, state, fold_folder)
 

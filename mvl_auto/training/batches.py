@@ -1,165 +1,127 @@
-"""Training batches: which cases, which patches, in worker processes, the same ones for the same seed.
+"""Batches one after the other: made in this process, or ahead of their use in worker processes.
 
-A batch depends on (seed, step) alone: not on how many workers there are, nor on where a run was
-interrupted. So a resumed run sees what the uninterrupted one would have seen.
+A worker that dies is named with its cause, and the batches are then made in this process: the same ones. Workers end
+with this process, however it ends.
 """
 
 from __future__ import annotations
 
-import random
+import itertools
+import logging
+import multiprocessing
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-from batchgenerators.dataloading.data_loader import SlimDataLoaderBase
-from batchgenerators.dataloading.multi_threaded_augmenter import MultiThreadedAugmenter
+import torch
+from torch.utils.data import DataLoader
 
-from mvl_auto.arrays import Box
-from mvl_auto.cache import CaseReader, open_case
+from mvl_auto.errors import MvlError
 from mvl_auto.jobs import available_cores
-from mvl_auto.plans import Configuration
-from mvl_auto.training.augmentation import Read, cut, draw_spatial, intensity_transforms
-from mvl_auto.training.previous import PreviousChannels
+from mvl_auto.jobs.parent import cause_of_end, end_with_parent, starting_workers
+from mvl_auto.training.patches import Batch, Patches
 
 BATCHES_AHEAD = 3  # per worker
 MOST_WORKERS = 12
+FEW_CORES = 2  # with no more than these, a worker would take from the steps what it gives
 
-
-class Batches(SlimDataLoaderBase):
-    """Yields {"data": (b, c, *patch) float32, "seg": (b, *patch) int16, "names": [...]} from `first_step` on.
-
-    previous: of a cascade's second stage; what the first found follows the image in c.
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        names: tuple[str, ...],
-        configuration: Configuration,
-        seed: int,
-        first_step: int,
-        workers: int,
-        previous: PreviousChannels | None = None,
-    ) -> None:
-        super().__init__(None, configuration.batch_size, number_of_threads_in_multithreaded=workers)
-        self.folder, self.names, self.configuration = folder, names, configuration
-        self.seed, self.step, self.stride = seed, first_step, max(workers, 1)
-        self.previous = previous
-        self.readers: dict[str, CaseReader] = {}
-        self.transform = intensity_transforms(configuration.mirror_axes)
-
-    def set_thread_id(self, thread_id: int) -> None:
-        super().set_thread_id(thread_id)
-        self.step += thread_id
-
-    def generate_train_batch(self) -> dict[str, Any]:
-        batch = self.batch(self.step)
-        self.step += self.stride
-        return batch
-
-    def batch(self, step: int) -> dict[str, Any]:
-        rng = np.random.default_rng([self.seed, step])
-        # batchgenerators' transforms draw from the global generators
-        np.random.seed(rng.integers(2**32))  # noqa: NPY002
-        random.seed(int(rng.integers(2**32)))
-        size = self.configuration.batch_size
-        certain = round(size * (1 - self.configuration.oversample_foreground_percent))
-        chosen = rng.choice(self.names, size, replace=size > len(self.names))
-        samples = [self.sample(rng, name, foreground=i >= certain) for i, name in enumerate(chosen)]
-        images, labels = zip(*samples, strict=True)
-        batch = self.transform(data=np.stack(images), seg=np.stack(labels))
-        data = batch["data"]
-        if self.previous is not None:  # after the intensities, which are none of its business
-            data = np.concatenate([data, self.previous.channels(rng, batch["seg"][:, 1])], axis=1)
-        return {"data": data, "seg": batch["seg"][:, 0], "names": [str(name) for name in chosen]}
-
-    def sample(self, rng: np.random.Generator, name: str, foreground: bool) -> tuple[np.ndarray, np.ndarray]:
-        """One patch of a case, image and label maps; with `foreground`, around a voxel of one of its classes, each as
-        likely.
-        """
-        reader = self.reader(name)
-        patch_size = self.configuration.patch_size
-        shape = reader.cached.shape[1:]
-        low, high = centres(shape[-len(patch_size) :], patch_size)
-        classes = [k for k, voxels in enumerate(reader.cached.class_voxels) if k > 0 and voxels]
-        spot = rng.random(len(shape)) * shape
-        if foreground and classes:
-            locations = reader.locations(int(rng.choice(classes)))
-            spot = locations[rng.integers(len(locations))]
-            centre = np.clip(spot[-len(patch_size) :], low, high)
-        else:
-            centre = rng.uniform(low, high)
-        spatial = draw_spatial(rng, patch_size)
-        maps = self.label_maps(reader)
-        if len(patch_size) == len(shape):
-            return cut(reader.image, maps, shape, centre, spatial, patch_size)
-        z = int(spot[0])
-        image = lambda box: reader.image(((z, z + 1), *box))[:, 0]  # noqa: E731
-        label = lambda box: maps(((z, z + 1), *box))[:, 0]  # noqa: E731
-        return cut(image, label, shape[1:], centre, spatial, patch_size)
-
-    def label_maps(self, reader: CaseReader) -> Read:
-        """Reads a box of the label, and of what the first stage found where there is one: (1, *box) or (2, *box)."""
-        reads = [reader.label]
-        if self.previous is not None:
-            reads.append(self.previous.reader(reader.cached.name).classes)
-
-        def read(box: Box) -> np.ndarray:
-            return np.stack([each(box) for each in reads])
-
-        return read
-
-    def reader(self, name: str) -> CaseReader:
-        if name not in self.readers:
-            self.readers[name] = open_case(self.folder, name)
-        return self.readers[name]
-
-
-def centres(shape: tuple[int, ...], patch_size: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Lowest and highest centre of a patch that stays inside; where it is larger than the case, the middle."""
-    size, patch = np.asarray(shape), np.asarray(patch_size)
-    middle = (size - 1) / 2
-    low = np.minimum((patch - 1) / 2, middle)
-    return low, np.maximum(size - 1 - (patch - 1) / 2, middle)
+log = logging.getLogger(__name__)
 
 
 @contextmanager
-def batches_ahead(batches: Batches, workers: int) -> Iterator[Iterator[dict[str, Any]]]:
-    """The batches, made in `workers` processes ahead of their use (0: in this process)."""
-    if workers == 0:
-        yield iter(batches)
-        return
-    augmenter = MultiThreadedAugmenter(
-        batches, None, workers, BATCHES_AHEAD, seeds=list(range(workers)), wait_time=0.002
-    )
+def batches_ahead(patches: Patches, first_step: int, workers: int, device: torch.device) -> Iterator[Iterator[Batch]]:
+    """The batches from `first_step` on, without end, made in `workers` processes (0: in this one).
+
+    The iterator raises MvlError when a case cannot be read.
+    """
+    batches = _batches(patches, first_step, workers, device)
     try:
-        augmenter._start()
-        yield _watched(augmenter, list(augmenter._processes))
+        yield batches
     finally:
-        augmenter._finish()
+        batches.close()
 
 
-def _watched(augmenter: MultiThreadedAugmenter, processes: list[BaseProcess]) -> Iterator[dict[str, Any]]:
-    """The batches; when a worker dies, RuntimeError with its exit code or signal."""
-    while True:
-        try:
-            batch = next(augmenter)
-        except RuntimeError as error:
-            codes = {process.pid: process.exitcode for process in processes if process.exitcode}
-            ends = ", ".join(f"process {pid} with {_cause(code)}" for pid, code in codes.items())
-            raise RuntimeError(f"a worker that makes training batches died ({ends or 'its error is above'})") from error
-        yield batch
+def _batches(patches: Patches, first_step: int, workers: int, device: torch.device) -> Iterator[Batch]:
+    step = first_step
+    if workers:
+        with _loader(patches, first_step, workers, device) as (loaded, processes):
+            while True:
+                try:
+                    batch = next(loaded)
+                except (RuntimeError, OSError, EOFError):
+                    if not (died := _causes(processes)):
+                        raise
+                    log.warning(
+                        "a worker that makes batches died (%s): from step %d on, batches are made in the training "
+                        "process, which is slower",
+                        died,
+                        step + 1,
+                    )
+                    break
+                yield _checked(batch)
+                step += 1
+        del loaded  # it still holds what its processes had sent
+    for later in itertools.count(step):
+        yield _checked(patches[later])
 
 
-def _cause(exitcode: int) -> str:
-    if exitcode == -9:
-        return "signal 9: most likely the system ran out of memory; try --workers 1"
-    return f"signal {-exitcode}" if exitcode < 0 else f"exit code {exitcode}"
+def _checked(batch: Batch | MvlError) -> Batch:
+    if isinstance(batch, MvlError):
+        raise batch
+    return batch
 
 
-def default_workers() -> int:
-    """One core is left for the training loop itself; at least one worker."""
-    return max(1, min(MOST_WORKERS, available_cores() - 1))
+@contextmanager
+def _loader(
+    patches: Patches, first_step: int, workers: int, device: torch.device
+) -> Iterator[tuple[Iterator[Any], list[BaseProcess]]]:
+    """The iterator of a DataLoader over the steps, and its processes, which have ended after the block."""
+    methods = multiprocessing.get_all_start_methods()
+    before = set(multiprocessing.active_children())
+    with starting_workers():
+        loaded = iter(
+            DataLoader(
+                patches,
+                batch_size=None,
+                sampler=itertools.count(first_step),  # type: ignore[arg-type]  # all that it needs is to be iterable
+                num_workers=workers,
+                prefetch_factor=BATCHES_AHEAD,
+                worker_init_fn=_start_worker,
+                multiprocessing_context="forkserver" if "forkserver" in methods else "spawn",
+                pin_memory=device.type == "cuda",
+                collate_fn=_as_it_is,
+            )
+        )
+    processes = [process for process in multiprocessing.active_children() if process not in before]
+    try:
+        yield loaded, processes
+    finally:
+        for process in processes:
+            process.terminate()
+        del loaded
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+def _start_worker(number: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the training process
+    end_with_parent()
+
+
+def _causes(processes: list[BaseProcess]) -> str:
+    """Why the processes that are dead died; empty when all are alive or have ended well."""
+    for process in processes:
+        process.join(0.1)  # its exit code may arrive a moment after its pipe has closed
+    return ", ".join(cause_of_end(process.exitcode) for process in processes if process.exitcode)
+
+
+def default_workers(device: torch.device) -> int:
+    """None on few cores, where they would take from the steps; a GPU leaves the cores free, and wants one at least."""
+    cores = available_cores()
+    if device.type == "cpu" and cores <= FEW_CORES:
+        return 0
+    return max(1, min(MOST_WORKERS, cores - 1))

@@ -1,151 +1,185 @@
-"""The training loop of one fold, from the cache to a finished checkpoint.
+"""The training loop of one fold.
 
-Killed at any moment and started again with the same words, it goes on from the last checkpoint; for a
-budget in steps, the losses are then those of the uninterrupted run (bit for bit on a CPU).
+Ended at any moment and started again with the same command, it resumes from the last checkpoint; with a limit in steps,
+its losses are then those of a run without a stop (bit for bit on a CPU).
 """
 
 from __future__ import annotations
 
-import csv
 import logging
+import math
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from mvl_auto.files import cannot_write
-from mvl_auto.network.optimizer import (
-    PEAK_LEARNING_RATE,
-    optimizer_tensors,
-    restore_optimizer,
-    trainable,
-)
-from mvl_auto.network.step import Learner, StepContext, training_step
-from mvl_auto.progress import Progress
-from mvl_auto.runs import checkpoint as ckpt
-from mvl_auto.runs.trained import load_weights
-from mvl_auto.training.schedule import Budget, learning_rate_factor
+from mvl_auto.errors import MvlError, Stopped
+from mvl_auto.network.step import training_step
+from mvl_auto.progress import Advance, Progress
+from mvl_auto.text import duration_text
+from mvl_auto.training.patches import Batch
+from mvl_auto.training.plot import draw_progress
+from mvl_auto.training.record import append_progress, clock_in
+from mvl_auto.training.schedule import TrainingLimit, learning_rate_factor
+from mvl_auto.training.session import Session
+from mvl_auto.training.stop import stop_requests
+
+if TYPE_CHECKING:
+    from mvl_auto.training.watch import Watch
 
 log = logging.getLogger(__name__)
 
-REPORT_EVERY = 10  # steps between looks at the loss: each look waits for the device
+REPORT_EVERY = 10  # steps between looks at the loss
 SAVE_EVERY = 120.0  # seconds between checkpoints
+MOST_LEFT_OUT = 5  # steps in a row without a finite loss
+MEMORY_KNOWN_AFTER = 10  # steps: what has fitted so long will go on to fit
+WARM_UP_STEPS, TIMED_STEPS = 3, 5  # of a session: the first are slower
 
 
 @dataclass
-class Run(Learner):
-    """All that changes while training, saved and restored as one."""
+class Recent:
+    """The steps since the last report, and the first steps of the session, timed."""
 
-    elapsed: float = 0.0  # seconds, over all sittings
-    waited: float = 0.0  # seconds spent waiting for batches, this sitting
-    history: list[tuple[int, float, float, float]] = field(default_factory=list)
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Everything that the next sitting needs."""
-        parts: dict[str, Mapping[str, Tensor]] = {
-            ckpt.AVERAGED: self.average.tensors(),
-            ckpt.TRAINING: trainable(self.network),
-            ckpt.OPTIMIZER: optimizer_tensors(self.optimizer, self.network),
-        }
-        return {prefix + name: tensor for prefix, part in parts.items() for name, tensor in part.items()}
-
-    def resume(self, folder: Path, state: ckpt.State) -> None:
-        parts = ckpt.read_tensors(folder, (ckpt.AVERAGED, ckpt.TRAINING, ckpt.OPTIMIZER))
-        load_weights(self.network, parts[ckpt.TRAINING], folder / ckpt.CHECKPOINT)
-        self.average.restore(parts[ckpt.AVERAGED])
-        restore_optimizer(self.optimizer, self.network, parts[ckpt.OPTIMIZER])
-        self.step, self.elapsed = state.step, state.elapsed
+    losses: list[Tensor] = field(default_factory=list)
+    left_out: list[tuple[int, list[str]]] = field(default_factory=list)  # step and cases, in a row
+    count: int = 0
+    waited: float = 0.0  # seconds
+    seconds: list[float] = field(default_factory=list)
 
 
 def optimise(
-    run: Run,
-    batches: Iterator[dict[str, Any]],
-    context: StepContext,
-    budget: Budget,
-    folder: Path,
-    state: ckpt.State,
+    session: Session,
+    batches: Iterator[Batch],
+    limit: TrainingLimit,
+    names: Sequence[str],
     progress: Progress,
     started: float,
+    watch: Watch | None = None,
 ) -> None:
-    """Train until the budget is spent. started: time.monotonic() when this sitting began."""
-    before, saved, recent = run.elapsed, time.monotonic(), []
-    run.elapsed = before + saved - started
-    run.network.train()
-    in_time = budget.steps is None
-    total, done = (budget.seconds, run.elapsed) if in_time else (budget.steps, run.step)
-    with progress("training", total or 0, unit="s" if in_time else "step", done=done) as go:
-        while (share := budget.share_done(run.step, run.elapsed)) < 1:
-            asked = time.monotonic()
-            batch = next(batches)
-            run.waited += time.monotonic() - asked
-            rate = PEAK_LEARNING_RATE * learning_rate_factor(share)
-            loss = one_step(run, batch, context, rate)
-            recent.append((run.step, loss, batch["names"]))
-            now = time.monotonic()
-            spent = before + now - started
-            go(spent - run.elapsed if in_time else 1)
-            run.elapsed = spent
-            if run.step % REPORT_EVERY == 0 or budget.share_done(run.step, run.elapsed) >= 1:
-                mean = check_finite(recent, rate)
-                record_progress(folder, run, mean, rate)
-                recent.clear()
-                go(0, note=f"loss {mean:.3f}")
-                if now - saved > SAVE_EVERY:
-                    save_run(folder, run, state)
-                    saved = time.monotonic()
+    """Train until the limit is reached. names: of the training cases. started: time.monotonic() of the session's start.
 
-
-def one_step(learner: Learner, batch: dict[str, Any], context: StepContext, rate: float) -> Tensor:
-    """A training step on a batch of arrays. Returns the loss, still on the device."""
-    image, label = sent(batch["data"], context.device), sent(batch["seg"], context.device)
-    return training_step(learner, image, label, context, rate)
-
-
-def sent(array: NDArray[Any], device: torch.device) -> Tensor:
-    """An array of a batch on the device; a GPU fetches it from page-locked memory while it computes."""
-    tensor = torch.as_tensor(array)
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
-
-
-def check_finite(recent: list[tuple[int, Tensor, list[str]]], rate: float) -> float:
-    """The mean loss of the recent steps. Raises FloatingPointError, naming step, cases and learning rate."""
-    values = torch.stack([loss for _, loss, _ in recent]).tolist()
-    for value, (step, _, names) in zip(values, recent, strict=True):
-        if value != value or value in (float("inf"), float("-inf")):
-            raise FloatingPointError(
-                f"the loss is {value} at step {step} (learning rate {rate:.2e}, cases {', '.join(names)}); "
-                f"the last checkpoint is untouched"
-            )
-    return sum(values) / len(values)
-
-
-def record_progress(folder: Path, run: Run, loss: float, rate: float) -> None:
-    """Append to progress.csv; lines beyond the step that a resumed run starts from were cut before.
-
-    Raises MvlError when the disk is full.
+    Raises Stopped when a signal asked for it: the checkpoint is then of the last step. Raises FloatingPointError when
+    several steps in a row had no finite loss, MvlError when the memory is too small for a batch of one sample.
     """
-    path = folder / "progress.csv"
-    new = not path.exists()
-    try:
-        with open(path, "a", newline="", encoding="utf-8") as stream:
-            writer = csv.writer(stream)
-            if new:
-                writer.writerow(["step", "seconds", "loss", "learning_rate"])
-            writer.writerow([run.step, f"{run.elapsed:.2f}", f"{loss:.6f}", f"{rate:.3e}"])
-    except OSError as error:
-        raise cannot_write(path, error) from error
+    before, saved, recent = session.elapsed, time.monotonic(), Recent()
+    peak = session.state.learning_rate
+    assert peak is not None
+    session.learner.network.train()
+    session.elapsed = before + saved - started
+    if limit.seconds is not None:
+        left = max(0.0, limit.seconds - session.elapsed)
+        log.info("%s for the training, until %s; then its validation", duration_text(left), clock_in(left))
+    with _bar(session, limit, progress) as advance, stop_requests() as stop:
+        while (share := limit.share_done(session.step, session.elapsed)) < 1:
+            begun = time.monotonic()
+            batch = next(batches)
+            waited = time.monotonic() - begun
+            rate = peak * learning_rate_factor(share)
+            loss = take_step(session, batch, rate)
+            note_step(session, recent, loss, [names[place] for place in batch.cases.tolist()], waited)
+            now = time.monotonic()
+            recent.seconds.append(now - begun)
+            spent = before + now - started
+            advance(spent - session.elapsed if limit.steps is None else 1)
+            session.elapsed = spent
+            announce(session, limit, recent)
+            if session.step % REPORT_EVERY == 0 or limit.share_done(session.step, session.elapsed) >= 1:
+                done = limit.share_done(session.step, session.elapsed)
+                report(session, recent, (rate, done, now - started), advance, watch)
+                if now - saved > SAVE_EVERY and stop.number is None:
+                    session.save()
+                    draw_progress(session.folder)
+                    saved = time.monotonic()
+            if stop.number is not None and limit.share_done(session.step, session.elapsed) < 1:
+                session.save()
+                raise Stopped(stop.number, f"step {session.step} is saved in {session.folder}")
 
 
-def save_run(folder: Path, run: Run, state: ckpt.State, finished: bool = False) -> ckpt.State:
-    """Write the checkpoint: with all that a next sitting needs, or only what predicts once it is finished."""
-    state = state.model_copy(update={"step": run.step, "elapsed": round(run.elapsed, 3), "finished": finished})
-    tensors = run.tensors()
-    if finished:
-        tensors = {name: tensor for name, tensor in tensors.items() if name.startswith(ckpt.AVERAGED)}
-    ckpt.save(folder, state, tensors)
-    return state
+def _bar(session: Session, limit: TrainingLimit, progress: Progress):  # type: ignore[no-untyped-def]
+    if limit.steps is None:
+        assert limit.seconds is not None
+        return progress("training", limit.seconds, unit="s", done=session.elapsed)
+    return progress("training", limit.steps, unit="step", done=session.step)
+
+
+def take_step(session: Session, batch: Batch, rate: float) -> Tensor:
+    """A step; where the device's memory is too small, in more parts from now on. Returns the loss on the device."""
+    while True:
+        context = session.context
+        try:
+            image, label = (part.to(context.device, non_blocking=True) for part in (batch.image, batch.label))
+            return training_step(session.learner, image, label, context, rate)
+        except torch.OutOfMemoryError as error:
+            parts = 2 * context.parts
+            if session.step - session.begun_at >= MEMORY_KNOWN_AFTER or parts > len(batch.image):
+                raise MvlError(
+                    f"the memory of {context.device} is too small for this network and its patches",
+                    remedy="Plan again with less --memory, or free some.",
+                ) from error
+        session.learner.optimizer.zero_grad(set_to_none=True)
+        if context.device.type == "cuda":
+            torch.cuda.empty_cache()
+        session.context = replace(context, parts=parts)
+        log.warning(
+            "the memory of %s is too small for a whole batch: each is computed in %d parts, whose gradients are added",
+            context.device,
+            parts,
+        )
+
+
+def note_step(session: Session, recent: Recent, loss: Tensor, cases: list[str], waited: float) -> None:
+    """Raises FloatingPointError when too many steps in a row had no finite loss, naming their cases."""
+    recent.count += 1
+    recent.waited += waited
+    session.waited += waited
+    if bool(loss.isfinite()):
+        recent.losses.append(loss)
+        recent.left_out.clear()
+        return
+    recent.left_out.append((session.step, cases))
+    log.warning("step %d is left out: its loss is not finite (cases %s)", session.step, ", ".join(cases))
+    if len(recent.left_out) >= MOST_LEFT_OUT:
+        which = "; ".join(f"step {step}: {', '.join(names)}" for step, names in recent.left_out)
+        raise FloatingPointError(
+            f"{MOST_LEFT_OUT} steps in a row had no finite loss ({which}); the last checkpoint is untouched. "
+            f"Look at these cases with mvl_doctor, or train with a smaller --lr"
+        )
+
+
+def announce(session: Session, limit: TrainingLimit, recent: Recent) -> None:
+    """Log how long so many steps are going to take, once the first of the session have been timed."""
+    if limit.steps is None or session.step - session.begun_at != WARM_UP_STEPS + TIMED_STEPS:
+        return
+    per_step = sum(recent.seconds[-TIMED_STEPS:]) / TIMED_STEPS
+    left = (limit.steps - session.step) * per_step
+    log.info(
+        "%d steps at %.2f s on this device: about %s, until %s; then its validation",
+        limit.steps - session.step,
+        per_step,
+        duration_text(left),
+        clock_in(left),
+    )
+
+
+def report(
+    session: Session, recent: Recent, now: tuple[float, float, float], advance: Advance, watch: Watch | None
+) -> None:
+    """A line of progress.csv, and the note behind the bar.
+
+    now: the learning rate, the share of the run that is done, the seconds of this session.
+    """
+    rate, done, seconds_so_far = now
+    mean = float(torch.stack(recent.losses).mean()) if recent.losses else math.nan
+    seconds = sum(recent.seconds[-recent.count :])
+    scores = None if watch is None else watch.look(session.learner, done, seconds_so_far)
+    append_progress(session, mean, rate, recent.waited / max(seconds, 1e-9), scores)
+    notes = [f"loss {mean:.3f}", f"rate {rate:.1e}", f"{recent.count / max(seconds, 1e-9):.2f} steps/s"]
+    if watch is not None and watch.dice is not None:
+        notes.insert(1, f"Dice {watch.dice:.3f}")
+    advance(0, note=", ".join(notes))
+    recent.losses.clear()
+    recent.count, recent.waited = 0, 0.0
+    del recent.seconds[: -(WARM_UP_STEPS + TIMED_STEPS)]

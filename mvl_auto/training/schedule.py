@@ -5,20 +5,22 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from mvl_auto.text import count_text, duration_text
+
 WARM_UP = 0.05  # share of the run
 FINAL_RATE = 0.01  # of the peak learning rate
 
 
 @dataclass(frozen=True)
-class Budget:
-    """The length of a run: steps, or seconds from its start to the end of the optimisation."""
+class TrainingLimit:
+    """How long a run trains: steps, or seconds from its start to the end of the optimisation."""
 
     steps: int | None = None
     seconds: float | None = None
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.seconds is None):
-            raise ValueError("a budget is either steps or seconds")
+            raise ValueError("a limit is either steps or seconds")
 
     def share_done(self, step: int, elapsed: float) -> float:
         """How far the run is, 0 to 1, after `step` steps and `elapsed` seconds."""
@@ -27,10 +29,16 @@ class Budget:
         assert self.seconds is not None
         return min(elapsed / self.seconds, 1.0)
 
+    def __str__(self) -> str:
+        if self.steps is not None:
+            return count_text(self.steps, "step")
+        assert self.seconds is not None
+        return duration_text(self.seconds)
 
-def planned(iterations: int, seconds: float | None) -> Budget:
-    """The length of a run that is told none: the plan's time where it was planned for one, else its steps."""
-    return Budget(steps=iterations) if seconds is None else Budget(seconds=seconds)
+
+def planned(steps: int, seconds: float | None) -> TrainingLimit:
+    """The limit where the user gives none: the plan's time if it was planned for one, else its steps."""
+    return TrainingLimit(steps=steps) if seconds is None else TrainingLimit(seconds=seconds)
 
 
 def learning_rate_factor(share_done: float) -> float:

@@ -21,6 +21,7 @@ from mvl_auto.planners.fingerprint.anomalies import anomalies_between, anomaly_o
 from mvl_auto.planners.fingerprint.dataset import Survey, survey
 from mvl_auto.plans import Anomaly, Document, Frozen
 from mvl_auto.progress import Progress, silent
+from mvl_auto.tables import Tabular
 
 
 class Finding(Frozen):
@@ -30,7 +31,7 @@ class Finding(Frozen):
     prevents_use: bool = Field(description="this case, or the dataset, cannot be used until it is repaired")
 
 
-class Diagnosis(Document):
+class Diagnosis(Tabular, Document):
     """What mvl_doctor found."""
 
     dataset: str = Field(description="Dataset004_Hippocampus")
@@ -39,6 +40,12 @@ class Diagnosis(Document):
     usable_cases: int
     findings: tuple[Finding, ...] = Field(description="those that prevent use first, else in the order of the cases")
     repairs: tuple[Repair, ...] = Field(description="what repair_dataset would do for the cases that cannot be used")
+
+    def as_table(self) -> tuple[list[str], list[list[str]]]:
+        rows = [[each.file, each.what, each.remedy] for each in self.findings]
+        return ["file", "what", "what to do"], rows or [
+            ["-", f"{self.usable_cases} of {self.cases} cases are usable", "-"]
+        ]
 
     @property
     def usable(self) -> bool:

@@ -14,7 +14,7 @@ import jobs
 import pytest
 
 from mvl_auto.cli import common
-from mvl_auto.errors import MvlError, PartlyFailed
+from mvl_auto.errors import MvlError, PartlyFailed, Stopped
 from mvl_auto.jobs import log_trace, run_jobs
 from mvl_auto.logs import LOGGER, log_file
 from mvl_auto.version import __version__
@@ -103,7 +103,12 @@ def test_a_command_without_a_root_prints_only_its_own(capsys):
         (MvlError("has a hole", file="a.nii.gz", remedy="Mend it."), 2, "mvl_x: a.nii.gz: has a hole. Mend it.\n"),
         (MvlError("two\nlines"), 2, "mvl_x: two lines.\n"),
         (PartlyFailed("1 of 3 failed"), 1, "mvl_x: 1 of 3 failed.\n"),
-        (KeyboardInterrupt(), 130, "mvl_x: stopped. The same command again goes on from what is finished.\n"),
+        (
+            Stopped(15, "step 7 is saved in x"),
+            143,
+            "mvl_x: stopped by SIGTERM; step 7 is saved in x. To resume: mvl_x\n",
+        ),
+        (KeyboardInterrupt(), 130, "mvl_x: stopped. Run the same command again to resume.\n"),
     ],
 )
 def test_what_the_user_can_mend_is_one_line_and_an_exit_code(error, code, line, capsys):

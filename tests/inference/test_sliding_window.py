@@ -15,8 +15,8 @@ from torch import nn
 from torch.nn import functional
 from whole_logits import predict_logits
 
+from mvl_auto.errors import MvlError
 from mvl_auto.inference.sliding_window import (
-    WindowTooLarge,
     cheapest_axis,
     divide_axis,
     gaussian_weights,
@@ -324,5 +324,5 @@ def test_a_full_gpu_is_tried_with_fewer_windows_then_said():
     image = random_image(1, 8, 8, 30)
     logits = predict_logits(Small(room=2), image, (8, 8, 8), 2, batch_size=7)
     torch.testing.assert_close(logits, Pointwise()(image[None])[0])
-    with pytest.raises(WindowTooLarge, match="too little free memory for one window"):
+    with pytest.raises(MvlError, match="too little free memory for one window"):
         predict_logits(Small(room=0), image, (8, 8, 8), 2, batch_size=7)

@@ -9,6 +9,7 @@ from functools import partial
 import dask
 import pytest
 from distributed import LocalCluster
+from jobs import killed_when_ready
 
 from mvl_auto.jobs import run_jobs
 
@@ -34,9 +35,9 @@ def address():
 
 
 @pytest.fixture
-def doomed():
-    """A cluster for one test that kills workers: the last one killed may not be started again."""
-    with local_cluster() as cluster:
+def doomed(tmp_path):
+    """A cluster for one test that kills workers: those that wait for it in `mortal`, with its folder tmp_path."""
+    with local_cluster() as cluster, killed_when_ready(cluster, tmp_path):
         yield cluster
 
 

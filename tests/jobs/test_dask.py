@@ -15,7 +15,7 @@ import pytest
 from builders import make_dataset
 from commands import TINY_BLOCK, refuse, succeed
 from distributed import LocalCluster
-from jobs import lingering, sleep, square
+from jobs import killed_when_ready, lingering, sleep, square
 from walking import hashes
 
 from mvl_auto.datasets import read_dataset
@@ -44,6 +44,7 @@ def test_a_job_is_not_blamed_for_sharing_its_worker_with_one_that_kills_it(tmp_p
     with (
         dask.config.set({"distributed.scheduler.allowed-failures": 1}),
         LocalCluster(1, threads_per_worker=4, **PROCESSES) as one,
+        killed_when_ready(one, tmp_path),
     ):
         found = dict(run_on_cluster(partial(lingering, folder=tmp_path), range(4), one.scheduler_address))
     assert {job: result for job, result in found.items() if job != 2} == {0: 0, 1: 1, 3: 3}

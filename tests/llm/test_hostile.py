@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import struct
 from collections.abc import Callable
@@ -302,3 +303,45 @@ def refusal_if_any(read: Callable[[], object], otherwise: str) -> str:
     except MvlError as error:
         return str(error)
     return otherwise
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "README.md"])
+def test_a_pipe_in_place_of_a_file_is_refused_at_once(name, tmp_path):
+    folder = save_model(tmp_path / "model", make_model())
+    (folder / name).unlink(missing_ok=True)
+    os.mkfifo(folder / name)
+    assert f"{name}: is not a regular file" in refused(folder, tmp_path / "blocks")
+
+
+def test_a_pipe_or_a_device_in_place_of_a_gguf_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "model.gguf")
+    for path in (tmp_path / "model.gguf", Path("/dev/zero")):
+        assert "is not a regular file" in refused(path, tmp_path / "blocks")
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3", "gemma3_text"])
+def test_a_configuration_of_a_billion_layers_is_refused_at_once(architecture, tmp_path):
+    folder = save_model(tmp_path / "model", make_model(architecture))
+    content = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(content | {"num_hidden_layers": 10**9, "layer_types": None}))
+    assert "1,000,000,000 layers; at most 10,000" in refused(folder, tmp_path / "blocks")
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("random:hidden=1000000000,heads=1", "is too large"),
+        ("random:hidden=65536,heads=64", "is too large"),
+        ("random:hidden=32,heads=4,ffn=1000000000000", "is too large"),
+        ("random:hidden=32,heads=4,seed=-1", "out of range"),
+        ("random:hidden=32,heads=4,seed=9223372036854775808", "out of range"),
+        ("random:hidden=-32,heads=4", "not consistent"),
+    ],
+)
+def test_a_random_block_of_impossible_numbers_is_refused_at_once(source, said, tmp_path):
+    with pytest.raises(MvlError, match=said):
+        load_block(source, "last", tmp_path)
+
+
+def test_a_random_block_may_have_the_largest_seed(tmp_path):
+    assert load_block("random:hidden=32,heads=4,seed=9223372036854775807", "last", tmp_path).card.parameters

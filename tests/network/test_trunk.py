@@ -7,6 +7,7 @@ import pytest
 import torch
 from networks import tiny
 from scipy.ndimage import correlate
+from scipy.special import erf
 
 from mvl_auto.network.stem import Tokens, position_code
 from mvl_auto.network.trunk import HybridAttention, VitBlock, neighbours
@@ -63,6 +64,33 @@ def test_hybrid_attention_is_its_equation(mode, local_branch):
     }[mode]()
     expected = mixed @ weights["out.weight"].T + weights["out.bias"]
     np.testing.assert_allclose(layer(x, GRID)[0].detach().numpy(), expected, atol=1e-10)
+
+
+def reference_norm(x, weight, bias):
+    """(n, d): every token with mean 0 and variance 1 over its channels."""
+    return (x - x.mean(axis=1, keepdims=True)) / np.sqrt(x.var(axis=1, keepdims=True) + 1e-5) * weight + bias
+
+
+def test_a_block_is_its_equation():
+    """x <- x + s_1 H(LN(x)), x <- x + s_2 W_2 gelu(W_1 LN(x)), with every weight drawn at random."""
+    torch.manual_seed(0)
+    settings = tiny(attention="gate")
+    block = VitBlock(settings).double()
+    for parameter in block.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    x = torch.randn(1, N, settings.width, dtype=torch.float64)
+    w = {name: value.detach().numpy() for name, value in block.named_parameters()}
+    y = x[0].numpy()
+    normed = reference_norm(y, w["norm_1.weight"], w["norm_1.bias"])
+    q, k, v = np.split(normed @ w["attention.qkv.weight"].T + w["attention.qkv.bias"], 3, axis=1)
+    near = reference_neighbourhood(v, w["attention.neighbourhood.weight"], w["attention.neighbourhood.bias"], GRID)
+    gate = 1 / (1 + np.exp(-w["attention.gate"]))
+    mixed = gate * reference_attention(q, k, v, settings.heads) + (1 - gate) * near
+    y = y + w["scale_1"] * (mixed @ w["attention.out.weight"].T + w["attention.out.bias"])
+    hidden = reference_norm(y, w["norm_2.weight"], w["norm_2.bias"]) @ w["mlp.0.weight"].T + w["mlp.0.bias"]
+    hidden = hidden * 0.5 * (1 + erf(hidden / np.sqrt(2)))
+    y = y + w["scale_2"] * (hidden @ w["mlp.2.weight"].T + w["mlp.2.bias"])
+    np.testing.assert_allclose(block(x, GRID)[0].detach().numpy(), y, atol=1e-9)
 
 
 def near_pairs(grid):

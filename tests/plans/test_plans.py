@@ -165,10 +165,11 @@ def test_the_statistics_of_the_dataset_matter_to_the_channels_that_they_normalis
     assert (len(hashes) == 2) == matter
 
 
-def test_a_plan_without_a_time_has_the_hash_of_before_there_was_one(tmp_path: Path) -> None:
+def test_a_plan_without_what_came_later_has_the_hash_of_before(tmp_path: Path) -> None:
     write_document(tmp_path / "plans.json", plan())
     content = json.loads((tmp_path / "plans.json").read_text(encoding="utf-8"))
     assert content.pop("time_budget") is None
+    assert content["configurations"]["3d_fullres"].pop("batch_dice") is False
     (tmp_path / "old.json").write_text(json.dumps(content))
     assert read_document(tmp_path / "old.json", Plan) == plan()
     del content["mvl_auto_version"]

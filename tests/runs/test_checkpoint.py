@@ -63,7 +63,7 @@ def moved(network):
 def written(folder, network):
     """The weights of a network as they come back from its checkpoint."""
     save(folder, STATE, {AVERAGED + name: weight for name, weight in trainable(network).items()})
-    return read_tensors(folder, (AVERAGED,))[AVERAGED]
+    return read_tensors(folder / CHECKPOINT, (AVERAGED,))[AVERAGED]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
+from contextlib import contextmanager
 
 import psutil
 
 from mvl_auto.errors import MvlError
+
+LONGEST = 60  # s until someone must have killed a job
 
 
 def square(job):
@@ -24,23 +28,49 @@ def fussy(job):
     return job
 
 
-def mortal(job, folder, after=0.0):
-    """Job 1 kills its process the first time, job 2 each time, after so many seconds.
-
-    Dask's nanny forgets a worker that dies before it has said that it runs, and starts no other.
-    """
+def mortal(job, folder, waits=False):
+    """Job 1 kills its process the first time, job 2 each time; waits: for `killed_when_ready` to do it."""
     deaths = folder / f"{job}"
     if job == 2 or (job == 1 and not deaths.exists()):
         deaths.write_text(deaths.read_text() + "x" if deaths.exists() else "x")
-        time.sleep(after)
-        os.kill(os.getpid(), signal.SIGKILL)
+        if not waits:
+            os.kill(os.getpid(), signal.SIGKILL)
+        (folder / f"{os.getpid()}.pid").touch()
+        time.sleep(LONGEST)
     return job
 
 
+@contextmanager
+def killed_when_ready(cluster, folder):
+    """Kill the workers of a Dask cluster that wait for it in `mortal`.
+
+    Dask's nanny forgets a worker that dies before it has said that it runs, and starts no other: so not before.
+    """
+    over = threading.Event()
+
+    def watch():
+        while not over.wait(0.05):
+            running = {nanny.pid for nanny in cluster.workers.values() if nanny.status.name == "running"}
+            for file in folder.glob("*.pid"):
+                if int(file.stem) in running:
+                    file.unlink()
+                    os.kill(int(file.stem), signal.SIGKILL)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+
+
 def lingering(job, folder):
-    """Job 2 kills its process after a while, in which the others are not done."""
-    time.sleep(4 if job == 2 else 6)  # as in `mortal`: Dask's nanny needs its time
-    return mortal(job, folder) if job == 2 else job
+    """The process is killed over job 2, while the others are not done."""
+    if job == 2:
+        return mortal(job, folder, waits=True)
+    time.sleep(5)
+    return job
 
 
 def threads_and_modules(_):

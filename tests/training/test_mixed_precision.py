@@ -12,9 +12,8 @@ from mvl_auto.llm import load_block
 from mvl_auto.network import build_network
 from mvl_auto.network.layers import keep_in_float32
 from mvl_auto.network.loss import targets_of
-from mvl_auto.network.step import Learner, StepContext
+from mvl_auto.network.step import Learner, StepContext, training_step
 from mvl_auto.plans import LabelScheme
-from mvl_auto.training.loop import one_step
 
 CPU = torch.device("cpu")
 LABELS = LabelScheme(class_values=(0, 1, 2), class_names=("background", "a", "b"))
@@ -52,13 +51,11 @@ def new_run(half_block, lora_rank: int = 0, kept: bool = False) -> Learner:
 
 def step(run: Learner, precision: str, scaler: torch.amp.GradScaler | None = None) -> torch.Tensor:
     random = torch.Generator().manual_seed(1)
-    batch = {
-        "data": torch.randn(2, 1, *PATCH, generator=random).numpy(),
-        "seg": torch.randint(0, 3, (2, *PATCH), generator=random, dtype=torch.int16).numpy(),
-    }
+    image = torch.randn(2, 1, *PATCH, generator=random)
+    label = torch.randint(0, 3, (2, *PATCH), generator=random, dtype=torch.int16)
     dtype, enabled = PRECISIONS[precision]
     autocast = torch.autocast("cpu", dtype, enabled=enabled)
-    return one_step(run, batch, StepContext(targets_of(LABELS, CPU), CPU, autocast, scaler), RATE)
+    return training_step(run, image, label, StepContext(targets_of(LABELS, CPU), CPU, autocast, scaler), RATE)
 
 
 def scaler_for(precision: str, scale: float = SCALE) -> torch.amp.GradScaler | None:

@@ -6,13 +6,13 @@ import shutil
 
 from mvl_auto.plans import write_document
 from mvl_auto.runs.checkpoint import read_state
-from mvl_auto.training import train
-from mvl_auto.training.schedule import Budget, planned
+from mvl_auto.training import TrainingOptions, train
+from mvl_auto.training.schedule import TrainingLimit, planned
 
 
 def test_a_run_that_is_told_no_length_takes_the_plans_time_or_else_its_steps():
-    assert planned(2500, None) == Budget(steps=2500)
-    assert planned(2500, 600.0) == Budget(seconds=600.0)
+    assert planned(2500, None) == TrainingLimit(steps=2500)
+    assert planned(2500, 600.0) == TrainingLimit(seconds=600.0)
 
 
 def test_a_plan_for_seconds_is_trained_for_seconds_and_one_told_steps_for_steps(prepared, tmp_path):
@@ -23,7 +23,7 @@ def test_a_plan_for_seconds_is_trained_for_seconds_and_one_told_steps_for_steps(
     def state(**words):
         name = "-".join(words) or "told-nothing"
         places = {"results_folder": tmp_path / "results", "blocks_folder": prepared.blocks}
-        return read_state(train(folder, "0", **places, run=name, workers=0, **words).folder)
+        return read_state(train(folder, "0", TrainingOptions(run=name, workers=0, **words), **places).folder)
 
     timed = state()
     assert (timed.budget_steps, timed.budget_seconds) == (None, 2.0)

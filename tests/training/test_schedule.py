@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mvl_auto.training.schedule import FINAL_RATE, WARM_UP, Budget, learning_rate_factor
+from mvl_auto.training.schedule import FINAL_RATE, WARM_UP, TrainingLimit, learning_rate_factor
 
 
 def test_it_rises_to_one_and_falls_to_its_end():
@@ -25,12 +25,12 @@ def test_after_the_warm_up_it_never_rises(a, b):
 
 @given(st.integers(1, 10_000), st.floats(0, 1))
 def test_half_the_steps_are_half_the_time(steps, share):
-    by_steps = Budget(steps=steps).share_done(round(share * steps), elapsed=0)
-    by_time = Budget(seconds=float(steps)).share_done(0, elapsed=float(round(share * steps)))
+    by_steps = TrainingLimit(steps=steps).share_done(round(share * steps), elapsed=0)
+    by_time = TrainingLimit(seconds=float(steps)).share_done(0, elapsed=float(round(share * steps)))
     assert by_steps == pytest.approx(by_time)
 
 
 @pytest.mark.parametrize("both", [{}, {"steps": 3, "seconds": 4.0}])
-def test_a_budget_is_one_of_the_two(both):
+def test_a_limit_is_one_of_the_two(both):
     with pytest.raises(ValueError, match="either"):
-        Budget(**both)
+        TrainingLimit(**both)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import mmap
+import stat
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -104,6 +105,8 @@ class ZipMember(Counted):
 
 def _map(path: Path) -> mmap.mmap | bytes:
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would wait for ever
+            raise MvlError("is not a regular file", file=path)
         with open(path, "rb") as stream:
             is_empty = stream.seek(0, io.SEEK_END) == 0  # an empty file can't be mapped
             return b"" if is_empty else mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)

@@ -180,23 +180,23 @@ def _read_size(answer: Any, first: int) -> int | None:
         match = CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", ""))
         return int(match["size"]) if match and int(match["start"]) == first else None
     if answer.status_code == 416:  # the file ends at or before `first`
-        told = answer.headers.get("Content-Range", "").removeprefix("bytes */")
-        return int(told) if told.isdigit() and int(told) <= first else None
-    told = answer.headers.get("Content-Length", "")
-    return int(told) if first == 0 and told.isdigit() else None
+        size = answer.headers.get("Content-Range", "").removeprefix("bytes */")
+        return int(size) if size.isdigit() and int(size) <= first else None
+    size = answer.headers.get("Content-Length", "")
+    return int(size) if first == 0 and size.isdigit() else None
 
 
 def _read_body(name: str, answer: Any, wanted: int, received: Received) -> None:
     """Append to received.content until it has `wanted` bytes, or the answer ends."""
     if wanted == len(received.content):
         return
-    told = time.monotonic()
+    reported = time.monotonic()
     for chunk in answer.iter_raw():
         received.content += chunk[: wanted - len(received.content)]
         if len(received.content) == wanted:
             return
-        if time.monotonic() - told > REPORT_EVERY:
-            told = time.monotonic()
+        if time.monotonic() - reported > REPORT_EVERY:
+            reported = time.monotonic()
             log.info("%s: %s of %s", name, memory_text(len(received.content)), memory_text(wanted))
 
 

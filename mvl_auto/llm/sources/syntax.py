@@ -24,9 +24,14 @@ SYNTAX = (
     "random:hidden=576,heads=9,kv_heads=3,ffn=1536,seed=0, auto or none."
 )
 HUB = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:/(?P<file>[^@]+\.gguf))?(?:@(?P<revision>[\w./-]+))?")
+LARGEST_WIDTH = 1 << 20  # as in BlockGeometry
 PYPI = re.compile(
     r"(?P<project>[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?)==(?P<version>[\w.!+]+)(?:#sha256=(?P<sha256>[0-9a-f]{64}))?"
 )
+
+
+MOST_RANDOM_WEIGHTS = 1 << 32  # 16 GB; the largest layer of a published Llama has 3.2e9
+LARGEST_SEED = (1 << 63) - 1
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,11 @@ class RandomSource:
     def short_name(self) -> str:
         return f"random-{self.hidden}-seed{self.seed}"
 
+    @property
+    def parameters(self) -> int:
+        """Weights of the projections, at most: keys and values have as many as queries, or fewer."""
+        return self.hidden * (4 * self.hidden + 3 * self.ffn)
+
 
 Source = HubSource | PypiSource | FileSource | RandomSource
 
@@ -116,6 +126,10 @@ def _parse_random(rest: str) -> RandomSource:
             f"'random:{rest}' does not describe a random block",
             remedy="Give whole numbers, as in random:hidden=576,heads=9,kv_heads=3,ffn=1536,seed=0.",
         ) from error
+    if max(source.hidden, source.ffn) > LARGEST_WIDTH or source.parameters > MOST_RANDOM_WEIGHTS:
+        raise MvlError(f"'{source}' is too large", remedy=f"At most {MOST_RANDOM_WEIGHTS:,} weights are possible.")
+    if not 0 <= source.seed <= LARGEST_SEED:
+        raise MvlError(f"the seed of '{source}' is out of range", remedy=f"Give 0 to {LARGEST_SEED}.")
     sizes = (source.hidden, source.heads, source.kv_heads, source.ffn)
     if min(sizes) < 1 or source.hidden % (2 * source.heads) or source.heads % source.kv_heads:
         raise MvlError(

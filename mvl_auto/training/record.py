@@ -1,0 +1,48 @@
+"""What a run tells of itself: progress.csv, and the time of day."""
+
+from __future__ import annotations
+
+import csv
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mvl_auto.files import cannot_write, write_text
+
+if TYPE_CHECKING:
+    from mvl_auto.training.session import Session
+
+PROGRESS = "progress.csv"
+COLUMNS = ("step", "seconds", "loss", "learning_rate", "share_waited", "dice")
+
+
+def append_progress(session: Session, loss: float, rate: float, share_waited: float, dice: float | None) -> None:
+    """One line: the mean loss since the last, the share of the time spent waiting for batches, the Dice on validation
+    patches where it was measured. Raises MvlError when the disk is full.
+    """
+    path = session.folder / PROGRESS
+    new = not path.exists()
+    line = [session.step, f"{session.elapsed:.2f}", f"{loss:.6f}", f"{rate:.3e}", f"{share_waited:.3f}"]
+    try:
+        with open(path, "a", newline="", encoding="utf-8") as stream:
+            writer = csv.writer(stream)
+            if new:
+                writer.writerow(COLUMNS)
+            writer.writerow([*line, "" if dice is None else f"{dice:.4f}"])
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def cut_progress(folder: Path, step: int) -> None:
+    """Drop the lines of progress.csv after `step`, which a resumed run writes again."""
+    path = folder / PROGRESS
+    if not path.is_file():
+        return
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [",".join(COLUMNS) + "\n"] + [line for line in lines[1:] if int(line.split(",")[0]) <= step]
+    write_text(path, "".join(kept))
+
+
+def clock_in(seconds: float) -> str:
+    """The time of day in so many seconds."""
+    return time.strftime("%H:%M", time.localtime(time.time() + seconds))
