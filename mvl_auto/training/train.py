@@ -24,6 +24,7 @@ from mvl_auto.progress import Progress, silent
 from mvl_auto.runs import checkpoint as ckpt
 from mvl_auto.runs import load_trained, network_of
 from mvl_auto.runs.trained import load_block_of
+from mvl_auto.training import finetune
 from mvl_auto.training.batches import batches_ahead, default_workers
 from mvl_auto.training.cases import Cases, memory_for_cases
 from mvl_auto.training.job import Places, TrainingJob
@@ -82,6 +83,7 @@ def train(
     learning_rate: float | None = None,
     network: str | None = None,
     llm: LlmSettings | None = None,
+    start_from: Path | None = None,
     progress: Progress = silent,
 ) -> TrainingResult:
     """Train, then validate, one fold of a preprocessed dataset; resume where an earlier call was stopped.
@@ -92,7 +94,8 @@ def train(
     seconds: of optimisation, from its start; steps: training steps; neither: what the run had before, else the plan's
     time if it has one, else its steps. A finished run that is given more of either goes on. workers: processes that
     make batches (0: none). batch_size, learning_rate (at its peak), network ("mvl", "vit", "unet" or "paper"), llm:
-    of this run alone, instead of the plan's.
+    of this run alone, instead of the plan's. start_from: a checkpoint, or the folder of a trained fold or run, whose
+    weights a new run begins with, as far as they fit.
 
     Raises MvlError for what the user can mend, Stopped when a signal ended it after a checkpoint, FloatingPointError
     when the loss of several steps in a row is not finite.
@@ -103,11 +106,12 @@ def train(
         find_fold(preprocessed, plan, chosen, fold, results_folder, previous),
         Places(preprocessed, results_folder / name, blocks_folder),
         choose_device(device),
-        TrainingLimit(steps, seconds) if steps or seconds else None,
-        learning_rate,
-        seed,
-        workers,
-        progress,
+        limit=TrainingLimit(steps, seconds) if steps or seconds else None,
+        learning_rate=learning_rate,
+        start_from=start_from,
+        seed=seed,
+        workers=workers,
+        progress=progress,
     )
     return train_fold(job)
 
@@ -238,7 +242,10 @@ def new_session(job: TrainingJob, state: ckpt.State, limit: TrainingLimit, block
     """An untrained network on its device, with a fresh optimizer."""
     fold = job.fold
     context = step_context(fold.plan.labels, job.device, fold.configuration.batch_dice)
-    network = place(network_of(fold.plan, fold.configuration, block, job.seed), job.device)
+    network = network_of(fold.plan, fold.configuration, block, job.seed)
+    if job.start_from is not None and not (job.folder / ckpt.CHECKPOINT).is_file():
+        finetune.start_from(network, job.start_from)
+    network = place(network, job.device)
     now = {
         "budget_steps": limit.steps,
         "budget_seconds": limit.seconds,
