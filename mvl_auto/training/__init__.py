@@ -1,5 +1,5 @@
 """Training: from the cache of a fold to a checkpoint and its validation."""
 
-from mvl_auto.training.train import TrainingResult, train
+from mvl_auto.training.train import TrainingOptions, TrainingResult, train
 
-__all__ = ["TrainingResult", "train"]
+__all__ = ["TrainingOptions", "TrainingResult", "train"]

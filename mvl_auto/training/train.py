@@ -65,52 +65,65 @@ class TrainingResult:
     validation: Summary | None  # None for the fold "all", which keeps no case apart
 
 
+@dataclass(frozen=True)
+class TrainingOptions:
+    """What the user chooses about a training.
+
+    run: the folder under the results (default: the configuration's name, and with `network` also that). previous: for a
+    cascade's second stage the run of its first, on all folds, whose segmentations it is trained on (default: that
+    configuration's name). seconds: of optimisation, from its start; steps: training steps; neither: what the run had
+    before, else the plan's time if it has one, else its steps. A finished run that is given more of either goes on.
+    workers: processes that make batches (0: none). batch_size, learning_rate (at its peak), network ("mvl", "vit",
+    "unet" or "paper"), llm: of this run alone, instead of the plan's. start_from: a checkpoint, or the folder of a
+    trained fold or run, whose weights a new run begins with, as far as they fit.
+    """
+
+    configuration: str | None = None
+    run: str | None = None
+    previous: str | None = None
+    seconds: float | None = None
+    steps: int | None = None
+    device: str = "auto"
+    seed: int = 0
+    workers: int | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    network: str | None = None
+    llm: LlmSettings | None = None
+    start_from: Path | None = None
+
+
+DEFAULTS = TrainingOptions()
+
+
 def train(
     preprocessed: Path,
     fold: str,
+    options: TrainingOptions = DEFAULTS,
     *,
     results_folder: Path,
     blocks_folder: Path,
-    configuration: str | None = None,
-    run: str | None = None,
-    previous: str | None = None,
-    seconds: float | None = None,
-    steps: int | None = None,
-    device: str = "auto",
-    seed: int = 0,
-    workers: int | None = None,
-    batch_size: int | None = None,
-    learning_rate: float | None = None,
-    network: str | None = None,
-    llm: LlmSettings | None = None,
-    start_from: Path | None = None,
     progress: Progress = silent,
 ) -> TrainingResult:
     """Train, then validate, one fold of a preprocessed dataset; resume where an earlier call was stopped.
 
-    preprocessed: its folder. fold: "0", ... or "all". run: the folder under results_folder (default: the
-    configuration's name, and with `network` also that). previous: for a cascade's second stage the run of its first,
-    on all folds, whose segmentations it is trained on (default: that configuration's name).
-    seconds: of optimisation, from its start; steps: training steps; neither: what the run had before, else the plan's
-    time if it has one, else its steps. A finished run that is given more of either goes on. workers: processes that
-    make batches (0: none). batch_size, learning_rate (at its peak), network ("mvl", "vit", "unet" or "paper"), llm:
-    of this run alone, instead of the plan's. start_from: a checkpoint, or the folder of a trained fold or run, whose
-    weights a new run begins with, as far as they fit.
-
+    preprocessed: its folder. fold: "0", ... or "all". results_folder: of the dataset.
     Raises MvlError for what the user can mend, Stopped when a signal ended it after a checkpoint, FloatingPointError
     when the loss of several steps in a row is not finite.
     """
-    plan, chosen = read_plan(preprocessed, configuration, Changes(batch_size, network, llm))
-    name = run or "_".join([chosen.name] + ([network] if network not in (None, "mvl") else []))
+    changes = Changes(options.batch_size, options.network, options.llm)
+    plan, chosen = read_plan(preprocessed, options.configuration, changes)
+    name = options.run or "_".join([chosen.name] + ([options.network] if options.network not in (None, "mvl") else []))
+    limited = options.steps or options.seconds
     job = TrainingJob(
-        find_fold(preprocessed, plan, chosen, fold, results_folder, previous),
+        find_fold(preprocessed, plan, chosen, fold, results_folder, options.previous),
         Places(preprocessed, results_folder / name, blocks_folder),
-        choose_device(device),
-        limit=TrainingLimit(steps, seconds) if steps or seconds else None,
-        learning_rate=learning_rate,
-        start_from=start_from,
-        seed=seed,
-        workers=workers,
+        choose_device(options.device),
+        limit=TrainingLimit(options.steps, options.seconds) if limited else None,
+        learning_rate=options.learning_rate,
+        start_from=options.start_from,
+        seed=options.seed,
+        workers=options.workers,
         progress=progress,
     )
     return train_fold(job)

@@ -25,7 +25,7 @@ from mvl_auto.plans import Configuration, Plan, Splits, read_document, write_doc
 from mvl_auto.preprocessing import preprocess_dataset
 from mvl_auto.runs import load_trained
 from mvl_auto.runs.checkpoint import read_state
-from mvl_auto.training import TrainingResult, train
+from mvl_auto.training import TrainingOptions, TrainingResult, train
 from mvl_auto.training.batches import batches_ahead
 from mvl_auto.training.cases import Cases
 from mvl_auto.training.patches import Patches
@@ -99,13 +99,9 @@ def run(blind: Blind, name: str | None = None, steps: int = STEPS, fold: str = "
     return train(
         blind.folder,
         fold,
+        TrainingOptions(run=name, steps=steps, workers=0, device="cpu", **words),
         results_folder=blind.results,
         blocks_folder=blind.root / "blocks",
-        run=name,
-        steps=steps,
-        workers=0,
-        device="cpu",
-        **words,
     )
 
 
@@ -152,12 +148,24 @@ def test_a_first_stage_that_changes_between_two_sessions_is_noticed(blind, train
     validation = {str(n): fold for n, fold in enumerate(read_document(blind.folder / "splits.json", Splits).folds)}
     write_trained(tmp_path, blind.plan, "3d_lowres", folds=("1",), seed=8, validation=validation)
     with pytest.raises(MvlError, match=r"other settings \(previous 3d_lowres\)"):
-        train(blind.folder, "0", results_folder=results, blocks_folder=blind.root / "blocks", steps=STEPS, workers=0)
+        train(
+            blind.folder,
+            "0",
+            TrainingOptions(steps=STEPS, workers=0),
+            results_folder=results,
+            blocks_folder=blind.root / "blocks",
+        )
 
 
 def test_a_missing_first_stage_is_said_before_anything_is_written(blind, tmp_path):
     with pytest.raises(MvlError, match=r"folds 0, 1, 2 of it.*mvl_train 7 0 1 2 -c 3d_lowres first"):
-        train(blind.folder, "0", results_folder=tmp_path / "results", blocks_folder=blind.root / "blocks", steps=1)
+        train(
+            blind.folder,
+            "0",
+            TrainingOptions(steps=1),
+            results_folder=tmp_path / "results",
+            blocks_folder=blind.root / "blocks",
+        )
     assert not (tmp_path / "results").exists()
 
 

@@ -6,7 +6,7 @@ import shutil
 
 from mvl_auto.plans import write_document
 from mvl_auto.runs.checkpoint import read_state
-from mvl_auto.training import train
+from mvl_auto.training import TrainingOptions, train
 from mvl_auto.training.schedule import TrainingLimit, planned
 
 
@@ -23,7 +23,7 @@ def test_a_plan_for_seconds_is_trained_for_seconds_and_one_given_steps_for_steps
     def state(**words):
         name = "-".join(words) or "as-planned"
         places = {"results_folder": tmp_path / "results", "blocks_folder": prepared.blocks}
-        return read_state(train(folder, "0", **places, run=name, workers=0, **words).folder)
+        return read_state(train(folder, "0", TrainingOptions(run=name, workers=0, **words), **places).folder)
 
     timed = state()
     assert (timed.budget_steps, timed.budget_seconds) == (None, 2.0)

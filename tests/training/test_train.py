@@ -18,19 +18,16 @@ from mvl_auto.errors import MvlError
 from mvl_auto.files import sha256_of_file
 from mvl_auto.runs import load_trained
 from mvl_auto.runs.checkpoint import read_state, read_tensors
-from mvl_auto.training import train
+from mvl_auto.training import TrainingOptions, train
 
 
 def run(prepared, name, steps=6, fold="0", **words):
     return train(
         prepared.folder,
         fold,
+        TrainingOptions(run=name, steps=steps, workers=0, **words),
         results_folder=prepared.root / "results" / "Dataset007_Tiny",
         blocks_folder=prepared.blocks,
-        run=name,
-        steps=steps,
-        workers=0,
-        **words,
     )
 
 
@@ -159,7 +156,7 @@ def test_a_second_signal_ends_it_at_once(prepared):
     code = f"""
 import os, signal
 from pathlib import Path
-from mvl_auto.training import loop, train
+from mvl_auto.training import TrainingOptions, loop, train
 take_step = loop.take_step
 def take_step_while_signals_arrive(session, batch, rate):
     if session.step == 12:
@@ -167,8 +164,8 @@ def take_step_while_signals_arrive(session, batch, rate):
         os.kill(os.getpid(), signal.SIGTERM)
     return take_step(session, batch, rate)
 loop.take_step = take_step_while_signals_arrive
-train(Path({str(prepared.folder)!r}), "0", results_folder=Path({str(folder.parents[1])!r}),
-      blocks_folder=Path({str(prepared.blocks)!r}), run="hasty", steps=100000, workers=0)
+train(Path({str(prepared.folder)!r}), "0", TrainingOptions(run="hasty", steps=100000, workers=0),
+      results_folder=Path({str(folder.parents[1])!r}), blocks_folder=Path({str(prepared.blocks)!r}))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=100)
     assert done.returncode == -signal.SIGTERM
@@ -191,9 +188,9 @@ def test_a_second_process_on_the_same_fold_stops_and_a_killed_one_leaves_no_lock
     folder = prepared.root / "results" / "Dataset007_Tiny" / "busy" / "fold0"
     code = f"""
 from pathlib import Path
-from mvl_auto.training import train
-train(Path({str(prepared.folder)!r}), "0", results_folder=Path({str(folder.parent.parent)!r}),
-      blocks_folder=Path({str(prepared.blocks)!r}), run="busy", steps=100000, workers=0)
+from mvl_auto.training import TrainingOptions, train
+train(Path({str(prepared.folder)!r}), "0", TrainingOptions(run="busy", steps=100000, workers=0),
+      results_folder=Path({str(folder.parent.parent)!r}), blocks_folder=Path({str(prepared.blocks)!r}))
 """
     process = subprocess.Popen([sys.executable, "-c", code])
     try:
@@ -297,7 +294,7 @@ def test_a_missing_case_in_the_cache_is_named_with_what_to_do(prepared, tmp_path
     shutil.copytree(prepared.folder, copy)
     (copy / "3d_fullres" / "tiny_002.json").unlink()
     with pytest.raises(MvlError, match=r"1 of 6 cases.*tiny_002.*mvl_plan_and_preprocess"):
-        train(copy, "0", results_folder=tmp_path / "results", blocks_folder=prepared.blocks, steps=1)
+        train(copy, "0", TrainingOptions(steps=1), results_folder=tmp_path / "results", blocks_folder=prepared.blocks)
     assert not (tmp_path / "results").exists()
 
 

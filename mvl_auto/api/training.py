@@ -1,0 +1,104 @@
+"""Train folds of a planned dataset."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mvl_auto.arguments import Folds, as_seconds, list_of_folds
+from mvl_auto.names import checked_name
+from mvl_auto.paths import (
+    blocks_folder,
+    find_preprocessed_dataset,
+    find_root,
+    results_folder,
+)
+from mvl_auto.plans import Plan, Splits, read_document
+from mvl_auto.progress import Progress, silent
+from mvl_auto.results import TrainingResults
+
+if TYPE_CHECKING:
+    pass
+
+log = logging.getLogger(__name__)
+
+
+def train(
+    dataset: str | int | Path,
+    folds: Folds = "0",
+    *,
+    root: Path | str | None = None,
+    configuration: str | None = None,
+    run: str | None = None,
+    previous: str | None = None,
+    seconds: float | str | None = None,
+    steps: int | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    workers: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    network: str | None = None,
+    llm: str | None = None,
+    start_from: Path | str | None = None,
+    progress: Progress = silent,
+) -> TrainingResults:
+    """Train folds of a planned dataset, one after the other, and validate each; resumes where it was stopped.
+
+    folds: 0, "0", "fold0", or several in a list; or "all" (every case, none kept apart). configuration: default, the
+    recommended one. run: the folder's name under results (default: the configuration's). previous: for
+    3d_cascade_fullres the run of 3d_lowres, trained on all folds, whose segmentations it is trained on (default:
+    "3d_lowres"). seconds (also "10m") or steps: how long to train each fold (default: the plan's time, if it was
+    planned for one, else its steps); a finished fold that is given more goes on. workers: processes that make batches
+    (0: none). batch_size, learning_rate, network ("mvl", "vit", "unet", "paper"), llm (a source of the block bank,
+    "auto" or "none"): of this run, instead of the plan's. start_from: a checkpoint, or the folder of a trained fold or
+    run, whose weights a new run begins with, as far as they fit.
+    Raises MvlError for what the user can mend.
+    """
+    from mvl_auto.llm.known import llm_settings
+    from mvl_auto.planners.stage import DELETE
+
+    for name in (run, previous):
+        if name is not None:
+            checked_name(name, "run", remedy="Choose another with -n NAME.")
+    root, seconds = find_root(root), as_seconds(seconds)
+    folder = find_preprocessed_dataset(dataset, root)
+    plan = read_document(folder / "plans.json", Plan, DELETE)
+    splits = read_document(folder / "splits.json", Splits, DELETE)
+    chosen = choose_folds(folds, len(splits.folds))
+    name = plan.configuration(configuration).name
+    log.info("%s: training %s of %s", plan.dataset, name, ", ".join(f"fold{fold}" for fold in chosen))
+    from mvl_auto import training  # torch, after all that can be refused without it
+
+    options = training.TrainingOptions(
+        configuration=configuration,
+        run=run,
+        previous=previous,
+        seconds=seconds,
+        steps=steps,
+        device=device,
+        seed=seed,
+        workers=workers,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        network=network,
+        llm=None if llm is None else llm_settings(llm, "last"),
+        start_from=None if start_from is None else Path(start_from),
+    )
+    results, blocks = results_folder(root, plan.dataset), blocks_folder(root)
+    return TrainingResults(
+        training.train(folder, fold, options, results_folder=results, blocks_folder=blocks, progress=progress)
+        for fold in chosen
+    )
+
+
+def choose_folds(wanted: Folds, number: int) -> list[str]:
+    """Folds in the order wanted, each once: "0" for 0, "0" or "fold0", "all" for itself.
+
+    number: how many the splits have. Raises MvlError, listing them, for one that does not exist.
+    """
+    from mvl_auto.runs import ALL
+    from mvl_auto.runs import choose_folds as choose
+
+    return choose(list_of_folds(wanted), [*map(str, range(number)), ALL])
