@@ -156,7 +156,7 @@ def test_a_second_signal_ends_it_at_once(prepared):
     code = f"""
 import os, signal
 from pathlib import Path
-from mvl_auto.training import loop, train
+from mvl_auto.training import TrainingOptions, loop, train
 take_step = loop.take_step
 def take_step_while_signals_arrive(session, batch, rate):
     if session.step == 12:
