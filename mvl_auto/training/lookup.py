@@ -111,7 +111,8 @@ def check_cache(preprocessed: Path, plan: Plan, configuration: Configuration, na
         )
     if stale:
         raise MvlError(
-            f"{count_text(len(stale), 'case')} preprocessed for another plan or from other files (first: {stale[0]})",
+            f"{len(stale)} of {len(names)} cases were preprocessed for another plan or from other files "
+            f"(first: {stale[0]})",
             file=cache,
             remedy=PLAN_AGAIN,
         )
