@@ -10,6 +10,7 @@ Outside the image everything is outside the mask.
 from __future__ import annotations
 
 import itertools
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -54,14 +55,14 @@ def areas(spacing_mm: tuple[float, ...]) -> NDArray[np.float64]:
     triangles, codes = _triangles()
     edges = (triangles[:, 1:] - triangles[:, :1]) * spacing_mm
     normals = np.cross(edges[:, 0], edges[:, 1])
-    table: NDArray[np.float64] = np.bincount(codes, weights=np.linalg.norm(normals, axis=1) / 2, minlength=256)
-    return table
+    areas = np.linalg.norm(normals, axis=1) / 2
+    return np.bincount(codes, weights=areas, minlength=256).astype(np.float64)
 
 
 def _length(code: int, spacing_mm: tuple[float, ...]) -> float:
     """Marching squares: the outline goes from the middle of a side to the middle of another."""
     pixels = _inside(code, 2)
-    diagonal = 0.5 * float(np.hypot(*spacing_mm))
+    diagonal = 0.5 * math.hypot(*spacing_mm)
     count = int(pixels.sum())
     if count in (1, 3):
         return diagonal

@@ -40,7 +40,7 @@ def place(network: MedVisionLlama, device: torch.device) -> MedVisionLlama:
         # torch's group normalisation returns contiguous tensors there (pytorch issue 111824): channels last would be
         # restored, and lost again, at every layer
         network.memory_format = torch.contiguous_format
-        network.to(memory_format=torch.contiguous_format)
+        network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # torch's stub lacks it
     return network
 
 

@@ -126,7 +126,7 @@ def cut(source: Source, centre: NDArray[Any], spatial: Spatial, patch_size: Shap
         offset = centre - start - spatial.matrix @ middle
         image, label = (read_padded(read, box, source.shape) for read in (source.image, source.label))
         image, label = _resampled(image, label, source.classes, spatial.matrix, offset, patch_size)
-    flips = [axis - len(patch_size) for axis in spatial.flips]
+    flips = tuple(axis - len(patch_size) for axis in spatial.flips)
     return np.flip(image, flips), np.flip(label, flips)
 
 

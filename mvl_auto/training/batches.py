@@ -10,7 +10,7 @@ import itertools
 import logging
 import multiprocessing
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -43,7 +43,7 @@ def batches_ahead(patches: Patches, first_step: int, workers: int, device: torch
         batches.close()
 
 
-def _batches(patches: Patches, first_step: int, workers: int, device: torch.device) -> Iterator[Batch]:
+def _batches(patches: Patches, first_step: int, workers: int, device: torch.device) -> Generator[Batch, None, None]:
     step = first_step
     if workers:
         with _loader(patches, first_step, workers, device) as (loaded, processes):
@@ -85,7 +85,7 @@ def _loader(
             DataLoader(
                 patches,
                 batch_size=None,
-                sampler=itertools.count(first_step),  # type: ignore[arg-type]  # all that it needs is to be iterable
+                sampler=itertools.count(first_step),  # all that it needs is to be iterable
                 num_workers=workers,
                 prefetch_factor=BATCHES_AHEAD,
                 worker_init_fn=_start_worker,

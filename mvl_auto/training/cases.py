@@ -5,14 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mvl_auto.arrays import Box, Classes, Floats
 from mvl_auto.cache import CaseReader, Voxels, open_case
 from mvl_auto.plans import IGNORE, CachedCase
 from mvl_auto.training.previous import PreviousChannels
+
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 MEMORY_SHARE = 4  # one part in so many of the memory that is free may hold cases
 MOST_MEMORY = 8 << 30  # bytes
@@ -64,7 +69,7 @@ class Cases:
         if size <= self.memory:
             self.memory -= size
             image, whole_maps = reader.image(), maps()
-            read_image, read_maps = (lambda box: image[_inside(box)]), (lambda box: whole_maps[_inside(box)])  # type: ignore[assignment]
+            read_image, read_maps = partial(_cut, image), partial(_cut, whole_maps)
         return OpenCase(
             reader.cached, read_image, read_maps, _remembered(reader.locations), _once(lambda: annotated_voxels(reader))
         )
@@ -97,8 +102,9 @@ def _free_memory() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
 
 
-def _inside(box: Box) -> tuple[object, ...]:
-    return (slice(None), *(slice(start, stop) for start, stop in box))
+def _cut(array: NDArray[Scalar], box: Box) -> NDArray[Scalar]:
+    """The box of an array (C, Z, Y, X)."""
+    return array[(slice(None), *(slice(start, stop) for start, stop in box))]
 
 
 def _remembered(read: Callable[[int], Voxels]) -> Callable[[int], Voxels]:

@@ -98,7 +98,8 @@ def read_licence(repository: Repository) -> str | None:
     except (YAMLError, ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
         log.warning("%s: its metadata cannot be read (%s); the licence is unknown", readme.name, type(error).__name__)
         return None
-    licence = data.license_name if data.license == "other" and data.license_name else data.license
+    stated, named = getattr(data, "license", None), getattr(data, "license_name", None)
+    licence = named if stated == "other" and named else stated
     return licence if isinstance(licence, str) else None
 
 
