@@ -21,9 +21,9 @@ MLP_TENSORS = 2.0  # of its inner width: before and after the nonlinearity
 LLM_TENSORS = 14.0  # of the hidden size, in the block and its mappers
 LLM_FFN_TENSORS = 4.0  # of the block's inner width
 MIXED = 0.72  # of the activations' bytes in mixed precision: half of them, but for norms and what follows them
-LOGIT_TENSORS = 6.0  # as computed, in order, log-softmax, softmax, target and a product, at full resolution
-LOGIT_TENSORS_MIXED = 5.5  # the same in float32, but for the first
-MASKED_LOGIT_TENSORS = 2.0  # softmax and target once more, without the ignored voxels
+LOGIT_TENSORS = 4.3  # logits, log-softmax, softmax, a gradient, and the coarser levels (network/loss.py)
+LOGIT_TENSORS_MIXED = 3.85  # the same in float32, but for the logits
+MASKED_LOGIT_TENSORS = 1.0  # softmax once more, without the ignored voxels
 CONVOLUTION_TENSORS = 7.0  # of the width of a trunk of convolutions: a residual pair
 
 
