@@ -41,6 +41,7 @@ def train(
     learning_rate: float | None = None,
     network: str | None = None,
     llm: str | None = None,
+    start_from: Path | str | None = None,
     progress: Progress = silent,
 ) -> TrainingResults:
     """Train folds of a planned dataset, one after the other, and validate each; resumes where it was stopped.
@@ -51,7 +52,8 @@ def train(
     "3d_lowres"). seconds (also "10m") or steps: how long to train each fold (default: the plan's time, if it was
     planned for one, else its steps); a finished fold that is given more goes on. workers: processes that make batches
     (0: none). batch_size, learning_rate, network ("mvl", "vit", "unet", "paper"), llm (a source of the block bank,
-    "auto" or "none"): of this run, instead of the plan's.
+    "auto" or "none"): of this run, instead of the plan's. start_from: a checkpoint, or the folder of a trained fold or
+    run, whose weights a new run begins with, as far as they fit.
     Raises MvlError for what the user can mend.
     """
     from mvl_auto.llm.known import llm_settings
@@ -82,6 +84,7 @@ def train(
         learning_rate=learning_rate,
         network=network,
         llm=None if llm is None else llm_settings(llm, "last"),
+        start_from=None if start_from is None else Path(start_from),
     )
     results, blocks = results_folder(root, plan.dataset), blocks_folder(root)
     return TrainingResults(

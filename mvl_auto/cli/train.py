@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 from mvl_auto.cli.common import DONE, Command, device, duration, learning_rate, positive, run_command, whole
 from mvl_auto.cli.evaluate import labels
@@ -57,6 +58,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "MedVisionLlama describes itself",
     )
     changes.add_argument("--llm", metavar="SOURCE", help="another frozen block, as mvl_plan_and_preprocess takes it")
+    changes.add_argument(
+        "--from",
+        dest="start_from",
+        type=Path,
+        metavar="PATH",
+        help="begin with the weights of a trained network, as far as they fit: a checkpoint, or the folder of a fold",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -79,6 +87,7 @@ def run(args: argparse.Namespace) -> int:
         learning_rate=args.lr,
         network=args.network,
         llm=args.llm,
+        start_from=args.start_from,
         progress=args.progress,
     )
     for result in results:

@@ -5,7 +5,6 @@ The training loop takes these steps, and the planner measures the time and the m
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -21,8 +20,7 @@ from mvl_auto.plans import LabelScheme
 class StepContext:
     """What stays the same in every step of a run.
 
-    parts: into which a batch is cut, one forward and backward pass each, to need less memory. share_gradients: in
-    distributed training, replaces the gradients of this process by the mean over all processes.
+    parts: into which a batch is cut, one forward and backward pass each, to need less memory.
     """
 
     targets: Targets
@@ -30,7 +28,6 @@ class StepContext:
     precision: torch.autocast
     scaler: torch.amp.GradScaler | None = None  # of the loss, where the precision is float16
     parts: int = 1
-    share_gradients: Callable[[list[Tensor]], None] | None = None
 
 
 @dataclass
@@ -70,8 +67,6 @@ def training_step(
     optimizer.zero_grad(set_to_none=True)
     loss = _backward(learner.network, image_bczyx, label_bzyx, context)
     weights = [p for group in optimizer.param_groups for p in group["params"]]
-    if context.share_gradients is not None:
-        context.share_gradients([p.grad for p in weights if p.grad is not None])
     if scaler is not None:
         scaler.unscale_(optimizer)
     norm = nn.utils.clip_grad_norm_(weights, CLIP_NORM)

@@ -77,7 +77,7 @@ def find_first_stage(
         runs = subfolders(results_folder) if results_folder.is_dir() else []
         if others := [each.name for each in runs if read_run(each, stage).folds]:
             raise MvlError(
-                f"holds no trained network of {stage}, which {configuration.name} goes on from",
+                f"holds no trained network of {stage}, the first stage of {configuration.name}",
                 file=folder,
                 remedy=f"Choose another run with --previous {' or '.join(others)}.",
             )

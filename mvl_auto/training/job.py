@@ -57,6 +57,7 @@ class TrainingJob:
     device: torch.device
     limit: TrainingLimit | None = None
     learning_rate: float | None = None  # at its peak
+    start_from: Path | None = None  # a trained network whose weights a new run begins with
     seed: int = 0
     workers: int | None = None
     progress: Progress = silent

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mvl_auto.cache import is_cached, open_case
+from mvl_auto.cache import find_stale
 from mvl_auto.errors import MvlError
 from mvl_auto.network.presets import preset
-from mvl_auto.plans import Configuration, LlmSettings, Plan, Splits, read_document, write_document
+from mvl_auto.plans import Configuration, Fingerprint, LlmSettings, Plan, Splits, read_document, write_document
 from mvl_auto.progress import Progress
 from mvl_auto.runs import checkpoint as ckpt
 from mvl_auto.training.first_stage import find_first_stage, prepare_first_stage
@@ -70,7 +70,7 @@ def find_fold(
     elif previous is not None:
         raise MvlError(f"{configuration.name} has no first stage", remedy="Leave out --previous.")
     found = FoldOfPlan(plan, configuration, fold, training, validation, first)
-    check_cache(preprocessed / configuration.name, plan, configuration, found.cases)
+    check_cache(preprocessed, plan, configuration, found.cases)
     return found
 
 
@@ -92,20 +92,29 @@ def cases_of_fold(splits: Splits, plan: Plan, fold: str, preprocessed: Path) -> 
     return training, tuple(validation)
 
 
-def check_cache(cache: Path, plan: Plan, configuration: Configuration, names: tuple[str, ...]) -> None:
-    """Raise MvlError unless every case is cached, and with the settings of this plan."""
-    wanted = plan.preprocessing_hash(configuration.name)
-    missing = [name for name in names if not (cache / f"{name}.json").is_file()]
+def check_cache(preprocessed: Path, plan: Plan, configuration: Configuration, names: tuple[str, ...]) -> None:
+    """Raise MvlError unless every case is cached, with the settings of this plan, from the files of its fingerprint."""
+    cache = preprocessed / configuration.name
+    fingerprint = read_document(preprocessed / "fingerprint.json", Fingerprint, PLAN_AGAIN)
+    if fingerprint.hash != plan.fingerprint_hash:
+        raise MvlError(
+            "was taken of another state of the dataset than the plan was made for",
+            file=preprocessed / "fingerprint.json",
+            remedy=PLAN_AGAIN,
+        )
+    missing, stale = find_stale(cache, fingerprint, plan.preprocessing_hash(configuration.name), names)
     if missing:
         raise MvlError(
             f"{len(missing)} of {len(names)} cases are not preprocessed (first: {missing[0]})",
             file=cache,
             remedy=f"Run mvl_plan_and_preprocess with -c {configuration.name}.",
         )
-    stale = [name for name in names if not is_cached(cache, name, open_case(cache, name).cached.files_hash, wanted)]
     if stale:
         raise MvlError(
-            f"{len(stale)} cases were preprocessed for another plan (first: {stale[0]})", file=cache, remedy=PLAN_AGAIN
+            f"{len(stale)} of {len(names)} cases were preprocessed for another plan or from other files "
+            f"(first: {stale[0]})",
+            file=cache,
+            remedy=PLAN_AGAIN,
         )
 
 

@@ -70,7 +70,7 @@ class Session:
                 )
 
     def save(self, finished: bool = False) -> ckpt.State:
-        """Write the checkpoint. Of a finished run the one that predicts, and beside it what a longer run goes on from.
+        """Write the checkpoint; of a finished run also resume.safetensors, from which a longer run resumes.
 
         Raises MvlError when the folder cannot be written; the last checkpoint is then as it was.
         """

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from mvl_auto.cache import shared_lock
 from mvl_auto.datasets import inspect_dataset
 from mvl_auto.errors import MvlError
 from mvl_auto.extras import is_installed
@@ -22,9 +23,12 @@ from mvl_auto.network.optimizer import PEAK_LEARNING_RATE
 from mvl_auto.network.step import Learner, step_context
 from mvl_auto.plans import DatasetRecord, LlmSettings, read_document
 from mvl_auto.progress import Progress, silent
+from mvl_auto.report import write_report
+from mvl_auto.report.machine import write_environment
 from mvl_auto.runs import checkpoint as ckpt
 from mvl_auto.runs import load_trained, network_of
 from mvl_auto.runs.trained import load_block_of
+from mvl_auto.training import finetune
 from mvl_auto.training.batches import batches_ahead, default_workers
 from mvl_auto.training.cases import Cases, memory_for_cases
 from mvl_auto.training.job import Places, TrainingJob
@@ -74,7 +78,8 @@ class TrainingOptions:
     configuration's name). seconds: of optimisation, from its start; steps: training steps; neither: what the run had
     before, else the plan's time if it has one, else its steps. A finished run that is given more of either goes on.
     workers: processes that make batches (0: none). batch_size, learning_rate (at its peak), network ("mvl", "vit",
-    "unet" or "paper"), llm: of this run alone, instead of the plan's.
+    "unet" or "paper"), llm: of this run alone, instead of the plan's. start_from: a checkpoint, or the folder of a
+    trained fold or run, whose weights a new run begins with, as far as they fit.
     """
 
     configuration: str | None = None
@@ -89,6 +94,7 @@ class TrainingOptions:
     learning_rate: float | None = None
     network: str | None = None
     llm: LlmSettings | None = None
+    start_from: Path | None = None
 
 
 DEFAULTS = TrainingOptions()
@@ -117,11 +123,12 @@ def train(
         find_fold(preprocessed, plan, chosen, fold, results_folder, options.previous),
         Places(preprocessed, results_folder / name, blocks_folder),
         choose_device(options.device),
-        TrainingLimit(options.steps, options.seconds) if limited else None,
-        options.learning_rate,
-        options.seed,
-        options.workers,
-        progress,
+        limit=TrainingLimit(options.steps, options.seconds) if limited else None,
+        learning_rate=options.learning_rate,
+        start_from=options.start_from,
+        seed=options.seed,
+        workers=options.workers,
+        progress=progress,
     )
     return train_fold(job)
 
@@ -129,11 +136,23 @@ def train(
 def train_fold(job: TrainingJob) -> TrainingResult:
     """Raises what `train` does."""
     folder = ensure_writable_folder(job.folder)
-    with locked(folder, "training"), log_file(folder / "log.txt"):
+    cache = job.places.cache(job.fold.configuration)
+    with locked(folder, "training"), log_file(folder / "log.txt"), shared_lock(cache):
         clear_unfinished(folder)
+        write_environment(folder)
         keep_plan(job.places.run, job.fold.plan)
         state = train_network(job)
-        return TrainingResult(folder, state.step, state.elapsed, validate_fold(job))
+        summary = validate_fold(job)
+        report_run(job)
+        return TrainingResult(folder, state.step, state.elapsed, summary)
+
+
+def report_run(job: TrainingJob) -> None:
+    """Write the run's report.html; a report that cannot be written does not fail the training."""
+    try:
+        log.info("report: %s", write_report(job.places.run, progress=job.progress).path)
+    except MvlError as error:
+        log.warning("no report was written: %s", error)
 
 
 def train_network(job: TrainingJob) -> ckpt.State:
@@ -253,7 +272,10 @@ def new_session(job: TrainingJob, state: ckpt.State, limit: TrainingLimit, block
     """An untrained network on its device, with a fresh optimizer."""
     fold = job.fold
     context = step_context(fold.plan.labels, job.device, fold.configuration.batch_dice)
-    network = place(network_of(fold.plan, fold.configuration, block, job.seed), job.device)
+    network = network_of(fold.plan, fold.configuration, block, job.seed)
+    if job.start_from is not None and not (job.folder / ckpt.CHECKPOINT).is_file():
+        finetune.start_from(network, job.start_from)
+    network = place(network, job.device)
     now = {
         "budget_steps": limit.steps,
         "budget_seconds": limit.seconds,

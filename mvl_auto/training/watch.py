@@ -22,7 +22,7 @@ from mvl_auto.training.patches import Batch, Patches
 
 LOOK_SHARE = 0.02  # of the time
 MOST_PATCHES = 8
-COLLAPSED_AFTER = 0.25  # share of the run: a class that the network never predicts by then is told
+COLLAPSED_AFTER = 0.25  # share of the run: a class that is not predicted by then is warned about
 
 log = logging.getLogger(__name__)
 

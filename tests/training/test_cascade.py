@@ -142,7 +142,7 @@ def test_on_all_cases_it_trains_without_validation(blind):
     assert read_state(result.folder).previous is not None
 
 
-def test_a_first_stage_that_changes_between_two_sittings_is_noticed(blind, trained, tmp_path):
+def test_a_first_stage_that_changes_between_two_sessions_is_noticed(blind, trained, tmp_path):
     results = tmp_path / "results" / "Dataset007_Tiny"
     shutil.copytree(blind.results, results)
     validation = {str(n): fold for n, fold in enumerate(read_document(blind.folder / "splits.json", Splits).folds)}

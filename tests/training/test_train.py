@@ -156,7 +156,7 @@ def test_a_second_signal_ends_it_at_once(prepared):
     code = f"""
 import os, signal
 from pathlib import Path
-from mvl_auto.training import loop, train
+from mvl_auto.training import TrainingOptions, loop, train
 take_step = loop.take_step
 def take_step_while_signals_arrive(session, batch, rate):
     if session.step == 12:
@@ -237,6 +237,17 @@ def test_a_run_has_its_own_batch_size_rate_and_network(prepared):
     assert run(prepared, None, steps=1, network="vit").folder.parent.name == "3d_fullres_vit"
     with pytest.raises(MvlError, match=r"no network 'resnet'.*vit"):
         run(prepared, "none", network="resnet")
+
+
+def test_a_new_run_begins_with_the_weights_of_another_and_a_resumed_one_does_not(prepared, trained, caplog):
+    caplog.set_level("INFO")
+    fresh = run(prepared, "from_nothing", steps=10)
+    tuned = run(prepared, "from_learned", steps=10, start_from=trained.folder)
+    assert "weights are taken" in caplog.text
+    assert tuned.validation.mean() > fresh.validation.mean() + 0.2
+    caplog.clear()
+    run(prepared, "from_learned", steps=12, start_from=trained.folder)
+    assert "weights are taken" not in caplog.text
 
 
 def test_going_on_in_another_precision_is_said(prepared, monkeypatch, caplog):

@@ -1,4 +1,4 @@
-"""Dice on validation patches against its definition, of the averaged network; a class that collapses is told."""
+"""Dice on validation patches against its definition, of the averaged network; and when a class collapses."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_looks_take_no_more_than_their_share_of_the_time():
     assert watch.look(learner, 1.0, elapsed=0.0) is not None, "the last look is always taken"
 
 
-def test_a_class_that_the_network_never_finds_is_told_once_and_not_at_the_start(caplog):
+def test_a_class_that_the_network_never_finds_is_warned_about_once_and_not_at_the_start(caplog):
     learner = loud(CLASSES)
     head = [value for name, value in learner.average.tensors().items() if name == "decoder.head.body.bias"]
     head[0].view(-1, 3)[:, 2] = -1e4
