@@ -9,9 +9,13 @@ from mvl_auto.errors import MvlError
 EXTRAS = {"nilearn": "demo", "matplotlib": "demo"}  # package -> the extra of setup.py that has it
 
 
+def is_installed(package: str) -> bool:
+    return find_spec(package) is not None
+
+
 def need(package: str, what: str) -> None:
     """Raise MvlError unless a package of an extra is installed. what: what needs it, for the message: "The demo"."""
-    if find_spec(package) is None:
+    if not is_installed(package):
         raise MvlError(
             f"{what} needs {package}, which is not installed",
             remedy=f"Run pip install 'mvl-auto[{EXTRAS[package]}]'.",

@@ -11,8 +11,8 @@ import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mvl_auto.errors import MvlError
 from mvl_auto.evaluation.metrics import METRICS
+from mvl_auto.extras import need
 from mvl_auto.report.collect import RunRecord
 from mvl_auto.report.scores import RunScores
 
@@ -100,10 +100,9 @@ def as_svg(figure: Figure, name: str) -> str:
 
 def new_figure(height: float, width: float = WIDE) -> Figure:
     """Raises MvlError when matplotlib is not installed."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MvlError("the report's charts need matplotlib", remedy="Install it: pip install matplotlib.") from error
+    need("matplotlib", "the report's charts")
+    from matplotlib.figure import Figure
+
     return Figure(figsize=(width, height), layout="constrained")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+from mvl_auto.extras import is_installed
 from mvl_auto.files import writing
 from mvl_auto.training.record import PROGRESS
 
@@ -13,10 +14,12 @@ INCHES, DOTS_PER_INCH = (8, 4.5), 100
 
 
 def draw_progress(folder: Path) -> Path | None:
-    """Write progress.png of a fold's progress.csv; None where that has no lines yet.
+    """Write progress.png of a fold's progress.csv; None where that has no lines yet, or matplotlib is not installed.
 
     Raises MvlError when it cannot be written.
     """
+    if not is_installed("matplotlib"):
+        return None
     from matplotlib.figure import Figure  # without pyplot: no window system is asked for, nothing global is left
 
     steps, losses, looks = read_progress(folder)

@@ -15,6 +15,7 @@ import torch
 from mvl_auto.cache import shared_lock
 from mvl_auto.datasets import inspect_dataset
 from mvl_auto.errors import MvlError
+from mvl_auto.extras import is_installed
 from mvl_auto.files import clear_unfinished, ensure_writable_folder, locked
 from mvl_auto.logs import log_file
 from mvl_auto.network.device import choose_device, place
@@ -198,7 +199,8 @@ def train_network(job: TrainingJob) -> ckpt.State:
     )
     # predictions of an earlier training must not be taken for this one's
     shutil.rmtree(job.folder / VALIDATION, ignore_errors=True)
-    draw_progress(job.folder)
+    if draw_progress(job.folder) is None and not is_installed("matplotlib"):
+        log.info("%s: no progress.png, as matplotlib is not installed (pip install 'mvl-auto[demo]')", job.folder)
     return session.save(finished=True)
 
 
