@@ -47,13 +47,7 @@ def notebook_bars() -> Progress:
     @contextmanager
     def bar(what: str, total: float, unit: str = "case", done: float = 0) -> Iterator[Advance]:
         with tqdm(total=total, initial=done, desc=what, unit=unit) as drawn:
-
-            def advance(amount: float = 1, note: str = "") -> None:
-                if note:
-                    drawn.set_postfix_str(note, refresh=False)
-                drawn.update(amount)
-
-            yield advance
+            yield _advance_of(drawn)
 
     return bar
 
@@ -75,15 +69,20 @@ def terminal_bars(stream: TextIO) -> Progress:
         with Bar(
             total=total, initial=done, desc=what, unit=unit, file=stream, dynamic_ncols=True, bar_format=BAR
         ) as drawn:
-
-            def advance(amount: float = 1, note: str = "") -> None:
-                if note:
-                    drawn.set_postfix_str(note, refresh=False)
-                drawn.update(amount)
-
-            yield advance
+            yield _advance_of(drawn)
 
     return bar
+
+
+def _advance_of(drawn: Any) -> Advance:
+    """The function that moves a bar of tqdm's."""
+
+    def advance(amount: float = 1, note: str = "") -> None:
+        if note:
+            drawn.set_postfix_str(note, refresh=False)
+        drawn.update(amount)
+
+    return advance
 
 
 def plain_lines(stream: TextIO, clock: Callable[[], float] = time.monotonic) -> Progress:

@@ -31,28 +31,6 @@ from mvl_auto.images.geometry import (
     to_canonical,
 )
 
-__all__ = [
-    "FILE_ENDINGS",
-    "Geometry",
-    "Volume",
-    "check_finite",
-    "check_same_geometry",
-    "composed",
-    "file_ending",
-    "known_formats",
-    "label_tolerance",
-    "read_file",
-    "read_image",
-    "read_label",
-    "smallest_type",
-    "stem",
-    "stored_values",
-    "whole_numbers",
-    "write_file",
-    "write_label",
-    "write_probabilities",
-]
-
 NIFTI_ENDINGS = (".nii.gz", ".nii")
 ITK_ENDINGS = (".seg.nrrd", ".nrrd", ".mha", ".mhd")
 RASTER_ENDINGS = (".png", ".bmp", ".tif", ".tiff")
