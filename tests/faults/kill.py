@@ -42,7 +42,8 @@ STAGES = {
 LONGEST = 300.0  # s of a command
 PATIENCE = 30.0  # s for the processes of a command that was killed to end
 TIMES = {"elapsed", "seconds", "created", "date"}  # keys of JSON files
-VOLATILE = {"log.txt", ".lock"}
+VOLATILE = {"log.txt", ".lock", "report.html", "progress.png", "earlier.safetensors"}  # hold times, or follow them
+CLOCKED = {"seconds", "waited", "share_waited"}  # columns of progress.csv
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ def timeless(path: Path) -> bytes:
 
     predictions.json and PreviousCase name checkpoints by their hash, which has the duration in it.
     """
-    if path.name == "checkpoint.safetensors":
+    if path.suffix == ".safetensors" and path.parent.name.startswith("fold"):
         from safetensors.numpy import load_file
 
         arrays = load_file(path)
@@ -174,8 +175,8 @@ def timeless(path: Path) -> bytes:
         return json.dumps(without_times(json.loads(path.read_text(encoding="utf-8"))), sort_keys=True).encode()
     if path.name == "progress.csv":
         rows = [line.split(",") for line in path.read_text(encoding="utf-8").splitlines()]
-        column = rows[0].index("seconds")
-        return repr([row[:column] + row[column + 1 :] for row in rows]).encode()
+        kept = [number for number, column in enumerate(rows[0]) if column not in CLOCKED]
+        return repr([[row[number] for number in kept] for row in rows]).encode()
     return path.read_bytes()
 
 
