@@ -197,7 +197,7 @@ def test_held_strictly_all_that_is_odd_is_shown_and_kept_and_nothing_is_planned(
         assert done.returncode == 2, done.stderr
         last = done.stderr.splitlines()[-1]
         assert last.startswith(f"mvl_plan_and_preprocess: {files[0]}: has no labelled voxel (29 more, all in {folder}")
-        assert last.endswith("or go on without --strict.")
+        assert last.endswith("or run again without --strict.")
         assert all(f"labelsTr/{file.name}" in done.stdout for file in files)
         fingerprint = read_document(folder / "fingerprint.json", Fingerprint)
         assert [odd.file for odd in fingerprint.anomalies] == [f"labelsTr/{file.name}" for file in files]

@@ -49,12 +49,12 @@ def test_the_scores_are_the_dice_that_numpy_counts(walk: Walk):
     scores = json.loads((walk.predictions / "scores.json").read_text(encoding="utf-8"))
     for case in UNSEEN:
         reference, predicted = (voxels(file_of(folder, case)) for folder in (walk.references, walk.predictions))
-        for label in ("1", "2"):
-            assert scores["cases"][case][label]["dice"] == pytest.approx(
-                dice(reference, predicted, int(label)), abs=1e-9
-            )
+        for value, label in enumerate(scores["labels"], start=1):  # named by labels.json beside the predictions
+            expected = dice(reference, predicted, value)
+            assert scores["cases"][case][label]["dice"] == pytest.approx(expected, abs=1e-9)
+    assert len(scores["labels"]) == 2
     assert (walk.predictions / "scores.csv").read_text(encoding="utf-8").count("\n") == 1 + 2 * len(UNSEEN)
-    assert f"{scores['labels']['1']['dice']['mean']:.3f}" in walk.said["evaluate"]
+    assert f"{next(iter(scores['labels'].values()))['dice']['mean']:.3f}" in walk.said["evaluate"]
 
 
 def test_every_command_that_works_on_a_root_names_it_in_its_first_line(walk: Walk):
