@@ -93,7 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     overrides.add_argument("--batch-size", type=positive, metavar="N", help="patches of a training step")
     overrides.add_argument("--depth", type=positive, metavar="N", help="ViT blocks")
     overrides.add_argument("--width", type=positive, metavar="N", help="channels of a token")
-    overrides.add_argument("--iterations", type=positive, metavar="N", help="training steps")
+    overrides.add_argument("--steps", type=positive, metavar="N", help="training steps")
     helpers = parser.add_mutually_exclusive_group()
     helpers.add_argument("--workers", type=positive, metavar="N", help="processes (default: one per core)")
     helpers.add_argument(
@@ -122,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
         batch_size=args.batch_size,
         width=args.width,
         depth=args.depth,
-        steps=args.iterations,
+        steps=args.steps,
     )
     failures: list[PartlyFailed] = []
     refused: list[MvlError] = []
@@ -243,7 +243,7 @@ def _what_was_planned(args: argparse.Namespace) -> list[str]:
         "--batch-size": args.batch_size,
         "--depth": args.depth,
         "--width": args.width,
-        "--iterations": args.iterations,
+        "--steps": args.steps,
     }
     words = [] if args.llm_layer == "last" else [f"--llm-layer={args.llm_layer}"]
     for option, value in given.items():

@@ -93,7 +93,7 @@ def command(*words: str) -> int:
 
 
 def test_numbers_by_hand_stand_in_the_plan_and_are_named(dataset, capsys):
-    words = ["--patch-size", "8", "8", "8", "--batch-size", "3", "--depth", "2", "--width", "48", "--iterations", "9"]
+    words = ["--patch-size", "8", "8", "8", "--batch-size", "3", "--depth", "2", "--width", "48", "--steps", "9"]
     assert command("--preset", "cpu", *words, "--explain") == 0
     told = capsys.readouterr().out
     header, _, *rows = told[told.index("axes: ") :].splitlines()
@@ -104,7 +104,7 @@ def test_numbers_by_hand_stand_in_the_plan_and_are_named(dataset, capsys):
     assert f"LLM block: {BLOCK}" in told
     assert told.count("set by the user") == 9  # patch, batch, width, depth, iterations; the patch is none of 2d's
     again = next(line for line in told.splitlines() if line.startswith("next: ")).removeprefix("next: ")
-    by_hand = "--patch-size 8 8 8 --batch-size 3 --depth 2 --width 48 --iterations 9"
+    by_hand = "--patch-size 8 8 8 --batch-size 3 --depth 2 --width 48 --steps 9"
     assert again == f"mvl_plan_and_preprocess -d 7 --preset cpu --llm {BLOCK} {by_hand}"
 
 
@@ -113,7 +113,7 @@ def test_numbers_by_hand_stand_in_the_plan_and_are_named(dataset, capsys):
     [
         (["--patch-size", "8"], "a patch of 1 axes fits no configuration. Give Z Y X"),
         (["--patch-size", "10", "8", "8"], "not a multiple of the token size"),
-        (["--time", "60", "--iterations", "5"], "both say how long to train. Give only one of them."),
+        (["--time", "60", "--steps", "5"], "both say how long to train. Give only one of them."),
         (["--time", "60", "--preset", "L"], "give --memory 24GiB with --time"),
         (["--memory", "100MB"], "too little for any 3d_fullres network: the smallest needs"),
     ],
