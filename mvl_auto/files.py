@@ -14,7 +14,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -158,29 +158,6 @@ def ensure_writable_folder(folder: Path) -> Path:
     except OSError as error:
         raise cannot_write(folder, error) from error
     return folder
-
-
-def check_not_read(written: Iterable[Path], read: Iterable[Path], remedy: str) -> None:
-    """Raise MvlError where a file that is about to be written is one of those that are read.
-
-    Files are compared by device and inode, so that neither a link nor another spelling of a path hides the same file.
-    """
-    sources = {identity: path for path in read if (identity := _identity(path)) is not None}
-    for path in written:
-        identity = _identity(path)
-        if identity is not None and identity in sources:
-            source = sources[identity]
-            also = "" if source == path else f" (as {source})"
-            raise MvlError(f"would be overwritten, and is also read{also}", file=path, remedy=remedy)
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Device and inode of the file behind a name; None where there is none."""
-    try:
-        found = os.stat(path)
-    except (OSError, ValueError):
-        return None
-    return found.st_dev, found.st_ino
 
 
 def write_text(path: Path, text: str) -> None:

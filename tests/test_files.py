@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 from mvl_auto.errors import MvlError
 from mvl_auto.files import (
     CannotWrite,
-    check_not_read,
     clear_unfinished,
     copy_file,
     ensure_writable_folder,
@@ -292,24 +291,6 @@ def test_what_is_no_json_is_one_line(tmp_path: Path, text: str) -> None:
     with pytest.raises(MvlError, match=r"x\.json: is not valid JSON") as raised:
         read_json(tmp_path / "x.json")
     assert "\n" not in str(raised.value)
-
-
-# --------------------------------------------------------------------- read and written at once
-
-
-def test_files_that_are_read_are_not_written_whatever_they_are_called(tmp_path: Path) -> None:
-    original = tmp_path / "scans" / "a.nii.gz"
-    original.parent.mkdir()
-    original.write_text("scan")
-    (tmp_path / "links").mkdir()
-    (tmp_path / "links" / "a.nii.gz").symlink_to(original)
-    os.link(original, tmp_path / "hard.nii.gz")
-    other = tmp_path / "other.nii.gz"
-    other.write_text("scan")
-    for source in (original, tmp_path / "links" / "a.nii.gz", tmp_path / "hard.nii.gz"):
-        with pytest.raises(MvlError, match=r"scans/a\.nii\.gz: would be overwritten, and is also read"):
-            check_not_read([other, original], [source], "Choose another.")
-    check_not_read([other, tmp_path / "new.nii.gz"], [original, tmp_path / "missing"], "Choose another.")
 
 
 # ------------------------------------------------------------------------------ shared locks

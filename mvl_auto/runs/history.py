@@ -55,7 +55,7 @@ def _step(line: str, columns: int) -> int | None:
     if len(parts) != columns or not (first.isascii() and first.isdigit() and len(first) < 16):
         return None
     try:
-        list(map(float, parts[1:]))
+        list(map(float, filter(None, parts[1:])))  # Dice is not measured at every line
     except ValueError:
         return None
     return int(first)

@@ -30,11 +30,10 @@ from mvl_auto.jobs import run_jobs, worthwhile_workers
 from mvl_auto.plans import Configuration, LabelScheme, Plan, PreviousCase, Shape, Splits
 from mvl_auto.preprocessing.case import preprocess_label
 from mvl_auto.progress import Progress, silent
-from mvl_auto.runs import PreviousReference, State, TrainedRun, read_run, short_name
+from mvl_auto.runs import VALIDATION, PreviousReference, State, TrainedRun, read_run, short_name
 from mvl_auto.runs.run import subfolders
 from mvl_auto.text import shape_text
 
-VALIDATION = "validation"  # subfolder of a fold: its predictions of its validation cases
 PREVIOUS = "previous"  # subfolder of the second stage's cache
 log = logging.getLogger(__name__)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mvl_auto.files import cannot_write, write_text
+from mvl_auto.runs import read_history
 
 if TYPE_CHECKING:
     from mvl_auto.training.session import Session
@@ -38,9 +39,8 @@ def cut_progress(folder: Path, step: int) -> None:
     path = folder / PROGRESS
     if not path.is_file():
         return
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    kept = [",".join(COLUMNS) + "\n"] + [line for line in lines[1:] if int(line.split(",")[0]) <= step]
-    write_text(path, "".join(kept))
+    header, lines = ",".join(COLUMNS) + "\n", read_history(path, step)[1:]
+    write_text(path, "".join([header, *lines]))
 
 
 def clock_in(seconds: float) -> str:

@@ -25,8 +25,8 @@ from mvl_auto.plans import DatasetRecord, LlmSettings, read_document
 from mvl_auto.progress import Progress, silent
 from mvl_auto.report import write_report
 from mvl_auto.report.machine import write_environment
+from mvl_auto.runs import VALIDATION, load_trained, network_of
 from mvl_auto.runs import checkpoint as ckpt
-from mvl_auto.runs import load_trained, network_of
 from mvl_auto.runs.trained import load_block_of
 from mvl_auto.training import finetune
 from mvl_auto.training.batches import batches_ahead, default_workers
@@ -47,7 +47,7 @@ from mvl_auto.training.plot import draw_progress
 from mvl_auto.training.record import cut_progress
 from mvl_auto.training.schedule import TrainingLimit, planned
 from mvl_auto.training.session import Session, precision_name
-from mvl_auto.training.validation import VALIDATION, validate
+from mvl_auto.training.validation import validate
 from mvl_auto.training.watch import Watch, validation_batch
 
 if TYPE_CHECKING:

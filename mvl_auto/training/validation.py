@@ -15,6 +15,7 @@ from mvl_auto.errors import MvlError
 from mvl_auto.files import write_json
 from mvl_auto.images import read_label, write_label
 from mvl_auto.progress import Progress
+from mvl_auto.runs import SUMMARY, VALIDATION
 
 if TYPE_CHECKING:
     import torch
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from mvl_auto.evaluation import Summary
     from mvl_auto.runs import Trained
     from mvl_auto.training.first_stage import FirstStage
-
-VALIDATION, SUMMARY = "validation", "summary.json"
 
 
 def validate(
