@@ -9,6 +9,8 @@ The controls, each with exactly as many trainable weights as the real thing:
 
     block          B as it came from the bank (pretrained, or random: with a source of that kind)
     permuted       B with the rows of each weight shuffled: the same numbers, another function
+    random         B with random numbers for its matrices, of each one's mean and standard deviation; its norms stay
+    rotated        B with its hidden axes turned, and turned back behind it: the same function, to check the method
     mlp            a GELU in its place: the mappers become an MLP
     mappers_only   the identity in its place: the mappers alone, a linear map
 """
@@ -26,7 +28,7 @@ from mvl_auto.plans import LlmSettings
 if TYPE_CHECKING:
     from mvl_auto.llm import FrozenBlock
 
-PERMUTATION_SEED = 0
+CONTROL_SEED = 0
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
@@ -82,10 +84,14 @@ def in_its_place(settings: LlmSettings, block: FrozenBlock) -> nn.Module:
         return Gelu()
     if settings.control == "mappers_only":
         return Nothing()
-    if settings.control == "permuted":
-        from mvl_auto.llm import permuted
+    if settings.control != "block":
+        from mvl_auto.llm import controls
 
-        block = permuted(block, PERMUTATION_SEED)
+        block = {
+            "permuted": controls.permuted,
+            "random": controls.randomised,
+            "rotated": controls.Rotated,
+        }[settings.control](block, CONTROL_SEED)
     return with_adapters(block, settings.lora_rank) if settings.lora_rank else block
 
 

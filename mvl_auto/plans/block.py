@@ -21,7 +21,7 @@ class LlmSettings(Frozen):
     source: Text = Field("auto", description="block bank syntax: auto, none, pypi:..., hf:..., file:..., random:...")
     layer: Layer | Literal["last"] = "last"
     hidden_size: Width | None = Field(None, description="the block's width where the planner knows it")
-    control: Literal["block", "permuted", "mlp", "mappers_only"] = "block"
+    control: Literal["block", "permuted", "random", "rotated", "mlp", "mappers_only"] = "block"
     placement: Literal["head", "middle", "tail"] = "tail"
     causal: bool = False
     rotary: bool = False
