@@ -56,7 +56,9 @@ ARMS = {
     "lora": Arm("the block with low-rank adapters that train", with_llm(lora_rank=LORA_RANK)),
     "lora-random": Arm("the random block with such adapters", with_llm(control="random", lora_rank=LORA_RANK)),
     "aa": Arm("the frozen block again, with another seed: no difference is expected", with_llm(), OTHER_SEED),
-    "rotated": Arm("the block in another basis: the same function, no difference is expected", with_llm(control="rotated")),
+    "rotated": Arm(
+        "the block in another basis: the same function, no difference is expected", with_llm(control="rotated")
+    ),
 }
 DEFAULT_ARMS = ("vit", "vit+compute", "mappers", "mlp", "random", "permuted", "pretrained", "lora")
 WITHOUT_BLOCK = ("vit", "vit+compute")

@@ -85,7 +85,11 @@ def finish_run(spec: RunSpec, places: RunPlaces) -> RunRecord:
         torch.set_num_threads(places.threads)
     job = job_of(spec, places)
     folder = ensure_writable_folder(job.folder)
-    with locked(folder, "training"), log_file(folder / "log.txt"), shared_lock(job.places.cache(job.fold.configuration)):
+    with (
+        locked(folder, "training"),
+        log_file(folder / "log.txt"),
+        shared_lock(job.places.cache(job.fold.configuration)),
+    ):
         clear_unfinished(folder)
         keep_plan(job.places.run, job.fold.plan)
         state = train_network(job)
@@ -142,18 +146,24 @@ def record_of(spec: RunSpec, places: RunPlaces, job: TrainingJob, state: State, 
 
     block = load_block_of(job.fold.configuration, state, places.blocks)
     at_start = network_of(job.fold.plan, job.fold.configuration, block, job.seed)
-    depth = read_document(places.preprocessed / "plans.json", Plan).configuration(spec.basis.configuration).network.depth
+    depth = (
+        read_document(places.preprocessed / "plans.json", Plan).configuration(spec.basis.configuration).network.depth
+    )
     trained = load_trained(job.folder, places.blocks).network
     gate = None if trained.llm is None else trained.llm.gate
     weights = list(at_start.parameters())
     return RunRecord(
-        **{name: getattr(spec, name) for name in ("name", "basis", "arm", "amount", "fold", "seed", "rates", "command")},
+        **{
+            name: getattr(spec, name) for name in ("name", "basis", "arm", "amount", "fold", "seed", "rates", "command")
+        },
         training_cases=spec.training_cases,
         initial_hash=hash_of_tensors(shared_weights(at_start, depth)),
         batches_hash=hash_of_batches(job),
         trainable_parameters=sum(p.numel() for p in weights if p.requires_grad),
         frozen_parameters=sum(p.numel() for p in weights if not p.requires_grad),
-        block=None if state.block is None else BlockOfRun(**state.block.model_dump(include={"source", "layer", "sha256"})),
+        block=None
+        if state.block is None
+        else BlockOfRun(**state.block.model_dump(include={"source", "layer", "sha256"})),
         steps=state.step,
         seconds=state.elapsed,
         started=datetime.fromtimestamp((job.folder / "log.txt").stat().st_ctime, UTC).isoformat(timespec="seconds"),
@@ -221,5 +231,3 @@ def scores_of(summary: Summary) -> dict[str, dict[str, float | None]]:
         value: Any = row.dice
         scores.setdefault(str(row.case), {})[str(row.label)] = None if math.isnan(value) else float(value)
     return scores
-
-

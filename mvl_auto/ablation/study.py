@@ -12,8 +12,8 @@ from mvl_auto.ablation.few_shot import nested_cases
 from mvl_auto.ablation.record import STUDY, Amount, Basis, Rates, RunRecord, StudyRecord, read_records
 from mvl_auto.ablation.run import RunSpec
 from mvl_auto.errors import MvlError
-from mvl_auto.plans import Fingerprint, Splits, read_document, write_document
 from mvl_auto.planners.splits import group_cases
+from mvl_auto.plans import Fingerprint, Splits, read_document, write_document
 
 ALL_CASES = Amount(share=1.0)
 HELD_OUT = 0.2  # share of a fold's training cases that the search of learning rates is scored on

@@ -107,5 +107,3 @@ def failure_of(spec: RunSpec, result: MvlError | JobFailed) -> MvlError:
     error = MvlError(f"failed: {result}", file=spec.name)
     log.warning("%s", error)
     return error
-
-

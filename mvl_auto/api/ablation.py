@@ -119,7 +119,11 @@ def prepare(
         options.keep,
         threads=1 if options.jobs > 1 else None,
     )
-    return Study(record, read_document(folder / "fingerprint.json", Fingerprint, DELETE), splits, str(dataset)), places, options
+    return (
+        Study(record, read_document(folder / "fingerprint.json", Fingerprint, DELETE), splits, str(dataset)),
+        places,
+        options,
+    )
 
 
 def rates_of(options: AblationOptions) -> Rates:

@@ -56,12 +56,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RATE",
         help="find each arm's own among these, in short runs on a part of the training cases",
     )
-    rates.add_argument("--mapper-search", nargs="+", type=float, default=[1.0], metavar="X", help="the same for --mapper-rate")
+    rates.add_argument(
+        "--mapper-search", nargs="+", type=float, default=[1.0], metavar="X", help="the same for --mapper-rate"
+    )
     rates.add_argument("--search-steps", type=positive, default=100, metavar="N", help="of those runs (default: 100)")
     work = parser.add_argument_group("how it is done")
     work.add_argument("-o", "--output", type=Path, metavar="DIR", help="of the study (default: below results)")
     work.add_argument("--dry-run", action="store_true", help="say how many runs, how long and how much disk, and stop")
-    work.add_argument("--jobs", type=positive, default=1, metavar="N", help="runs at once, of one thread each (default: 1)")
+    work.add_argument(
+        "--jobs", type=positive, default=1, metavar="N", help="runs at once, of one thread each (default: 1)"
+    )
     work.add_argument("--scheduler", metavar="ADDRESS", help="train on the Dask cluster at tcp://HOST:PORT")
     work.add_argument("--keep", action="store_true", help="keep checkpoints and predictions of finished runs")
     work.add_argument(
@@ -119,7 +123,13 @@ def results(records: list[RunRecord]) -> str:
     for record in records:
         groups.setdefault((record.arm, str(record.amount)), []).append(record)
     rows = [
-        [arm, amount, str(len(those)), f"{statistics.mean(map(mean_dice, those)):.4f}", f"{those[0].seconds_per_step:.3f}"]
+        [
+            arm,
+            amount,
+            str(len(those)),
+            f"{statistics.mean(map(mean_dice, those)):.4f}",
+            f"{those[0].seconds_per_step:.3f}",
+        ]
         for (arm, amount), those in groups.items()
     ]
     return table(["arm", "training cases", "runs", "mean Dice", "s per step"], rows)

@@ -5,7 +5,7 @@ load_same_block(source, layer, folder, sha256, ...) -> FrozenBlock    the block 
 ensure_block(source, layer, folder) -> BlockCard                      into the bank, not into memory
 known_sizes(source, layer, folder) -> BlockSizes | None               without reading the weights
 pretrained_sizes(layer, folder) -> list[BlockSizes]                   of the blocks in the bank that `auto` may take
-controls                                                              what stands in a block's place to ask what it brings
+controls                                           what stands in a block's place to ask what it brings
 """
 
 from __future__ import annotations
