@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any, cast
 
 from mvl_auto.ablation.run import RunPlaces, RunSpec, plan_of_arm
 from mvl_auto.plans import Plan, read_document

@@ -93,7 +93,7 @@ def finish_run(spec: RunSpec, places: RunPlaces) -> RunRecord:
         clear_unfinished(folder)
         keep_plan(job.places.run, job.fold.plan)
         state = train_network(job)
-        summary = validate_fold(job)
+        summary = validate_fold(job, mirror=False)  # half the time, and the same for all arms
         assert summary is not None, "a run keeps cases apart"
         record = record_of(spec, places, job, state, summary)
         ensure_writable_folder(path.parent)
@@ -157,7 +157,7 @@ def record_of(spec: RunSpec, places: RunPlaces, job: TrainingJob, state: State, 
             name: getattr(spec, name) for name in ("name", "basis", "arm", "amount", "fold", "seed", "rates", "command")
         },
         training_cases=spec.training_cases,
-        initial_hash=hash_of_tensors(shared_weights(at_start, depth)),
+        initial_hash=hash_of_tensors(shared_weights(at_start, planned.network.depth)),
         batches_hash=hash_of_batches(job),
         trainable_parameters=sum(p.numel() for p in weights if p.requires_grad),
         frozen_parameters=sum(p.numel() for p in weights if not p.requires_grad),

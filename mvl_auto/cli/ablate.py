@@ -44,9 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     amount.add_argument("--cases", nargs="+", type=positive, metavar="N", help="training cases, as a number: 4 8 16")
     rates = parser.add_argument_group("learning rates")
-    rates.add_argument("--lr", type=learning_rate, metavar="RATE", help="of every arm (default: 0.0015)")
     rates.add_argument(
-        "--mapper-rate", type=float, default=1.0, metavar="X", help="factor on it for mappers and gate (default: 1)"
+        "--lr", type=learning_rate, default=1.5e-3, metavar="RATE", help="of every arm (default: 0.0015)"
+    )
+    rates.add_argument(
+        "--mapper-rate", type=factor, default=1.0, metavar="X", help="factor on it for mappers and gate (default: 1)"
     )
     rates.add_argument(
         "--lr-search",
@@ -73,6 +75,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def factor(text: str) -> float:
+    """A number above 0 and at most 1000."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number <= 1000:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a factor: give a number above 0 and at most 1000")
+    return number
+
+
 def run(args: argparse.Namespace) -> int:
     from mvl_auto.ablation.options import AblationOptions
     from mvl_auto.ablation.record import Amount, Length, Rates
@@ -87,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
         first_seed=args.first_seed,
         amounts=tuple(amounts),
         length=Length(steps=steps, seconds=seconds) if steps or seconds else None,
-        rates=Rates(learning_rate=args.lr or 1.5e-3, mapper_rate=args.mapper_rate),
+        rates=Rates(learning_rate=args.lr, mapper_rate=args.mapper_rate),
         learning_rates=tuple(args.lr_search),
         mapper_rates=tuple(args.mapper_search),
         search_steps=args.search_steps,
@@ -118,6 +131,9 @@ def in_words(estimate: Estimate) -> str:
 def results(records: list[RunRecord]) -> str:
     """Mean Dice by arm and amount; what that says is in the page that is written beside the records."""
     from mvl_auto.ablation.study import mean_dice
+
+    def measured(record: RunRecord) -> tuple[float, float]:
+        return mean_dice(record), record.seconds_per_step
 
     groups: dict[tuple[str, str], list[RunRecord]] = {}
     for record in records:
