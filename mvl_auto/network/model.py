@@ -38,6 +38,8 @@ class MedVisionLlama(nn.Module):
         self.norm = nn.LayerNorm(settings.width)
         self.decoder = decoder(settings, num_outputs)
         self.llm = enrich(settings.llm, settings.width, block)
+        # prefix of names of weights -> factor on their learning rate (network/optimizer.py); adapters learn as all else
+        self.rates = {"llm.": settings.llm.mapper_rate, "llm.block.": 1.0}
         self.llm_after = {"head": 0, "middle": settings.depth // 2, "tail": settings.depth}[settings.llm.placement]
 
     def forward(self, image_bczyx: Tensor) -> Tensor | list[Tensor]:
@@ -62,7 +64,7 @@ class MedVisionLlama(nn.Module):
         x_bnd = middle_bnd = self.tokens(x_bczyx)
         for passed, block in enumerate([*self.trunk, None]):
             if passed == self.llm_after and self.llm is not None:
-                x_bnd = self.llm(x_bnd)
+                x_bnd = self.llm(x_bnd, grid)
             if passed == self.settings.depth // 2:
                 middle_bnd = x_bnd
             if block is None:
