@@ -55,6 +55,8 @@ ARMS = {
     "pretrained": Arm("the frozen block as planned", with_llm()),
     "lora": Arm("the block with low-rank adapters that train", with_llm(lora_rank=LORA_RANK)),
     "lora-random": Arm("the random block with such adapters", with_llm(control="random", lora_rank=LORA_RANK)),
+    "pooled": Arm("the block on averages of 2x2x2 tokens", with_llm(tokens="pooled")),
+    "queries": Arm("the block on 16 learned queries", with_llm(tokens="queries")),
     "aa": Arm("the frozen block again, with another seed: no difference is expected", with_llm(), OTHER_SEED),
     "rotated": Arm(
         "the block in another basis: the same function, no difference is expected", with_llm(control="rotated")

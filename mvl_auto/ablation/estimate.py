@@ -53,9 +53,8 @@ def estimate(specs: list[RunSpec], missing: list[RunSpec], places: RunPlaces, jo
         length = spec.basis.length
         each = length.seconds or (length.steps or 0) * time_step(step, places.device)
         seconds += count * each * RESERVE
-        network = build_network(
-            settings_for_dummy(step.settings), step.channels, step.outputs, DummyBlock.for_step(step)
-        )
+        block_like = cast(Any, DummyBlock.for_step(step))
+        network = build_network(settings_for_dummy(step.settings), step.channels, step.outputs, block_like)
         largest = max(largest, sum(p.numel() for p in network.parameters() if p.requires_grad))
     at_once = len(missing) if places.keep else min(jobs, len(missing))
     return Estimate(len(missing), len(specs), seconds / max(jobs, 1), at_once * largest * FLOAT32 * COPIES)

@@ -146,9 +146,7 @@ def record_of(spec: RunSpec, places: RunPlaces, job: TrainingJob, state: State, 
 
     block = load_block_of(job.fold.configuration, state, places.blocks)
     at_start = network_of(job.fold.plan, job.fold.configuration, block, job.seed)
-    depth = (
-        read_document(places.preprocessed / "plans.json", Plan).configuration(spec.basis.configuration).network.depth
-    )
+    planned = read_document(places.preprocessed / "plans.json", Plan).configuration(spec.basis.configuration)
     trained = load_trained(job.folder, places.blocks).network
     gate = None if trained.llm is None else trained.llm.gate
     weights = list(at_start.parameters())

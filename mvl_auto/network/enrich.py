@@ -104,7 +104,9 @@ class Pooled(nn.Module):
 
     def write(self, y_bmd: Tensor, cells: Shape, grid: Shape) -> Tensor:
         finer = F.interpolate(to_grid(y_bmd, cells), scale_factor=POOLED_CELL, mode=LINEAR[len(grid)])
-        return to_tokens(finer[(..., *(slice(0, tokens) for tokens in grid))])
+        for axis, tokens in enumerate(grid):
+            finer = finer.narrow(2 + axis, 0, tokens)
+        return to_tokens(finer)
 
 
 class Queries(nn.Module):
