@@ -43,7 +43,7 @@ def work_on(
     Raises PartlyFailed (its `result`: the records of the others) when runs failed, MvlError for what stops all of them.
     """
     folder = ensure_writable_folder(places.study)
-    with locked(folder, "an ablation"):
+    with locked(folder, "running an ablation"):
         keep_study(folder, study.record)
         rates = search_rates(study, places, given, workers, progress)
         outcome = finish_all(list(study.specs(rates)), places, workers, progress)
