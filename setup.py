@@ -16,7 +16,7 @@ VERSION = next(
 STAGES = ["planners", "preprocessing", "inference", "evaluation"]
 COMMANDS = [
     *("plan_and_preprocess", "train", "predict", "evaluate", "compare"),
-    *("demo", "block", "explain", "doctor", "audit", "report"),
+    *("demo", "block", "explain", "doctor", "audit", "report", "ablate"),
 ]
 DOCS = "mvl_auto.docs"  # the pages of docs/, for messages that point to them
 FOLDERS = {"mvl_auto": "mvl_auto"} | {f"mvl_auto.{stage}": stage for stage in STAGES}

@@ -13,7 +13,7 @@ from source_files import source_files
 STAGES = {"planners", "preprocessing", "training", "inference", "evaluation"}
 MODELS = {"network", "llm"}
 RUNS = {"runs"}  # what a run is on disk: it builds networks to load their weights into
-SURFACE = {"api", "audit", "cli", "demo", "public", "report", "results", "__main__"}  # on top of the stages
+SURFACE = {"ablation", "api", "audit", "cli", "demo", "public", "report", "results", "__main__"}  # on top of the stages
 
 
 FILES = source_files()
@@ -36,8 +36,9 @@ MAY_IMPORT = (
         "inference": SHARED | MODELS | RUNS | {"preprocessing"},  # the same code prepares a training case and an image
         "evaluation": SHARED,
         "report": SHARED | RUNS | {"evaluation", "planners"},  # scores, and the plan in words
+        "ablation": SHARED | MODELS | RUNS | STAGES | {"report"},  # it trains runs, and reads them
         "audit": SHARED | MODELS | RUNS | STAGES | {"report"},
-        "api": SHARED | MODELS | RUNS | STAGES | {"audit", "report", "results"},
+        "api": SHARED | MODELS | RUNS | STAGES | {"ablation", "audit", "report", "results"},
         "cli": SHARED | MODELS | RUNS | STAGES | SURFACE,
         "demo": SHARED | MODELS | RUNS | STAGES | {"api"},
         "public": SHARED | {"api"},
@@ -50,6 +51,7 @@ MAY_IMPORT_TORCH = MODELS | {
     "training",
     "inference",
     "runs",
+    "ablation.run",
     "planners.cost.memory",
     "planners.cost.dummy",
     "planners.cost.timing",

@@ -267,6 +267,17 @@ def learning_rate(text: str) -> float:
     return rate
 
 
+def share(text: str) -> float:
+    """A number above 0 and at most 1."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number <= 1:
+        raise argparse.ArgumentTypeError(f"'{text}' must be a number above 0 and at most 1")
+    return number
+
+
 def device(text: str) -> str:
     """auto, cpu, cuda or cuda:1."""
     if not DEVICE.fullmatch(text):

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from mvl_auto.cli.common import BAD_INPUT, DONE, PARTLY_FAILED, Command, device, run_command
+from mvl_auto.cli.common import BAD_INPUT, DONE, PARTLY_FAILED, Command, device, run_command, share
 from mvl_auto.text import count_text
 
 
@@ -69,16 +69,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="write volumes.csv: volume (ml) and mean intensities of every label in every case",
     )
-
-
-def share(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0 < number <= 1:
-        raise argparse.ArgumentTypeError(f"'{text}' must be a number above 0 and at most 1")
-    return number
 
 
 def run(args: argparse.Namespace) -> int:

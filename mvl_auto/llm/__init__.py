@@ -5,7 +5,7 @@ load_same_block(source, layer, folder, sha256, ...) -> FrozenBlock    the block 
 ensure_block(source, layer, folder) -> BlockCard                      into the bank, not into memory
 known_sizes(source, layer, folder) -> BlockSizes | None               without reading the weights
 pretrained_sizes(layer, folder) -> list[BlockSizes]                   of the blocks in the bank that `auto` may take
-permuted(block, seed) -> FrozenBlock                                  the control: the same numbers, shuffled
+controls                                           what stands in a block's place to ask what it brings
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mvl_auto.llm.known import known_sizes, pretrained_sizes
 from mvl_auto.llm.load import ensure_block, load_block, load_same_block
 
 if TYPE_CHECKING:
-    from mvl_auto.llm.block import FrozenBlock, permuted
+    from mvl_auto.llm.block import FrozenBlock
 
 __all__ = [
     "BlockCard",
@@ -29,15 +29,14 @@ __all__ = [
     "list_blocks",
     "load_block",
     "load_same_block",
-    "permuted",
     "pretrained_sizes",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    """FrozenBlock and permuted need torch and are imported at their first use; the bank is listed without torch."""
-    if name in ("FrozenBlock", "permuted"):
-        from mvl_auto.llm import block
+    """FrozenBlock needs torch and is imported at its first use; the bank is listed without torch."""
+    if name == "FrozenBlock":
+        from mvl_auto.llm.block import FrozenBlock
 
-        return getattr(block, name)
+        return FrozenBlock
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

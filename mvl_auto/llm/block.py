@@ -95,17 +95,3 @@ def weight_shapes(geometry: BlockGeometry) -> dict[str, tuple[int, ...]]:
     parts = build_parts(geometry)
     modules = (("layer", parts.layer), ("norm", parts.norm))
     return {f"{prefix}.{name}": tuple(w.shape) for prefix, module in modules for name, w in module.named_parameters()}
-
-
-def permuted(block: FrozenBlock, seed: int) -> FrozenBlock:
-    """The block with the rows of each of its weights shuffled: the same numbers, another function.
-
-    The control for the claim that any weights of this distribution would help as much: every matrix keeps its entries
-    and its singular values; only the relation between the matrices is lost.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    shuffled = {
-        name: weight[torch.randperm(len(weight), generator=generator).to(weight.device)]
-        for name, weight in sorted(block.state_dict().items())
-    }
-    return FrozenBlock(block.card.model_copy(update={"name": f"{block.card.name}-permuted{seed}"}), shuffled)

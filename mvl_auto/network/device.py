@@ -34,6 +34,7 @@ def choose_device(name: str) -> torch.device:
 def place(network: MedVisionLlama, device: torch.device) -> MedVisionLlama:
     """The network on the device that it is to be trained on, laid out as that device computes it fastest."""
     network = network.to(device)
+    store_block(network, autocast(device, training=True))
     if device.type == "cpu":
         keep_in_float32(network)
     elif device.type == "cuda":
@@ -42,6 +43,20 @@ def place(network: MedVisionLlama, device: torch.device) -> MedVisionLlama:
         network.memory_format = torch.contiguous_format
         network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # torch's stub lacks it
     return network
+
+
+@torch.no_grad()
+def store_block(network: MedVisionLlama, precision: torch.autocast) -> None:
+    """Keep the frozen block in the type that it is computed in, instead of casting its weights in every step.
+
+    The results stay the same to the last bit: autocast would cast the same matrices, and leave the norms as they are.
+    """
+    if network.llm is None:
+        return
+    dtype = precision.fast_dtype if precision._enabled else torch.float32
+    for weight in network.llm.block.parameters():
+        if (weight.ndim >= 2 or dtype == torch.float32) and not weight.requires_grad:
+            weight.data = weight.data.to(dtype)
 
 
 def autocast(device: torch.device, training: bool = False) -> torch.autocast:

@@ -9,32 +9,55 @@ The controls, each with exactly as many trainable weights as the real thing:
 
     block          B as it came from the bank (pretrained, or random: with a source of that kind)
     permuted       B with the rows of each weight shuffled: the same numbers, another function
+    random         B with random numbers for its matrices, of each one's mean and standard deviation; its norms stay
+    rotated        B with its hidden axes turned, and turned back behind it: the same function, to check the method
     mlp            a GELU in its place: the mappers become an MLP
     mappers_only   the identity in its place: the mappers alone, a linear map
+
+Which tokens pass the block (`tokens`), R reading them from those of the image and W writing back what comes out:
+
+    y = x + a * W(M_out(B(M_in(R(LN(x))))))
+
+    all       all of them: R and W are the identity
+    pooled    R averages over cells of 2x2x2 tokens (2D: 2x2), W interpolates linearly between the cells
+    queries   R and W are attention between the tokens and a few learned queries q, over the same scores
+              S = q LN(x)^T:  R(x) = softmax_tokens(S) x,  W(y) = softmax_queries(S)^T y   (Soft MoE's dispatch and
+              combine, Puigcerver et al. 2024, with slots for queries)
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mvl_auto.plans import LlmSettings
+from mvl_auto.network.layers import to_grid, to_tokens
+from mvl_auto.plans import POOLED_CELL, LlmSettings, Shape
 
 if TYPE_CHECKING:
     from mvl_auto.llm import FrozenBlock
 
-PERMUTATION_SEED = 0
+CONTROL_SEED = 0
+POOL: dict[int, Callable[..., Tensor]] = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
+LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}  # torch's names of the interpolation
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
 class Enrich(nn.Module):
-    """(b, n, d) -> (b, n, d)."""
+    """(b, n, d) -> (b, n, d); grid is the token grid, n = z * y * x.
+
+    While `attached` is false the tokens pass as they are.
+    """
+
+    attached = True
 
     def __init__(self, settings: LlmSettings, width: int, hidden_size: int, block: nn.Module) -> None:
         super().__init__()
+        self.settings = settings
         self.norm = nn.LayerNorm(width)
         self.map_in = mapper(width, hidden_size, settings.mapper_rank)
         self.block = block
@@ -42,12 +65,69 @@ class Enrich(nn.Module):
         self.switches = {"causal": settings.causal, "rotary": settings.rotary, "final_norm": settings.final_norm}
         self.gate = nn.Parameter(torch.zeros(width)) if settings.residual == "gated" else None
         self.residual = settings.residual != "none"
+        self.way = WAYS[settings.tokens](settings, width)
 
-    def forward(self, x_bnd: Tensor) -> Tensor:
-        y_bnd = self.map_out(self.block(self.map_in(self.norm(x_bnd)), **self.switches))
+    def forward(self, x_bnd: Tensor, grid: Shape) -> Tensor:
+        if not self.attached:
+            return x_bnd
+        read_bmd, write = self.way(self.norm(x_bnd), grid)
+        y_bmd = self.map_out(self.block(self.map_in(read_bmd), **self.switches))
         if self.gate is not None:
-            y_bnd = self.gate * y_bnd
+            y_bmd = self.gate * y_bmd
+        y_bnd = write(y_bmd)
         return x_bnd + y_bnd if self.residual else y_bnd
+
+
+class AllTokens(nn.Module):
+    """Every token passes the block. Like each of WAYS: (b, n, d) -> (b, m, d), and the way back (b, m, d) -> (b, n, d).
+
+    m: of the tokens that pass the block.
+    """
+
+    def __init__(self, settings: LlmSettings, width: int) -> None:
+        super().__init__()
+
+    def forward(self, x_bnd: Tensor, grid: Shape) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        return x_bnd, _as_it_is
+
+
+class Pooled(nn.Module):
+    """The means of cells of POOLED_CELL tokens a side, at the border of those that are there; interpolated back."""
+
+    def __init__(self, settings: LlmSettings, width: int) -> None:
+        super().__init__()
+
+    def forward(self, x_bnd: Tensor, grid: Shape) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        pool, cell = POOL[len(grid)], [min(POOLED_CELL, tokens) for tokens in grid]
+        cells_bdzyx = pool(to_grid(x_bnd, grid), cell, ceil_mode=True)
+        return to_tokens(cells_bdzyx), partial(self.write, cells=tuple(cells_bdzyx.shape[2:]), grid=grid)
+
+    def write(self, y_bmd: Tensor, cells: Shape, grid: Shape) -> Tensor:
+        finer = F.interpolate(to_grid(y_bmd, cells), scale_factor=POOLED_CELL, mode=LINEAR[len(grid)])
+        for axis, tokens in enumerate(grid):
+            finer = finer.narrow(2 + axis, 0, tokens)
+        return to_tokens(finer)
+
+
+class Queries(nn.Module):
+    """Learned queries, each of which reads a mean of the tokens; a token gets back a mean of them."""
+
+    def __init__(self, settings: LlmSettings, width: int) -> None:
+        super().__init__()
+        # scores of normalised tokens have variance 1 at first
+        self.queries = nn.Parameter(torch.randn(settings.queries, width) / width**0.5)
+
+    def forward(self, x_bnd: Tensor, grid: Shape) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        scores_bmn = self.queries @ x_bnd.transpose(1, 2)
+        reading_bmn, writing_bnm = scores_bmn.softmax(dim=2), scores_bmn.softmax(dim=1).transpose(1, 2)
+        return reading_bmn.to(x_bnd.dtype) @ x_bnd, lambda y_bmd: writing_bnm.to(y_bmd.dtype) @ y_bmd
+
+
+WAYS: dict[str, type[AllTokens | Pooled | Queries]] = {"all": AllTokens, "pooled": Pooled, "queries": Queries}
+
+
+def _as_it_is(y_bmd: Tensor) -> Tensor:
+    return y_bmd
 
 
 class Gelu(nn.Module):
@@ -82,10 +162,14 @@ def in_its_place(settings: LlmSettings, block: FrozenBlock) -> nn.Module:
         return Gelu()
     if settings.control == "mappers_only":
         return Nothing()
-    if settings.control == "permuted":
-        from mvl_auto.llm import permuted
+    if settings.control != "block":
+        from mvl_auto.llm import controls
 
-        block = permuted(block, PERMUTATION_SEED)
+        block = {
+            "permuted": controls.permuted,
+            "random": controls.randomised,
+            "rotated": controls.Rotated,
+        }[settings.control](block, CONTROL_SEED)
     return with_adapters(block, settings.lora_rank) if settings.lora_rank else block
 
 

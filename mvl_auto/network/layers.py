@@ -8,7 +8,9 @@ the grid, not a copy); the shapes stay b c z y x.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from math import gcd, prod
 from typing import Any
 
@@ -150,3 +152,15 @@ def pad_to_multiple(x_bczyx: Tensor, multiple: Shape) -> Tensor:
     if not any(missing):
         return x_bczyx
     return F.pad(x_bczyx, [pad for axis in reversed(missing) for pad in (0, axis)], mode="replicate")
+
+
+@contextmanager
+def own_numbers(part: str) -> Iterator[None]:
+    """Draw the weights of one part of a network from random numbers of its own, made of torch's seed and its name.
+
+    So two networks of one seed begin with the same weights in each part that they share, whatever else they have.
+    """
+    seed = hashlib.sha256(f"{torch.initial_seed()} {part}".encode()).digest()[:7]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int.from_bytes(seed, "big"))
+        yield

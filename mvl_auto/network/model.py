@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mvl_auto.network.enrich import enrich
 from mvl_auto.network.fusion import decoder
-from mvl_auto.network.layers import MEMORY_FORMAT, pad_to_multiple, to_grid
+from mvl_auto.network.layers import MEMORY_FORMAT, own_numbers, pad_to_multiple, to_grid
 from mvl_auto.network.stem import Stem, Tokens
 from mvl_auto.network.trunk import trunk
 from mvl_auto.plans import NetworkSettings
@@ -32,12 +32,18 @@ class MedVisionLlama(nn.Module):
         super().__init__()
         self.settings = settings
         self.memory_format = MEMORY_FORMAT[settings.dimensions]
-        self.stem = Stem(settings, num_channels)
-        self.tokens = Tokens(settings, inputs=settings.stem_channels[-1] if settings.stem_channels else num_channels)
+        with own_numbers("stem"):
+            self.stem = Stem(settings, num_channels)
+        with own_numbers("tokens"):
+            self.tokens = Tokens(settings, settings.stem_channels[-1] if settings.stem_channels else num_channels)
         self.trunk = trunk(settings)
         self.norm = nn.LayerNorm(settings.width)
-        self.decoder = decoder(settings, num_outputs)
-        self.llm = enrich(settings.llm, settings.width, block)
+        with own_numbers("decoder"):
+            self.decoder = decoder(settings, num_outputs)
+        with own_numbers("llm"):
+            self.llm = enrich(settings.llm, settings.width, block)
+        # prefix of names of weights -> factor on their learning rate (network/optimizer.py); adapters learn as all else
+        self.rates = {"llm.": settings.llm.mapper_rate, "llm.block.": 1.0}
         self.llm_after = {"head": 0, "middle": settings.depth // 2, "tail": settings.depth}[settings.llm.placement]
 
     def forward(self, image_bczyx: Tensor) -> Tensor | list[Tensor]:
@@ -62,7 +68,7 @@ class MedVisionLlama(nn.Module):
         x_bnd = middle_bnd = self.tokens(x_bczyx)
         for passed, block in enumerate([*self.trunk, None]):
             if passed == self.llm_after and self.llm is not None:
-                x_bnd = self.llm(x_bnd)
+                x_bnd = self.llm(x_bnd, grid)
             if passed == self.settings.depth // 2:
                 middle_bnd = x_bnd
             if block is None:
@@ -80,7 +86,7 @@ def build_network(
     """The network of `settings`, its trainable weights drawn from `seed`, laid out channels last.
 
     block: from mvl_auto.llm.load_block; needed unless settings.llm.source is "none".
-    The LLM part is drawn last, so that networks with and without it start from the same other weights.
+    Each part is drawn apart (own_numbers), so networks that share a part start from the same weights in it.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -10,6 +10,7 @@ WEIGHT_DECAY = 0.05
 BETAS = (0.9, 0.98)
 CLIP_NORM = 1.0
 EMA_DECAY = 0.995
+RATE = "rate"  # of a group of weights: factor on the learning rate
 MOMENTS, STEP = ("exp_avg", "exp_avg_sq"), "step"  # AdamW's names for its state
 
 
@@ -19,14 +20,31 @@ def trainable(network: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def make_optimizer(network: nn.Module) -> torch.optim.AdamW:
-    """AdamW over what trains; weight decay on matrices and kernels only, not on gates, scales, biases, norms."""
-    weights = list(trainable(network).values())
-    groups = [
-        {"params": [p for p in weights if p.ndim >= 2], "weight_decay": WEIGHT_DECAY},
-        {"params": [p for p in weights if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    fused = all(p.device.type in ("cpu", "cuda") for p in weights)
-    return torch.optim.AdamW(groups, lr=PEAK_LEARNING_RATE, betas=BETAS, fused=fused)
+    """AdamW over what trains; weight decay on matrices and kernels only, not on gates, scales, biases, norms.
+
+    Each group has, as `rate`, the factor on the learning rate that its weights train with (rate_of).
+    """
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    weights = trainable(network)
+    for name, p in weights.items():
+        kind = (rate_of(name, network), WEIGHT_DECAY if p.ndim >= 2 else 0.0)
+        groups.setdefault(kind, []).append(p)
+    listed = [{"params": ps, "weight_decay": decay, RATE: rate} for (rate, decay), ps in groups.items()]
+    fused = all(p.device.type in ("cpu", "cuda") for p in weights.values())
+    return torch.optim.AdamW(listed, lr=PEAK_LEARNING_RATE, betas=BETAS, fused=fused)
+
+
+def rate_of(name: str, network: nn.Module) -> float:
+    """The factor on the learning rate of one weight of the network: of the longest prefix in network.rates, else 1."""
+    rates: dict[str, float] = getattr(network, "rates", {})
+    fitting = [prefix for prefix in rates if name.startswith(prefix)]
+    return rates[max(fitting, key=len)] if fitting else 1.0
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
+    """For the next step: of each group, times its own factor."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate * group[RATE]
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, network: nn.Module) -> dict[str, Tensor]:

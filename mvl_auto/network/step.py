@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mvl_auto.network.device import autocast
 from mvl_auto.network.loss import Targets, deep_loss, targets_of
-from mvl_auto.network.optimizer import CLIP_NORM, Average, make_optimizer
+from mvl_auto.network.optimizer import CLIP_NORM, Average, make_optimizer, set_learning_rate
 from mvl_auto.plans import LabelScheme
 
 
@@ -62,8 +62,7 @@ def training_step(
     scaled loss are the scaler's business: it leaves out the step and scales less from then on.
     """
     optimizer, scaler = learner.optimizer, context.scaler
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate
+    set_learning_rate(optimizer, learning_rate)
     optimizer.zero_grad(set_to_none=True)
     loss = _backward(learner.network, image_bczyx, label_bzyx, context)
     weights = [p for group in optimizer.param_groups for p in group["params"]]

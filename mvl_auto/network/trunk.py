@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mvl_auto.network.layers import CONVOLUTION, KERNEL, Residual, in_float32, to_grid, to_tokens
+from mvl_auto.network.layers import CONVOLUTION, KERNEL, Residual, in_float32, own_numbers, to_grid, to_tokens
 from mvl_auto.plans import NetworkSettings, Shape
 
 LAYER_SCALE = 0.5  # start value of s_1 and s_2 (Touvron et al. 2021, larger since the trunk is shallow)
@@ -103,4 +103,8 @@ class ConvolutionBlock(nn.Module):
 def trunk(settings: NetworkSettings) -> nn.ModuleList:
     """The settings.depth blocks that a token passes."""
     block = VitBlock if settings.trunk == "transformer" else ConvolutionBlock
-    return nn.ModuleList(block(settings) for _ in range(settings.depth))
+    blocks = nn.ModuleList()
+    for place in range(settings.depth):
+        with own_numbers(f"trunk.{place}"):
+            blocks.append(block(settings))
+    return blocks

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from mvl_auto.plans.document import Frozen, Text
 
 BFLOAT16 = 2  # bytes: how nearly all models store their weights
+POOLED_CELL = 2  # tokens along each axis that are averaged into one, where the block sees pooled tokens
+ADDED_LATER = ("tokens", "queries", "mapper_rate", "start")  # fields of LlmSettings that version 0.1 does not know
 
 Width = Annotated[int, Field(ge=1, le=1 << 16)]
 Layer = Annotated[int, Field(ge=-10_000, le=10_000)]
@@ -21,7 +25,7 @@ class LlmSettings(Frozen):
     source: Text = Field("auto", description="block bank syntax: auto, none, pypi:..., hf:..., file:..., random:...")
     layer: Layer | Literal["last"] = "last"
     hidden_size: Width | None = Field(None, description="the block's width where the planner knows it")
-    control: Literal["block", "permuted", "mlp", "mappers_only"] = "block"
+    control: Literal["block", "permuted", "random", "rotated", "mlp", "mappers_only"] = "block"
     placement: Literal["head", "middle", "tail"] = "tail"
     causal: bool = False
     rotary: bool = False
@@ -29,10 +33,40 @@ class LlmSettings(Frozen):
     residual: Literal["gated", "plain", "none"] = "gated"
     mapper_rank: Width | None = Field(None, description="None: full linear mappers")
     lora_rank: int = Field(0, ge=0, le=1 << 16, description="0: the block stays frozen as it is")
+    tokens: Literal["all", "pooled", "queries"] = Field(
+        "all", description="which pass the block: all; averages over 2x2x2 (2D: 2x2) of them; a few learned queries"
+    )
+    queries: int = Field(16, ge=1, le=1 << 12, description="how many, where `tokens` is queries")
+    mapper_rate: float = Field(
+        1.0, gt=0, le=1000, description="factor on the learning rate of mappers, gate and queries"
+    )
+    start: float = Field(
+        0.0, ge=0, lt=1, description="share of the run after which the block is attached; until then the plain ViT"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> LlmSettings:
+        if self.start and self.residual != "gated":
+            raise ValueError("a block that is attached later than the first step must be gated")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the fields of ADDED_LATER that have their default: plans from before keep their hash."""
+        content: dict[str, Any] = serialize(self)
+        fields = type(self).model_fields
+        return {k: v for k, v in content.items() if k not in ADDED_LATER or v != fields[k].default}
 
     @property
     def present(self) -> bool:
         return self.source != "none"
+
+    def tokens_of_block(self, grid: Sequence[float]) -> float:
+        """How many tokens of one patch pass the block. grid: its token grid."""
+        if self.tokens == "queries":
+            return float(self.queries)
+        cell = POOLED_CELL if self.tokens == "pooled" else 1
+        return math.prod(math.ceil(tokens / cell) if cell > 1 else tokens for tokens in grid)
 
 
 @dataclass(frozen=True)

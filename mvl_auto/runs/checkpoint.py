@@ -83,6 +83,9 @@ class State(Document):
     budget_steps: Steps | None
     budget_seconds: Seconds | None
     step: Steps = Field(description="optimizer steps done")
+    block_since: Steps | None = Field(
+        None, description="steps done when the frozen block was attached, where that was not from the first on"
+    )
     elapsed: Seconds = Field(description="seconds of optimization, over all sessions")
     finished: bool
     learning_rate: float | None = Field(None, gt=0, le=1e3, description="at its peak")

@@ -78,6 +78,7 @@ def optimise(
             batch = next(batches)
             waited = time.monotonic() - begun
             rate = peak * learning_rate_factor(share)
+            session.attach_block(share)
             loss = take_step(session, batch, rate)
             note_step(session, recent, loss, [names[place] for place in batch.cases.tolist()], waited)
             now = time.monotonic()

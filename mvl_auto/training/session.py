@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mvl_auto.network.enrich import Enrich
 from mvl_auto.network.optimizer import optimizer_tensors, restore_optimizer, trainable
 from mvl_auto.network.step import Learner, StepContext
 from mvl_auto.runs import checkpoint as ckpt
@@ -54,6 +55,7 @@ class Session:
         learner.average.restore(parts[ckpt.AVERAGED])
         restore_optimizer(learner.optimizer, learner.network, parts[ckpt.OPTIMIZER])
         learner.step, self.elapsed, self.begun_at = earlier.step, earlier.elapsed, earlier.step
+        self.state = self.state.model_copy(update={"block_since": earlier.block_since})
         if self.context.scaler is not None and earlier.scaler:
             self.context.scaler.load_state_dict(dict(earlier.scaler))
         for what, before, now in (
@@ -68,6 +70,20 @@ class Session:
                     before,
                     now,
                 )
+
+    def attach_block(self, share_done: float) -> None:
+        """Attach the frozen block when its share of the run is done, or it was attached before; else detach it.
+
+        Once attached it stays: a run that is made longer does not lose it again.
+        """
+        llm = getattr(self.learner.network, "llm", None)
+        if not isinstance(llm, Enrich):
+            return
+        start = llm.settings.start
+        if start and self.state.block_since is None and share_done >= start:
+            self.state = self.state.model_copy(update={"block_since": self.step})
+            log.info("step %d: the LLM block is attached", self.step)
+        llm.attached = not start or self.state.block_since is not None
 
     def save(self, finished: bool = False) -> ckpt.State:
         """Write the checkpoint; of a finished run also resume.safetensors, from which a longer run resumes.

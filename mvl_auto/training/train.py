@@ -286,12 +286,12 @@ def new_session(job: TrainingJob, state: ckpt.State, limit: TrainingLimit, block
     return Session(Learner.of(network), context, job.folder, state.model_copy(update=now))
 
 
-def validate_fold(job: TrainingJob) -> Summary | None:
-    """None where no case is kept apart."""
+def validate_fold(job: TrainingJob, mirror: bool = True) -> Summary | None:
+    """None where no case is kept apart. mirror: average over mirrored versions, as prediction does."""
     fold = job.fold
     trained = load_trained(job.folder, job.places.blocks)
     if not fold.validation_cases:
         return None
     record = read_document(job.places.preprocessed / "dataset.json", DatasetRecord, PLAN_AGAIN)
     raw, _ = inspect_dataset(Path(record.folder))
-    return validate(trained, raw, fold.validation_cases, job.folder, job.device, job.progress, fold.first_stage)
+    return validate(trained, raw, fold.validation_cases, job.folder, job.device, job.progress, fold.first_stage, mirror)

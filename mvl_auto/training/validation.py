@@ -33,11 +33,12 @@ def validate(
     device: torch.device,
     progress: Progress,
     first: FirstStage | None = None,
+    mirror: bool = True,
 ) -> Summary:
     """Predict and score the cases called `names`; those that were predicted before are only scored.
 
     first: of a cascade's second stage. It gives what the one of its networks found that has not seen the case: all of
-    them together, as they segment a new image, would flatter the score.
+    them together, as they segment a new image, would flatter the score. mirror: average over mirrored versions.
     Raises MvlError when a case is not in the raw dataset any more.
     """
     from mvl_auto.evaluation import score_case, summarise
@@ -57,7 +58,13 @@ def validate(
             else:
                 previous = None if first is None else first.classes(name)
                 predicted = predict_case(
-                    [network], trained.plan, trained.configuration, volume, previous=previous, device=device
+                    [network],
+                    trained.plan,
+                    trained.configuration,
+                    volume,
+                    previous=previous,
+                    device=device,
+                    mirror=mirror,
                 )
                 write_label(path, to_values(predicted, trained.labels), volume.geometry, trained.labels.class_values)
             scores[name] = score_case(classes, predicted, trained.labels)

@@ -21,7 +21,7 @@ from mvl_auto.plans import BFLOAT16, BlockSizes, NetworkSettings
 
 def settings_for_dummy(settings: NetworkSettings) -> NetworkSettings:
     """The settings of a network around a dummy block, which brings its own adapters and has no weights to shuffle."""
-    control = "block" if settings.llm.control == "permuted" else settings.llm.control
+    control = settings.llm.control if settings.llm.control in ("mlp", "mappers_only") else "block"
     return settings.model_copy(update={"llm": settings.llm.model_copy(update={"control": control, "lora_rank": 0})})
 
 

@@ -20,6 +20,7 @@ BLOCK_TENSORS = 12.0  # of a ViT block's width: norms, q k v, both branches, pro
 MLP_TENSORS = 2.0  # of its inner width: before and after the nonlinearity
 LLM_TENSORS = 14.0  # of the hidden size, in the block and its mappers
 LLM_FFN_TENSORS = 4.0  # of the block's inner width
+READ_TENSORS = 2.0  # of the width, where not all tokens pass the block: what is read from, and what is written back
 MIXED = 0.72  # of the activations' bytes in mixed precision: half of them, but for norms and what follows them
 LOGIT_TENSORS = 4.3  # logits, log-softmax, softmax, a gradient, and the coarser levels (network/loss.py)
 LOGIT_TENSORS_MIXED = 3.85  # the same in float32, but for the logits
@@ -55,11 +56,12 @@ def estimate_memory(step: TrainingStep) -> int:
     if (block := step.block or block_from_settings(settings.llm)) is not None:
         hidden = block.hidden_size
         weights += 2 * hidden * settings.width
-        activations += step.tokens * 2 * hidden
+        activations += step.block_tokens * 2 * hidden
+        if settings.llm.tokens != "all":
+            activations += step.tokens * settings.width * READ_TENSORS
         if settings.llm.control in ("block", "permuted"):
-            activations += step.tokens * (hidden * (LLM_TENSORS - 2) + block.ffn * LLM_FFN_TENSORS)
-            cast = BFLOAT16 if step.mixed_precision else FLOAT32
-            frozen += block.parameters * (block.weight_bytes + (0 if cast == block.weight_bytes else cast))
+            activations += step.block_tokens * (hidden * (LLM_TENSORS - 2) + block.ffn * LLM_FFN_TENSORS)
+            frozen += block.parameters * (BFLOAT16 if step.mixed_precision else FLOAT32)
     if step.mixed_precision:
         activations *= MIXED
         image += voxels * channels / 2  # in bfloat16
@@ -78,5 +80,6 @@ def estimate_work(step: TrainingStep) -> float:
         before = channels
     work += settings.depth * tokens * width * (4 * width + 2 * width * settings.mlp_ratio + 2 * tokens)
     if (block := step.block) is not None:
-        work += tokens * (block.parameters + 2 * tokens * block.heads * block.head_dim)
+        passing = step.block_tokens
+        work += passing * (block.parameters + 2 * passing * block.heads * block.head_dim)
     return step.batch_size * work

@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from mvl_auto.network import MedVisionLlama
+from mvl_auto.network.device import store_block
 from mvl_auto.network.layers import Normalisation, keep_in_float32
 from mvl_auto.network.loss import deep_loss, targets_of
 from mvl_auto.network.optimizer import trainable
@@ -33,6 +34,7 @@ def training_memory(step: TrainingStep) -> int:
     with FakeTensorMode(), Allocations() as allocations:
         network = _build(step).train()
         keep_in_float32(network, Normalisation)
+        store_block(network, torch.autocast("cpu", torch.bfloat16, enabled=step.mixed_precision))
         image = torch.zeros(step.batch_size, step.channels, *step.patch_size)
         label = torch.zeros(step.batch_size, *step.patch_size, dtype=torch.int16)
         targets = targets_of(step.labels, image.device)

@@ -43,6 +43,12 @@ class TrainingStep:
         """Of one patch."""
         return self.patch_voxels / math.prod(self.settings.token_size)
 
+    @property
+    def block_tokens(self) -> float:
+        """Of one patch, those that pass the frozen block."""
+        sizes = zip(self.patch_size, self.settings.token_size, strict=True)
+        return self.settings.llm.tokens_of_block([voxels / size for voxels, size in sizes])
+
     def without_names(self) -> TrainingStep:
         """The step without what makes no difference to its cost, so that equal steps are measured once."""
         llm = self.settings.llm

@@ -45,14 +45,13 @@ def _median_seconds(step: TrainingStep, device: torch.device) -> float:
     import torch
 
     from mvl_auto.network import build_network
-    from mvl_auto.network.layers import keep_in_float32
+    from mvl_auto.network.device import place
     from mvl_auto.network.step import Learner, step_context, training_step
     from mvl_auto.planners.cost.dummy import DummyBlock, settings_for_dummy
 
     block = cast(Any, DummyBlock.for_step(step))
-    network = build_network(settings_for_dummy(step.settings), step.channels, step.outputs, block).to(device).train()
-    if device.type == "cpu":
-        keep_in_float32(network)
+    network = build_network(settings_for_dummy(step.settings), step.channels, step.outputs, block).train()
+    network = place(network, device)
     learner, context = Learner.of(network), step_context(step.labels, device)
     generator = torch.Generator().manual_seed(0)
     image = torch.randn(step.batch_size, step.channels, *step.patch_size, generator=generator).to(device)

@@ -7,7 +7,8 @@ import pytest
 import torch
 from llm_models import TOKENS, make_model, reference, save_model
 
-from mvl_auto.llm import FrozenBlock, load_block, permuted
+from mvl_auto.llm import FrozenBlock, load_block
+from mvl_auto.llm.controls import permuted
 
 RANDOM = "random:hidden=32,heads=4,kv_heads=2,ffn=48,seed=3"
 MODES = [{}, {"causal": True}, {"rotary": True}, {"causal": True, "rotary": True, "final_norm": False}]

@@ -15,6 +15,7 @@ from mvl_auto.llm import load_block
 from mvl_auto.network.enrich import Enrich, enrich
 
 WIDTH, TOKENS, RANK = 24, 12, 5
+GRID = (2, 2, 3)
 BIDIRECTIONAL = {"causal": False, "rotary": False, "final_norm": True}
 AS_IN_THE_MODEL = {"causal": True, "rotary": True, "final_norm": False}
 
@@ -61,7 +62,7 @@ def test_with_a_control_the_llm_part_is_its_equation(control, residual, rank, bl
     part = drawn(block, control=control, residual=residual, mapper_rank=rank)
     middle = {"mappers_only": lambda h: h, "mlp": lambda h: h * (1 + erf(h / np.sqrt(2))) / 2}[control]
     expected = by_hand(part, tokens().numpy(), middle, residual)
-    np.testing.assert_allclose(part(tokens()).detach().numpy(), expected, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(part(tokens(), GRID).detach().numpy(), expected, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("rank", [None, RANK])
@@ -71,4 +72,4 @@ def test_with_the_block_the_llm_part_is_its_equation(switches, residual, rank, b
     """B is the frozen block, called directly with the switches written out."""
     part = drawn(block, residual=residual, mapper_rank=rank, **switches)
     expected = by_hand(part, tokens().numpy(), lambda h: block(torch.from_numpy(h), **switches).numpy(), residual)
-    np.testing.assert_allclose(part(tokens()).detach().numpy(), expected, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(part(tokens(), GRID).detach().numpy(), expected, rtol=1e-9, atol=1e-9)

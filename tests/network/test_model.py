@@ -77,7 +77,7 @@ def test_every_switch_of_the_block_changes_the_function(switch, block):
     plain, switched = (build_network(tiny(llm=tiny_llm(**s)), 1, 2, block).eval() for s in ({}, switch))
     for network in (plain, switched):
         if network.llm.gate is not None:
-            torch.nn.init.constant_(network.llm.gate, 0.5)
+            torch.nn.init.constant_(network.llm.gate, 20.0)  # a random block's attention hardly depends on its switches
     x = image(16, 16, 16)
     assert not torch.allclose(plain(x), switched(x), atol=1e-4)
 

@@ -408,7 +408,7 @@ def test_a_second_stage_that_the_memory_does_not_pay_for_is_left_out():
     """With 40 labels its input has 41 channels: the least for the other configurations is too little for it."""
     dataset = fingerprint_of((300, 300, 300), labels=[f"organ {n}" for n in range(41)])
     with pytest.raises(MvlError, match="too little for any 3d_fullres network: the smallest needs") as told:
-        plan(dataset, Budget(800_000_000))
+        plan(dataset, Budget(700_000_000))
     needed = float(str(told.value).split("smallest needs ")[1].split(" GB")[0])
     little = plan(dataset, Budget(round(needed * 1e9)))
     assert list(little.configurations) == ["3d_fullres", "3d_lowres", "2d"]

@@ -10,6 +10,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from mvl_auto.llm import load_block
 from mvl_auto.network import build_network
+from mvl_auto.network.device import store_block
 from mvl_auto.network.layers import Normalisation, keep_in_float32
 from mvl_auto.network.loss import deep_loss, targets_of
 from mvl_auto.network.optimizer import Average, make_optimizer
@@ -26,6 +27,7 @@ def real_peak(step: TrainingStep, blocks: Path) -> int:
     block = load_block(settings.llm.source, "last", blocks).to(torch.bfloat16) if settings.llm.present else None
     network = build_network(settings, step.channels, step.outputs, block).train()
     keep_in_float32(network, Normalisation)  # as autocast on a GPU has it
+    store_block(network, torch.autocast("cpu", torch.bfloat16, enabled=step.mixed_precision))
     optimizer, average = make_optimizer(network), Average(network)
     image = torch.zeros(step.batch_size, step.channels, *step.patch_size)
     label = torch.full((step.batch_size, *step.patch_size), IGNORE if step.is_masked else 0, dtype=torch.int16)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import pytest
 from fingerprints import BANK
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from memory_grid import grid, labels_of
 
 from mvl_auto.planners.cost.block import SMOLLM2
-from mvl_auto.planners.cost.estimate import TRUSTED, estimate_memory
+from mvl_auto.planners.cost.estimate import TRUSTED, estimate_memory, estimate_work
 from mvl_auto.planners.cost.memory import training_memory
 from mvl_auto.planners.cost.step import TrainingStep
 from mvl_auto.planners.presets import TRUNKS
@@ -62,7 +63,31 @@ def test_so_it_is_for_every_network_of_the_grid():
         assert 1 / TRUSTED <= estimate_memory(step) / training_memory(step) <= TRUSTED, name
 
 
-def test_a_frozen_block_counts_as_it_is_stored_and_as_it_is_cast():
-    step = grid()["3D, block, float32"]
-    stored = [estimate_memory(replace(step, block=replace(SMOLLM2, weight_bytes=size))) for size in (2, 4)]
-    assert stored[0] - stored[1] == 2 * SMOLLM2.parameters  # beside a copy in float32, which the other is already
+def test_a_frozen_block_counts_in_the_type_that_it_is_multiplied_in():
+    step = replace(grid()["3D, block, float32"], block=SMOLLM2)
+    larger = replace(SMOLLM2, kv_heads=9)  # of keys and values nothing is counted but their weights
+    more = larger.parameters - SMOLLM2.parameters
+    assert estimate_memory(replace(step, block=larger)) - estimate_memory(step) == 4 * more
+    step = replace(step, mixed_precision=True)
+    assert estimate_memory(replace(step, block=larger)) - estimate_memory(step) == 2 * more
+
+
+@pytest.mark.parametrize(
+    ("patch", "tokens", "expected"),
+    [
+        ((40, 56, 40), "all", 175),
+        ((40, 56, 40), "pooled", 36),
+        ((40, 56, 40), "queries", 16),
+        ((8, 16, 8), "pooled", 1),
+    ],
+)
+def test_the_block_costs_what_its_tokens_cost(patch, tokens, expected):
+    """Tokens of 8 voxels a side: 5 x 7 x 5 of them, 3 x 4 x 3 cells."""
+    step = replace(grid()["3D, block, float32"], patch_size=patch, block=SMOLLM2, batch_size=1)
+    step = replace(
+        step, settings=step.settings.model_copy(update={"llm": step.settings.llm.model_copy(update={"tokens": tokens})})
+    )
+    assert step.block_tokens == expected
+    rest = estimate_work(replace(step, block=None))
+    per_token = SMOLLM2.parameters + 2 * expected * SMOLLM2.heads * SMOLLM2.head_dim
+    assert estimate_work(step) - rest == pytest.approx(expected * per_token, rel=1e-6)

@@ -1,0 +1,36 @@
+"""What the user chooses about an ablation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mvl_auto.ablation.record import Amount, Length, Rates
+
+
+@dataclass(frozen=True)
+class AblationOptions:
+    """arms: None, the usual eight. folds: whose validation cases are scored. seeds: how many, from `first_seed` on.
+
+    amounts: of the training cases of each fold. length: of each run; None: the plan's steps. rates: of all arms;
+    None: the package's. learning_rates: to search in for each arm, in short runs of `search_steps`, and mapper_rates,
+    the factors on it for mappers and gate; none: no search. keep: leave checkpoints and predictions of finished runs.
+    jobs: processes, of one thread each where there are several. scheduler: the address of a Dask cluster instead.
+    """
+
+    arms: tuple[str, ...] | None = None
+    folds: tuple[str, ...] = ("0",)
+    seeds: int = 1
+    first_seed: int = 0
+    amounts: tuple[Amount, ...] = (Amount(share=1.0),)
+    length: Length | None = None
+    rates: Rates | None = None
+    learning_rates: tuple[float, ...] = ()
+    mapper_rates: tuple[float, ...] = (1.0,)
+    search_steps: int = 100
+    configuration: str | None = None
+    device: str = "auto"
+    keep: bool = False
+    jobs: int = 1
+    scheduler: str | None = None
+    output: Path | None = None

@@ -1,0 +1,167 @@
+"""mvl_ablate: what the LLM block brings, by training with it, without it, and with controls in its place."""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mvl_auto.cli.common import DONE, Command, device, duration, learning_rate, positive, run_command, share, whole
+from mvl_auto.cli.plan_and_preprocess import CONFIGURATIONS
+from mvl_auto.tables import table
+from mvl_auto.text import count_text, duration_text, memory_text
+
+if TYPE_CHECKING:
+    from mvl_auto.ablation.estimate import Estimate
+    from mvl_auto.ablation.record import RunRecord
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run_command(COMMAND, argv)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-d", "--dataset", required=True, help="number, name or path, planned and preprocessed")
+    parser.add_argument("-c", "--configuration", metavar="NAME", choices=CONFIGURATIONS, help="of the plan")
+    parser.add_argument(
+        "--arms",
+        nargs="+",
+        metavar="ARM",
+        help="vit, vit+compute, mappers, mlp, random, permuted, pretrained, lora (these are the default), lora-random, "
+        "pooled, queries, aa, rotated",
+    )
+    parser.add_argument("--folds", nargs="+", default=["0"], metavar="K", help="whose cases are scored (default: 0)")
+    parser.add_argument("--seeds", type=positive, default=1, metavar="N", help="runs of each arm and fold (default: 1)")
+    parser.add_argument("--first-seed", type=whole, default=0, metavar="N", help="of those (default: 0)")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--steps", type=positive, metavar="N", help="of each run (default: as planned)")
+    length.add_argument("--time", type=duration, metavar="TIME", help="of each run instead: 90s, 10m")
+    amount = parser.add_mutually_exclusive_group()
+    amount.add_argument(
+        "--fraction", nargs="+", type=share, metavar="X", help="of the training cases: 0.1 1.0 (default: 1.0)"
+    )
+    amount.add_argument("--cases", nargs="+", type=positive, metavar="N", help="training cases, as a number: 4 8 16")
+    rates = parser.add_argument_group("learning rates")
+    rates.add_argument(
+        "--lr", type=learning_rate, default=1.5e-3, metavar="RATE", help="of every arm (default: 0.0015)"
+    )
+    rates.add_argument(
+        "--mapper-rate", type=factor, default=1.0, metavar="X", help="factor on it for mappers and gate (default: 1)"
+    )
+    rates.add_argument(
+        "--lr-search",
+        nargs="+",
+        type=learning_rate,
+        default=[],
+        metavar="RATE",
+        help="find each arm's own among these, in short runs on a part of the training cases",
+    )
+    rates.add_argument(
+        "--mapper-search", nargs="+", type=float, default=[1.0], metavar="X", help="the same for --mapper-rate"
+    )
+    rates.add_argument("--search-steps", type=positive, default=100, metavar="N", help="of those runs (default: 100)")
+    work = parser.add_argument_group("how it is done")
+    work.add_argument("-o", "--output", type=Path, metavar="DIR", help="of the study (default: below results)")
+    work.add_argument("--dry-run", action="store_true", help="say how many runs, how long and how much disk, and stop")
+    work.add_argument(
+        "--jobs", type=positive, default=1, metavar="N", help="runs at once, of one thread each (default: 1)"
+    )
+    work.add_argument("--scheduler", metavar="ADDRESS", help="train on the Dask cluster at tcp://HOST:PORT")
+    work.add_argument("--keep", action="store_true", help="keep checkpoints and predictions of finished runs")
+    work.add_argument(
+        "--device", type=device, default="auto", metavar="DEVICE", help="auto, cpu, cuda or cuda:1 (default: auto)"
+    )
+
+
+def factor(text: str) -> float:
+    """A number above 0 and at most 1000."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number <= 1000:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a factor: give a number above 0 and at most 1000")
+    return number
+
+
+def run(args: argparse.Namespace) -> int:
+    from mvl_auto.ablation.options import AblationOptions
+    from mvl_auto.ablation.record import Amount, Length, Rates
+    from mvl_auto.api import ablation
+
+    steps, seconds = args.steps, args.time
+    amounts = [Amount(cases=n) for n in args.cases or ()] or [Amount(share=x) for x in args.fraction or (1.0,)]
+    options = AblationOptions(
+        arms=tuple(args.arms) if args.arms else None,
+        folds=tuple(args.folds),
+        seeds=args.seeds,
+        first_seed=args.first_seed,
+        amounts=tuple(amounts),
+        length=Length(steps=steps, seconds=seconds) if steps or seconds else None,
+        rates=Rates(learning_rate=args.lr, mapper_rate=args.mapper_rate),
+        learning_rates=tuple(args.lr_search),
+        mapper_rates=tuple(args.mapper_search),
+        search_steps=args.search_steps,
+        configuration=args.configuration,
+        device=args.device,
+        keep=args.keep,
+        jobs=args.jobs,
+        scheduler=args.scheduler,
+        output=args.output,
+    )
+    if args.dry_run:
+        print(in_words(ablation.estimate_ablation(args.dataset, options, root=args.root)))
+        return DONE
+    records = ablation.ablate(args.dataset, options, root=args.root, progress=args.progress)
+    print(results(records))
+    return DONE
+
+
+def in_words(estimate: Estimate) -> str:
+    done = estimate.total - estimate.runs
+    kept = f", {done} are finished already" if done else ""
+    return (
+        f"{count_text(estimate.runs, 'run')} to train{kept}: about {duration_text(estimate.seconds)}, "
+        f"at most {memory_text(estimate.disk_bytes)} of disk at a time"
+    )
+
+
+def results(records: list[RunRecord]) -> str:
+    """Mean Dice by arm and amount; what that says is in the page that is written beside the records."""
+    from mvl_auto.ablation.study import mean_dice
+
+    def measured(record: RunRecord) -> tuple[float, float]:
+        return mean_dice(record), record.seconds_per_step
+
+    groups: dict[tuple[str, str], list[RunRecord]] = {}
+    for record in records:
+        groups.setdefault((record.arm, str(record.amount)), []).append(record)
+    rows = [
+        [
+            arm,
+            amount,
+            str(len(those)),
+            f"{statistics.mean(map(mean_dice, those)):.4f}",
+            f"{those[0].seconds_per_step:.3f}",
+        ]
+        for (arm, amount), those in groups.items()
+    ]
+    return table(["arm", "training cases", "runs", "mean Dice", "s per step"], rows)
+
+
+COMMAND = Command(
+    name="mvl_ablate",
+    summary="Train the planned network with its LLM block, without it, and with controls in the block's place, on the "
+    "same cases, weights at the start and batches, and compare them. If interrupted, run the same command again: "
+    "finished runs are kept, and the run that was stopped resumes.",
+    example="""
+        mvl_ablate -d 4 --steps 400 --folds 0 1 --seeds 3
+        mvl_ablate -d 4 --arms vit pretrained --cases 4 8 16 --dry-run
+        mvl_ablate -d 4 --steps 400 --lr-search 7e-4 1.5e-3 3e-3 --mapper-search 1 10
+    """,
+    add_arguments=add_arguments,
+    run=run,
+    trains=True,
+)

@@ -1,0 +1,71 @@
+"""What stands in a block's place: each keeps what it says it keeps."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from llm_models import make_model, save_model
+
+from mvl_auto.errors import MvlError
+from mvl_auto.llm import load_block
+from mvl_auto.llm.controls import Rotated, orthogonal, randomised
+
+TOKENS = 6
+
+
+@pytest.fixture(params=["llama", "qwen2", "qwen3"])
+def block(request, tmp_path):
+    """A block of a language model whose norms and biases are not those of the start."""
+    model = make_model(request.param)
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.ndim == 1:
+                weight.add_(0.3 * torch.randn(weight.shape, generator=generator))
+    return load_block(f"file:{save_model(tmp_path / 'model', model)}", "last", tmp_path / "blocks")
+
+
+def tokens(hidden: int) -> torch.Tensor:
+    return torch.randn(2, TOKENS, hidden, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("final_norm", [True, False])
+@pytest.mark.parametrize("rotary", [True, False])
+def test_a_rotated_block_is_the_same_function(block, rotary, final_norm):
+    x = tokens(block.card.hidden_size)
+    turned = Rotated(block, seed=0)
+    expected = block(x, causal=True, rotary=rotary, final_norm=final_norm)
+    torch.testing.assert_close(
+        turned(x, causal=True, rotary=rotary, final_norm=final_norm), expected, rtol=1e-4, atol=1e-4
+    )
+    inner = turned.block.state_dict()["layer.mlp.up_proj.weight"]
+    assert not torch.allclose(inner, block.state_dict()["layer.mlp.up_proj.weight"].float(), atol=1e-2)
+    assert not any(weight.requires_grad for weight in turned.parameters())
+
+
+def test_a_block_with_other_norms_cannot_be_rotated(tmp_path):
+    source = f"file:{save_model(tmp_path / 'model', make_model('gemma3_text'))}"
+    with pytest.raises(MvlError, match="gemma3_text"):
+        Rotated(load_block(source, "last", tmp_path / "blocks"), seed=0)
+
+
+def test_the_turn_is_orthogonal():
+    turn = orthogonal(16, seed=0)
+    torch.testing.assert_close(turn @ turn.T, torch.eye(16, dtype=torch.float64))
+    assert not torch.equal(turn, orthogonal(16, seed=1))
+
+
+def test_random_matrices_have_the_statistics_of_the_block_and_its_norms(block):
+    other = randomised(block, seed=0)
+    for name, weight in block.state_dict().items():
+        drawn = other.state_dict()[name]
+        if weight.ndim < 2:
+            assert torch.equal(drawn, weight), name
+            continue
+        assert not torch.equal(drawn, weight), name
+        assert drawn.dtype == weight.dtype
+        error = 4 * weight.float().std() / weight.numel() ** 0.5
+        assert abs(drawn.float().mean() - weight.float().mean()) < error, name
+        assert drawn.float().std() / weight.float().std() == pytest.approx(1, abs=4 / weight.numel() ** 0.5), name
+    same = randomised(block, seed=0).state_dict()
+    assert all(torch.equal(weight, same[name]) for name, weight in other.state_dict().items())
