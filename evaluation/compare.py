@@ -115,14 +115,14 @@ def compare_models(
         for first, second in itertools.combinations(models, 2):
             values = [_values(model, metric, labels, cases) for model in (first, second)]
             for number, label in enumerate([*labels, *([ALL_LABELS] if len(labels) > 1 else [])]):
-                one, other = _of_label(values[0], values[1], number, len(labels))
+                one, other = of_label(values[0], values[1], number)
                 table = other - one
                 compared = statistics.compare_runs(table) if len(table) > 1 else statistics.compare_cases(table[0])
                 both = np.isfinite(table)
                 means = [float(side[both].mean()) if both.any() else math.nan for side in (one, other)]
                 of_metric.append(Row(metric, first.name, second.name, label, means[0], means[1], compared))
                 differences[metric, first.name, second.name, label] = _per_case(table, cases)
-        rows += _corrected(of_metric)
+        rows += corrected(of_metric)
     unit, reason = _unit(len(models[0].runs))
     return ModelComparison(tuple(models), chosen, unit, reason, tuple(rows), differences)
 
@@ -133,14 +133,14 @@ def _unit(runs: int) -> tuple[str, str]:
     return "run", BY_RUN.format(runs=runs) + FEW_RUNS * (runs < 4)
 
 
-def _corrected(rows: list[Row]) -> list[Row]:
+def corrected(rows: Sequence[Row]) -> list[Row]:
     """With Holm's correction: over labels and pairs, and for all labels together over the pairs."""
-    corrected: dict[int, float] = {}
+    p_of: dict[int, float] = {}
     for overall in (False, True):
         family = [number for number, row in enumerate(rows) if (row.label == ALL_LABELS) == overall]
         p_values = statistics.holm([rows[number].compared.p_value for number in family])
-        corrected |= dict(zip(family, map(float, p_values), strict=True))
-    return [replace(row, p_corrected=corrected[number]) for number, row in enumerate(rows)]
+        p_of |= dict(zip(family, map(float, p_values), strict=True))
+    return [replace(row, p_corrected=p_of[number]) for number, row in enumerate(rows)]
 
 
 def _metrics(models: Sequence[Model], wanted: str | Sequence[str] | None) -> tuple[str, ...]:
@@ -224,9 +224,12 @@ def _values(model: Model, metric: str, labels: Sequence[str], cases: Sequence[Se
     return np.abs(values) if METRICS[metric].higher_is_better is None else values
 
 
-def _of_label(one: Array, other: Array, number: int, labels: int) -> tuple[Array, Array]:
-    """(runs, cases) of one label or, behind the last one, of the mean over the labels that both sides have defined."""
-    if number < labels:
+def of_label(one: Array, other: Array, number: int) -> tuple[Array, Array]:
+    """(runs, cases) of one label or, behind the last one, of the mean over the labels that both sides have defined.
+
+    one, other: (labels, runs, cases).
+    """
+    if number < len(one):
         return one[number], other[number]
     both = np.isfinite(one) & np.isfinite(other)
     counts = both.sum(0)

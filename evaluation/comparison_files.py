@@ -97,18 +97,30 @@ def cells(row: Row) -> list[str]:
 
 def markdown(comparison: ModelComparison) -> str:
     """A table in Markdown, and below it what the columns mean."""
-    rows = [HEADER, ["---"] * len(HEADER), *(cells(row) for row in comparison.rows)]
-    lines = ["| " + " | ".join(map(escape_markdown, row)) + " |" for row in rows]
-    lines[1] = "|" + "---|" * len(HEADER)
+    lines = markdown_table(HEADER, [cells(row) for row in comparison.rows])
     return "\n".join([*lines, "", escape_markdown(comparison.reason), "", NOTE]) + "\n"
 
 
 def latex(comparison: ModelComparison) -> str:
     """A tabular for booktabs, and what the columns mean as comments."""
-    lines = [f"% {comparison.reason}", f"% {NOTE}", r"\begin{tabular}{lll" + "r" * (len(HEADER) - 3) + "}", r"\toprule"]
-    lines += [" & ".join(map(escape_latex, HEADER)) + r" \\", r"\midrule"]
-    lines += [" & ".join(map(escape_latex, cells(row))) + r" \\" for row in comparison.rows]
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+    tabular = latex_table(HEADER, [cells(row) for row in comparison.rows], left=3)
+    return "\n".join([f"% {comparison.reason}", f"% {NOTE}", *tabular]) + "\n"
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Its lines; every cell is escaped."""
+    lines = ["| " + " | ".join(map(escape_markdown, row)) + " |" for row in (header, *rows)]
+    return [lines[0], "|" + "---|" * len(header), *lines[1:]]
+
+
+def latex_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> list[str]:
+    """The lines of a tabular for booktabs, its first `left` columns of words; every cell is escaped."""
+    lines = [" & ".join(map(escape_latex, row)) + r" \\" for row in (header, *rows)]
+    columns = "l" * left + "r" * (len(header) - left)
+    return [
+        *(rf"\begin{{tabular}}{{{columns}}}", r"\toprule", lines[0], r"\midrule"),
+        *(*lines[1:], r"\bottomrule", r"\end{tabular}"),
+    ]
 
 
 def draw(comparison: ModelComparison) -> Figure:

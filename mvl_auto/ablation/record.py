@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from math import nan
 from pathlib import Path
+from statistics import fmean
 from typing import Annotated
 
 from pydantic import Field
@@ -127,6 +129,13 @@ class RunRecord(Document):
     @property
     def seconds_per_step(self) -> float:
         return self.seconds / max(self.steps, 1)
+
+    @property
+    def mean_dice(self) -> float:
+        """Mean over the labels of a case, then over the cases; what is undefined is left out, NaN where all is."""
+        cases = [[dice for dice in labels.values() if dice is not None] for labels in self.scores.values()]
+        means = [fmean(case) for case in cases if case]
+        return fmean(means) if means else nan
 
 
 def read_records(folder: Path) -> list[RunRecord]:

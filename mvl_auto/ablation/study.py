@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -94,19 +95,16 @@ class Study:
 
 
 def best_rates(found: list[RunRecord]) -> dict[str, Rates]:
-    """Of each arm, the rates of the run with the highest mean Dice; of equals the first."""
+    """Of each arm, the rates of the run with the highest mean Dice; of equals the first, undefined last."""
     best: dict[str, RunRecord] = {}
     for record in found:
-        if record.arm not in best or mean_dice(record) > mean_dice(best[record.arm]):
+        if record.arm not in best or _or_zero(record.mean_dice) > _or_zero(best[record.arm].mean_dice):
             best[record.arm] = record
     return {arm: record.rates for arm, record in best.items()}
 
 
-def mean_dice(record: RunRecord) -> float:
-    """Mean over the labels of a case, then over the cases; what is undefined is left out."""
-    cases = [[dice for dice in labels.values() if dice is not None] for labels in record.scores.values()]
-    means = [sum(case) / len(case) for case in cases if case]
-    return sum(means) / len(means) if means else 0.0
+def _or_zero(dice: float) -> float:
+    return 0.0 if math.isnan(dice) else dice
 
 
 def keep_study(folder: Path, study: StudyRecord) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 
-from mvl_auto.ablation.record import RATES, Rates, RunRecord
+from mvl_auto.ablation.record import RATES, RECORDS, Rates, RunRecord, read_records
 from mvl_auto.ablation.run import RunPlaces, RunSpec, finish_run
-from mvl_auto.ablation.study import SEARCH, Study, best_rates, finished, keep_study, mean_dice
+from mvl_auto.ablation.study import SEARCH, Study, best_rates, finished, keep_study
+from mvl_auto.ablation.tables import write_evidence
 from mvl_auto.errors import MvlError, PartlyFailed
 from mvl_auto.files import ensure_writable_folder, locked, write_json
 from mvl_auto.jobs.outcome import JobFailed, log_trace
@@ -24,6 +26,11 @@ class Workers:
 
     jobs: int = 1
     scheduler: str | None = None
+
+
+def all_records(folder: Path, study: Study) -> list[RunRecord]:
+    """Of all finished runs of the study, those of earlier calls with other arms or folds among them."""
+    return [record for record in read_records(folder / RECORDS) if record.basis == study.record.basis]
 
 
 @dataclass
@@ -47,6 +54,7 @@ def work_on(
         keep_study(folder, study.record)
         rates = search_rates(study, places, given, workers, progress)
         outcome = finish_all(list(study.specs(rates)), places, workers, progress)
+        write_evidence(all_records(folder, study), folder)
     if outcome.failures:
         count = len(outcome.failures)
         error = PartlyFailed(
@@ -73,7 +81,7 @@ def search_rates(
         )
     best = best_rates(outcome.records)
     tried = [
-        {"arm": each.arm, **each.rates.model_dump(), "steps": each.steps, "dice": mean_dice(each)}
+        {"arm": each.arm, **each.rates.model_dump(), "steps": each.steps, "dice": each.mean_dice}
         for each in outcome.records
     ]
     chosen = {arm: rates.model_dump() for arm, rates in best.items()}
@@ -93,7 +101,7 @@ def finish_all(specs: list[RunSpec], places: RunPlaces, workers: Workers, progre
         for spec, result in run_jobs(partial(finish_run, places=places), todo, workers.jobs, workers.scheduler):
             if isinstance(result, RunRecord):
                 done[spec.name] = result
-                log.info("%s: Dice %.4f", spec.name, mean_dice(result))
+                log.info("%s: Dice %.4f", spec.name, result.mean_dice)
             else:
                 outcome.failures.append(failure_of(spec, result))
             advance(1, note=spec.name)

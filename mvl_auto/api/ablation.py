@@ -30,7 +30,8 @@ def ablate(
     """Train and score every run of an ablation that is not finished yet; returns the records of all of them.
 
     dataset: planned and preprocessed. options: which runs, and how (default: eight arms, fold 0, one seed, as long as
-    planned). Results lie in results/<dataset>/ablation/<configuration>, or in options.output.
+    planned). Results lie in results/<dataset>/ablation/<configuration>, or in options.output; evidence.html there has
+    the comparisons.
     Raises MvlError for what the user can mend, PartlyFailed when some runs failed and the others are done.
     """
     from mvl_auto.ablation.work import Workers, work_on
@@ -59,6 +60,11 @@ def estimate_ablation(
     done = {file.stem for file in (places.study / places.records).glob("*.json")} | there.keys()
     missing = [spec for spec in [*searches, *specs] if spec.name not in done]
     return estimate([*searches, *specs], missing, places, options.jobs)
+
+
+def output_folder(dataset: str | int | Path, options: AblationOptions, root: Path | str | None = None) -> Path:
+    """Where the study of these options lies."""
+    return prepare(dataset, options, root)[1].study
 
 
 def prepare(

@@ -116,6 +116,7 @@ def run(args: argparse.Namespace) -> int:
         return DONE
     records = ablation.ablate(args.dataset, options, root=args.root, progress=args.progress)
     print(results(records))
+    print(f"\nwhat that says: {ablation.output_folder(args.dataset, options, args.root) / 'evidence.html'}")
     return DONE
 
 
@@ -130,24 +131,15 @@ def in_words(estimate: Estimate) -> str:
 
 def results(records: list[RunRecord]) -> str:
     """Mean Dice by arm and amount; what that says is in the page that is written beside the records."""
-    from mvl_auto.ablation.study import mean_dice
-
-    def measured(record: RunRecord) -> tuple[float, float]:
-        return mean_dice(record), record.seconds_per_step
 
     groups: dict[tuple[str, str], list[RunRecord]] = {}
     for record in records:
         groups.setdefault((record.arm, str(record.amount)), []).append(record)
-    rows = [
-        [
-            arm,
-            amount,
-            str(len(those)),
-            f"{statistics.mean(map(mean_dice, those)):.4f}",
-            f"{those[0].seconds_per_step:.3f}",
-        ]
-        for (arm, amount), those in groups.items()
-    ]
+    rows = []
+    for (arm, amount), those in groups.items():
+        dice = statistics.mean(record.mean_dice for record in those)
+        seconds = statistics.median(record.seconds_per_step for record in those)
+        rows.append([arm, amount, str(len(those)), f"{dice:.4f}", f"{seconds:.3f}"])
     return table(["arm", "training cases", "runs", "mean Dice", "s per step"], rows)
 
 

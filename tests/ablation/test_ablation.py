@@ -15,7 +15,7 @@ from mvl_auto.ablation.arms import ARMS, WITHOUT_BLOCK
 from mvl_auto.ablation.options import AblationOptions
 from mvl_auto.ablation.record import Amount, Length, Rates, RunRecord, read_records
 from mvl_auto.ablation.run import finish_run
-from mvl_auto.ablation.study import best_rates, mean_dice
+from mvl_auto.ablation.study import best_rates
 from mvl_auto.api.ablation import ablate, estimate_ablation, prepare
 from mvl_auto.errors import MvlError, PartlyFailed
 from mvl_auto.plans import Plan, read_document, write_document
@@ -68,7 +68,7 @@ def test_every_arm_trains_and_is_scored(records):
     for record in records.values():
         assert record.steps == 2
         assert len(record.scores) == 2  # one patient of five is kept apart
-        assert 0 <= mean_dice(record) <= 1
+        assert 0 <= record.mean_dice <= 1
         assert (record.block is None) == (record.arm in WITHOUT_BLOCK)
 
 
@@ -183,8 +183,8 @@ def test_each_arm_gets_the_learning_rate_that_was_best_for_it(root, tmp_path):
     tried = read_records(tmp_path / "search")
     assert len(tried) == 6
     for record in records:
-        best = max((each for each in tried if each.arm == record.arm), key=mean_dice)
-        assert mean_dice(next(e for e in tried if e.arm == record.arm and e.rates == record.rates)) == mean_dice(best)
+        best = max((each for each in tried if each.arm == record.arm), key=lambda each: each.mean_dice)
+        assert next(e for e in tried if e.arm == record.arm and e.rates == record.rates).mean_dice == best.mean_dice
     chosen = json.loads((tmp_path / "rates.json").read_text())["chosen"]
     assert chosen["vit"]["learning_rate"] == records[0].rates.learning_rate
 
