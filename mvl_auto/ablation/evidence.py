@@ -134,9 +134,9 @@ def contrast(one: ArmResult, other: ArmResult, labels: Sequence[str], notes: lis
     if not pairs:
         return []
     cases = list(dict.fromkeys(case for first, _ in pairs for case in first.scores))
-    values = [_values([pair[side] for pair in pairs], labels, cases) for side in (0, 1)]
+    ones, others = (_values([pair[side] for pair in pairs], labels, cases) for side in (0, 1))
     every = [*labels, *([ALL_LABELS] if len(labels) > 1 else [])]
-    return [_row(one.name, other.name, label, of_label(*values, number)) for number, label in enumerate(every)]
+    return [_row(one.name, other.name, label, of_label(ones, others, number)) for number, label in enumerate(every)]
 
 
 def _row(first: str, second: str, label: str, sides: tuple[Array, Array]) -> Row:

@@ -162,15 +162,13 @@ def in_its_place(settings: LlmSettings, block: FrozenBlock) -> nn.Module:
         return Gelu()
     if settings.control == "mappers_only":
         return Nothing()
+    placed: nn.Module = block
     if settings.control != "block":
         from mvl_auto.llm import controls
 
-        block = {
-            "permuted": controls.permuted,
-            "random": controls.randomised,
-            "rotated": controls.Rotated,
-        }[settings.control](block, CONTROL_SEED)
-    return with_adapters(block, settings.lora_rank) if settings.lora_rank else block
+        make = {"permuted": controls.permuted, "random": controls.randomised, "rotated": controls.Rotated}
+        placed = make[settings.control](block, CONTROL_SEED)
+    return with_adapters(placed, settings.lora_rank) if settings.lora_rank else placed
 
 
 def with_adapters(block: nn.Module, rank: int) -> nn.Module:
