@@ -161,8 +161,13 @@ def values_in(array: NDArray[np.integer]) -> frozenset[int]:
 
 
 def classes_in(values: NDArray[np.integer], labels: LabelScheme, file: Path) -> NDArray[np.integer]:
-    """As `to_classes`, in the smallest type, part by part: the large temporaries are those of a part."""
-    classes = np.empty(values.shape, np.int8 if len(labels.class_values) <= np.iinfo(np.int8).max else np.int16)
+    """As `to_classes`, in the smallest type, part by part: the large temporaries are those of a part.
+
+    Values of one byte are overwritten: the classes take their place in memory.
+    """
+    dtype = np.dtype(np.int8 if len(labels.class_values) <= np.iinfo(np.int8).max else np.int16)
+    here = values.dtype.itemsize == dtype.itemsize and values.flags.c_contiguous and values.flags.writeable
+    classes: NDArray[np.integer] = values.view(dtype) if here else np.empty(values.shape, dtype)
     flat_values, flat_classes = values.ravel(), classes.ravel()  # both are contiguous: views
     for start in range(0, flat_values.size, VOXELS_AT_ONCE):
         some = slice(start, start + VOXELS_AT_ONCE)

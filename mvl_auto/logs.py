@@ -11,6 +11,7 @@ import errno
 import logging
 import os
 import platform
+import shlex
 import stat
 import sys
 from collections.abc import Iterator
@@ -49,7 +50,7 @@ def log_file(path: Path) -> Iterator[None]:
     LOGGER.setLevel(min(LOGGER.getEffectiveLevel(), logging.INFO))
     LOGGER.addHandler(handler)
     try:
-        handler.handle(_record(f"mvl_auto {__version__}, Python {platform.python_version()}: {' '.join(sys.argv)}"))
+        handler.handle(_record(f"mvl_auto {__version__}, Python {platform.python_version()}: {shlex.join(sys.argv)}"))
         yield
     except BaseException as error:
         handler.handle(_record(f"stopped by {type(error).__name__}: {error}".rstrip(": "), logging.ERROR))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import shlex
+import sys
 from contextlib import nullcontext
 
 import pytest
@@ -25,6 +27,15 @@ def test_the_log_file_holds_everything_from_info_on_with_the_time(tmp_path):
     assert [line.split(maxsplit=2)[2] for line in lines[1:]] == ["INFO step 1"]
     assert "mvl_auto" in lines[0]
     assert lines[1][:4].isdigit()
+
+
+def test_the_command_is_written_as_it_can_be_typed_again(tmp_path, monkeypatch):
+    words = ["mvl_train", "a folder/Dataset007", "it's", "x;y", "$HOME"]
+    monkeypatch.setattr(sys, "argv", words)
+    with log_file(tmp_path / "log.txt"):
+        pass
+    first = (tmp_path / "log.txt").read_text(encoding="utf-8").splitlines()[0]
+    assert shlex.split(first[first.index("mvl_train") :]) == words
 
 
 def test_a_second_start_goes_on_in_the_same_file(tmp_path):

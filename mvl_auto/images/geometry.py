@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from os import PathLike
 from typing import Any
 
@@ -18,6 +19,7 @@ import numpy as np
 
 from mvl_auto.arrays import Array
 from mvl_auto.errors import MvlError
+from mvl_auto.images.nibabel_alone import import_nibabel
 from mvl_auto.text import shape_text
 
 File = str | PathLike[str]
@@ -101,7 +103,7 @@ def canonical_geometry(grid: FileGrid, file: File) -> Geometry:
     if 0 in grid.shape:
         raise MvlError(f"holds no voxels ({shape_text(grid.shape)})", file=file, remedy="Remove it or export it again.")
     _check_spacing(grid, file)
-    axes, flips = _closest_to_ras(grid.affine)
+    axes, flips = _closest_to_ras(np.asarray(grid.affine, dtype=float)[:3, :3].tobytes())
     axes, flips = _single_slice_as_z(grid.shape, axes, flips)
     x, y, z = (grid.shape[axis] for axis in axes)
     return Geometry((z, y, x), _turned_affine(grid, axes, flips), axes, flips, grid)
@@ -147,6 +149,8 @@ def frame_difference(a: Array, b: Array) -> str:
 
     Rounding errors of headers are no difference.
     """
+    if np.array_equal(a, b):
+        return ""
     spacing_a, spacing_b = column_lengths(a), column_lengths(b)
     if not np.allclose(spacing_a, spacing_b, rtol=SPACING_TOLERANCE, atol=0):
         return f"voxel size {shape_text(spacing_a)} and {shape_text(spacing_b)} mm"
@@ -175,12 +179,15 @@ def _check_spacing(grid: FileGrid, file: File) -> None:
         raise MvlError("two axes of its header point the same way", file=file, remedy="Correct the header.")
 
 
-def _closest_to_ras(affine: Array) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
-    from nibabel.orientations import io_orientation
-
+@lru_cache(maxsize=256)  # of a folder, most files have one of a few orientations and voxel sizes
+def _closest_to_ras(matrix: bytes) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
+    """Which axis of the file becomes x, y, z, and which of these run against it. matrix: an affine's 3 x 3 floats."""
+    orientations = import_nibabel().orientations
+    affine = np.eye(4)
+    affine[:3, :3] = np.frombuffer(matrix).reshape(3, 3)
     turn = np.eye(4)
     turn[:3, :3] += np.cross(np.eye(3), TIE_BREAK)
-    to_world = io_orientation(turn @ affine)  # per file axis: the world axis it is closest to, and +1 or -1
+    to_world = orientations.io_orientation(turn @ affine)  # per file axis: the closest world axis, and +1 or -1
     axes = np.argsort(to_world[:, 0])
     flips = to_world[axes, 1] < 0
     return (int(axes[0]), int(axes[1]), int(axes[2])), (bool(flips[0]), bool(flips[1]), bool(flips[2]))

@@ -25,12 +25,14 @@ from mvl_auto.errors import MvlError
 from mvl_auto.files import HASH_CHUNK, Hashes, reading
 from mvl_auto.images.geometry import FileGrid
 from mvl_auto.images.label_table import ECODE, label_table
+from mvl_auto.images.nibabel_alone import import_nibabel
 
 GZIP_MAGIC = b"\x1f\x8b"
 GZIP_LEVEL = 3  # label maps: a few per cent larger than at 9, several times faster
 MILLIMETRES = {1: 1e3, 2: 1.0, 3: 1e-3}  # by the unit code of the header: metre, millimetre, micrometre
 CIFTI_INTENTS = range(3000, 3100)
 LONGEST_HEADER = 540  # bytes: NIfTI-2
+PIECE = 1 << 16  # bytes of a gzip file that are unpacked at a time
 GZIP_WINDOW = 16 + zlib.MAX_WBITS  # zlib's number for a gzip file with its checksum
 MOST_BEHIND = 1 << 26  # bytes behind the voxels: some programs pad their files, none by this much
 ZERO_SFORM = "its sform is all zeros"
@@ -65,8 +67,7 @@ def read_nifti(path: Path, hashes: Hashes | None = None) -> tuple[Array, FileGri
 
 def write_nifti(path: Path, array: Array, grid: FileGrid) -> None:
     """Write (i, j, k), or (i, j, k, channels), in the grid of the file it belongs to; the type is the array's."""
-    import nibabel
-
+    nibabel = import_nibabel()
     if grid.dimensions == 2 and array.ndim == 3:
         array = array.squeeze(2)
     image_class = nibabel.Nifti1Image
@@ -93,7 +94,7 @@ def write_nifti(path: Path, array: Array, grid: FileGrid) -> None:
     path.write_bytes(content)
 
 
-def _read_promised(path: Path, hashes: Hashes | None) -> tuple[bytes, Any]:
+def _read_promised(path: Path, hashes: Hashes | None) -> tuple[bytes | bytearray, Any]:
     """The bytes of a file, unpacked, up to the last voxel that its header promises; and the header."""
     with reading(path), open(path, "rb") as stream:
         data = stream.read(LONGEST_HEADER)
@@ -114,42 +115,48 @@ def _read_promised(path: Path, hashes: Hashes | None) -> tuple[bytes, Any]:
     return data, header
 
 
-def _unpack_promised(data: bytes, path: Path) -> tuple[bytes, Any]:
+def _unpack_promised(data: bytes, path: Path) -> tuple[bytearray, Any]:
     """As `_read_promised`, of the bytes of a gzip file, to its end: the checksum comes last."""
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
             header = _header(stream.read(LONGEST_HEADER), path)
         promised = min(_end_of_voxels(header, path), sys.maxsize)
-        unpacker = zlib.decompressobj(GZIP_WINDOW)
-        unpacked = unpacker.decompress(data, promised)
-        if unpacker.eof and unpacker.unused_data:  # several gzip files in one, as bgzip writes them
+        unpacked, behind = bytearray(), 0  # filled in small steps: as one call's result it would be held twice
+        unpacker, packed = zlib.decompressobj(GZIP_WINDOW), memoryview(data)
+        place = 0
+        while place < len(packed) and not unpacker.eof:
+            piece: bytes | memoryview = packed[place : place + PIECE]
+            place += len(piece)
+            full = True
+            while piece or full:
+                more = unpacker.decompress(piece, HASH_CHUNK)
+                room = promised - len(unpacked)
+                unpacked += more if len(more) <= room else more[:room]
+                behind += max(len(more) - room, 0)
+                if behind > MOST_BEHIND:
+                    raise _too_long(path)
+                piece, full = unpacker.unconsumed_tail, len(more) == HASH_CHUNK
+        if not unpacker.eof:
+            raise EOFError("the gzip file ends before its end marker")
+        if not behind and (unpacker.unused_data or place < len(packed)):  # several gzip files in one, as bgzip's
             return _unpack_members(data, promised, path), header
-        behind = 0
-        while not unpacker.eof:
-            more = unpacker.decompress(unpacker.unconsumed_tail, HASH_CHUNK)
-            behind += len(more)
-            if not more and not unpacker.unconsumed_tail and not unpacker.eof:
-                raise EOFError("the gzip file ends before its end marker")
-            if behind > MOST_BEHIND:
-                raise _too_long(path)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise _damaged(path, error) from error
     return unpacked, header
 
 
-def _unpack_members(data: bytes, promised: int, path: Path) -> bytes:
+def _unpack_members(data: bytes, promised: int, path: Path) -> bytearray:
     """The first `promised` bytes of several gzip files in one; damage is the caller's to tell."""
     with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
-        parts, left = [], promised
-        while left and (part := stream.read(min(left, HASH_CHUNK))):
-            parts.append(part)
-            left -= len(part)
+        unpacked = bytearray()
+        while part := stream.read(min(promised - len(unpacked), HASH_CHUNK)):
+            unpacked += part
         behind = 0
         while more := stream.read(HASH_CHUNK):
             behind += len(more)
             if behind > MOST_BEHIND:
                 raise _too_long(path)
-    return b"".join(parts)
+    return unpacked
 
 
 def _damaged(path: Path, error: Exception) -> MvlError:
@@ -163,8 +170,7 @@ def _too_long(path: Path) -> MvlError:
 
 def _header(data: bytes, path: Path) -> Any:
     """nibabel's header, of either version and byte order, unrepaired."""
-    import nibabel
-
+    nibabel = import_nibabel()
     kind, size = {
         (348).to_bytes(4, "little"): (nibabel.Nifti1Header, 348),
         (348).to_bytes(4, "big"): (nibabel.Nifti1Header, 348),
@@ -213,8 +219,7 @@ def _offset(header: Any, path: Path) -> int:
 
 
 def _data_type(header: Any, path: Path) -> np.dtype[Any]:
-    from nibabel.spatialimages import HeaderDataError
-
+    HeaderDataError = import_nibabel().spatialimages.HeaderDataError
     try:
         dtype: np.dtype[Any] = header.get_data_dtype()
     except (HeaderDataError, KeyError) as error:  # nibabel's: a type without numpy's equal, or none at all
@@ -224,7 +229,7 @@ def _data_type(header: Any, path: Path) -> np.dtype[Any]:
     return dtype
 
 
-def _voxels(data: bytes, header: Any, path: Path) -> Array:
+def _voxels(data: bytes | bytearray, header: Any, path: Path) -> Array:
     """The stored values, flat, in the file's byte order; a view."""
     expected = _end_of_voxels(header, path)
     if len(data) < expected:
@@ -243,8 +248,7 @@ def _quantum(stored: Array, header: Any) -> float:
 
 def _replace_zero_sform(header: Any) -> str:
     """Copy the qform over an sform that is marked as valid but all zeros. Returns this fault, or an empty string."""
-    from nibabel.spatialimages import HeaderDataError
-
+    HeaderDataError = import_nibabel().spatialimages.HeaderDataError
     if int(header["sform_code"]) <= 0 or int(header["qform_code"]) <= 0:
         return ""
     if any(np.any(header[row][:3]) for row in ("srow_x", "srow_y", "srow_z")):
@@ -268,8 +272,7 @@ def _with_handedness(header: Any) -> Any:
 
 
 def _scaled(stored: Array, header: Any, path: Path) -> Array:
-    from nibabel.spatialimages import HeaderDataError
-
+    HeaderDataError = import_nibabel().spatialimages.HeaderDataError
     try:
         slope, inter = header.get_slope_inter()
     except HeaderDataError as error:
@@ -284,8 +287,7 @@ def _scaled(stored: Array, header: Any, path: Path) -> Array:
 
 def _affine_mm(header: Any, flat: bool, path: Path) -> Array:
     """Index i, j, k -> mm, RAS+. flat: one slice; its missing thickness becomes 1 mm."""
-    from nibabel.spatialimages import HeaderDataError
-
+    HeaderDataError = import_nibabel().spatialimages.HeaderDataError
     try:
         affine = np.array(_with_handedness(header).get_best_affine(), dtype=float)
     except (ValueError, HeaderDataError) as error:

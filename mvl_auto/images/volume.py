@@ -101,7 +101,9 @@ def read_label(path: Path, hashes: Hashes | None = None) -> tuple[Array, Geometr
     array, geometry = _read(Path(path), as_label=True, hashes=hashes)
     if len(array) > 1 and not (array == array[:1]).all():
         raise MvlError(f"has {len(array)} channels; a label map has one", file=path, remedy="Save one label map.")
-    return np.array(whole_numbers(array[0], geometry.file, path), order="C"), geometry
+    values = whole_numbers(array[0], geometry.file, path)
+    own = len(array) == 1 and values.flags.c_contiguous and values.flags.writeable  # nobody else holds it: no copy
+    return values if own else np.array(values, order="C"), geometry
 
 
 def write_label(

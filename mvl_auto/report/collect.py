@@ -13,9 +13,6 @@ Whatever is missing or damaged becomes a sentence in `problems`; the rest is the
 
 from __future__ import annotations
 
-import csv
-import io
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,7 +28,7 @@ from mvl_auto.images import stem
 from mvl_auto.paths import preprocessed_folder
 from mvl_auto.plans import Anomaly, Configuration, DatasetRecord, Fingerprint, Plan, read_document
 from mvl_auto.report.machine import ENVIRONMENT, Environment
-from mvl_auto.runs import State
+from mvl_auto.runs import HISTORY, State, read_curves
 from mvl_auto.runs.checkpoint import PLAN, STATE
 
 if TYPE_CHECKING:
@@ -39,7 +36,7 @@ if TYPE_CHECKING:
 
 Found = TypeVar("Found")
 
-PROGRESS, SUMMARY, LOG, VALIDATION, SCORES = "progress.csv", "summary.json", "log.txt", "validation", "scores.json"
+SUMMARY, LOG, VALIDATION, SCORES = "summary.json", "log.txt", "validation", "scores.json"
 LOG_LINE = re.compile(r"(?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),\d+ (?P<level>[A-Z]+) (?P<message>.*)")
 STARTED = re.compile(r"mvl_auto (?P<version>\S+), Python (?P<python>\S+): (?P<command>.+)")
 
@@ -163,21 +160,6 @@ def read_log(path: Path) -> tuple[LogLine, ...]:
     return tuple(lines)
 
 
-def read_progress(path: Path) -> dict[str, tuple[float, ...]]:
-    """The columns of a progress.csv, steps in order; a last line that is not whole is dropped.
-
-    Raises MvlError when the file is missing, cannot be read, or has no column "step".
-    """
-    with reading(path):
-        text = path.read_text(encoding="utf-8", errors="replace")
-    header, *rows = [*csv.reader(io.StringIO(text[: text.rfind("\n") + 1]))] or [[]]
-    if "step" not in header:
-        raise MvlError("has no column 'step'", file=path)
-    whole = [[_number(cell) for cell in row] for row in rows if len(row) == len(header)]
-    whole = [row for row in whole if math.isfinite(row[header.index("step")])]
-    return {column: tuple(row[place] for row in whole) for place, column in enumerate(header)}
-
-
 def find_predictions(fold: Path) -> dict[str, Path]:
     """Case -> file of its prediction in the validation of a fold. Raises MvlError when the folder cannot be read."""
     folder = fold / VALIDATION
@@ -189,7 +171,7 @@ def find_predictions(fold: Path) -> dict[str, Path]:
 def _collect_fold(folder: Path) -> FoldRecord:
     problems: list[str] = []
     state = _tolerant(problems, lambda: read_document(folder / STATE, State))
-    curves = _tolerant(problems, lambda: read_progress(folder / PROGRESS))
+    curves = _tolerant(problems, lambda: read_curves(folder / HISTORY))
     if state is not None and not state.finished:
         problems.append(f"The training is not finished: {state.step} steps are done.")
     expected = state is None or (state.finished and bool(state.validation_cases))
@@ -239,10 +221,3 @@ def _tolerant(problems: list[str], read: Callable[[], Found]) -> Found | None:
     except MvlError as error:
         problems.append(str(error))
         return None
-
-
-def _number(cell: str) -> float:
-    try:
-        return float(cell)
-    except ValueError:
-        return math.nan

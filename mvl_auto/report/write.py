@@ -214,12 +214,19 @@ def _commands(record: RunRecord) -> list[str]:
 
     found = [match["command"] for line in record.preparation if (match := STARTED.fullmatch(line.message))]
     found += [command for fold in record.folds for command in fold.commands]
-    short = []
-    for command in dict.fromkeys(found):
-        program, _, rest = command.partition(" ")
-        short.append(f"{Path(program).name} {rest}".strip())
+    short = [_without_folder(command) for command in dict.fromkeys(found)]
     root = record.folder.parents[2]
     return [f"export MVL_ROOT={shlex.quote(str(root))}", *dict.fromkeys(short)] if short else []
+
+
+def _without_folder(command: str) -> str:
+    """A command line of a log.txt with its program's name alone; older logs quoted nothing."""
+    try:
+        program, *words = shlex.split(command)
+        return shlex.join([Path(program).name, *words])
+    except ValueError:  # a quote without its partner
+        program, _, rest = command.partition(" ")
+        return f"{Path(program).name} {rest}".strip()
 
 
 def _compare(named: Mapping[str, Path]) -> dict[str, Any]:

@@ -5,7 +5,10 @@ The checkpoint does not need it: a line that is damaged is dropped, and an intac
 
 from __future__ import annotations
 
+import csv
+import io
 import logging
+import math
 from pathlib import Path
 
 from mvl_auto.errors import MvlError
@@ -46,6 +49,27 @@ def read_history(path: Path, last_step: int) -> list[str]:
     if damaged:
         log.warning("%s: %d damaged lines are left out", path, damaged)
     return [f"{line}\n" for line in kept]
+
+
+def read_curves(path: Path) -> dict[str, tuple[float, ...]]:
+    """The columns of a progress.csv, a value per line, NaN where a cell is empty; damaged lines are left out.
+
+    Raises MvlError when the file is missing, cannot be read, or has no column "step".
+    """
+    text = read_bytes(path, most=LARGEST_HISTORY).decode("utf-8", errors="replace")
+    header, *rows = [*csv.reader(io.StringIO(text[: text.rfind("\n") + 1]))] or [[]]
+    if "step" not in header:
+        raise MvlError("has no column 'step'", file=path)
+    whole = [[_number(cell) for cell in row] for row in rows if len(row) == len(header)]
+    whole = [row for row in whole if math.isfinite(row[header.index("step")])]
+    return {column: tuple(row[place] for row in whole) for place, column in enumerate(header)}
+
+
+def _number(cell: str) -> float:
+    try:
+        return float(cell)
+    except ValueError:
+        return math.nan
 
 
 def _step(line: str, columns: int) -> int | None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import csv
+import logging
+import math
 from pathlib import Path
 
+from mvl_auto.errors import MvlError
 from mvl_auto.extras import is_installed
 from mvl_auto.files import writing
-from mvl_auto.training.record import PROGRESS
+from mvl_auto.runs import HISTORY, read_curves
 
 PLOT = "progress.png"
 INCHES, DOTS_PER_INCH = (8, 4.5), 100
+
+log = logging.getLogger(__name__)
 
 
 def draw_progress(folder: Path) -> Path | None:
@@ -20,11 +24,19 @@ def draw_progress(folder: Path) -> Path | None:
     """
     if not is_installed("matplotlib"):
         return None
+    if not (folder / HISTORY).is_file():
+        return None
     from matplotlib.figure import Figure  # without pyplot: no window system is asked for, nothing global is left
 
-    steps, losses, looks = read_progress(folder)
+    try:
+        curves = read_curves(folder / HISTORY)
+    except MvlError as error:  # a picture is no reason to stop a training
+        log.warning("%s %s is not drawn.", error, PLOT)
+        return None
+    steps, losses = curves["step"], curves["loss"]
     if not steps:
         return None
+    looks = [(step, dice) for step, dice in zip(steps, curves.get("dice", ()), strict=False) if math.isfinite(dice)]
     figure = Figure(INCHES, DOTS_PER_INCH, layout="constrained")
     left = figure.subplots()
     left.plot(steps, losses, color="tab:blue", linewidth=1)
@@ -39,14 +51,3 @@ def draw_progress(folder: Path) -> Path | None:
     with writing(folder / PLOT) as beside:
         figure.savefig(beside)
     return folder / PLOT
-
-
-def read_progress(folder: Path) -> tuple[list[int], list[float], list[tuple[int, float]]]:
-    """Steps, losses, and (step, Dice) where it was measured."""
-    path = folder / PROGRESS
-    if not path.is_file():
-        return [], [], []
-    with open(path, encoding="utf-8", newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    looks = [(int(row["step"]), float(row["dice"])) for row in rows if row.get("dice")]
-    return [int(row["step"]) for row in rows], [float(row["loss"]) for row in rows], looks

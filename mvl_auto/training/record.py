@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mvl_auto.files import cannot_write, write_text
-from mvl_auto.runs import read_history
+from mvl_auto.runs import HISTORY, read_history
 
 if TYPE_CHECKING:
     from mvl_auto.training.session import Session
 
-PROGRESS = "progress.csv"
 COLUMNS = ("step", "seconds", "loss", "learning_rate", "share_waited", "dice")
 
 
@@ -21,7 +20,7 @@ def append_progress(session: Session, loss: float, rate: float, share_waited: fl
     """One line: the mean loss since the last, the share of the time spent waiting for batches, the Dice on validation
     patches where it was measured. Raises MvlError when the disk is full.
     """
-    path = session.folder / PROGRESS
+    path = session.folder / HISTORY
     new = not path.exists()
     line = [session.step, f"{session.elapsed:.2f}", f"{loss:.6f}", f"{rate:.3e}", f"{share_waited:.3f}"]
     try:
@@ -36,7 +35,7 @@ def append_progress(session: Session, loss: float, rate: float, share_waited: fl
 
 def cut_progress(folder: Path, step: int) -> None:
     """Drop the lines of progress.csv after `step`, which a resumed run writes again."""
-    path = folder / PROGRESS
+    path = folder / HISTORY
     if not path.is_file():
         return
     header, lines = ",".join(COLUMNS) + "\n", read_history(path, step)[1:]

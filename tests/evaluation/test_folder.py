@@ -411,3 +411,24 @@ def test_segmentations_of_3d_slicer_are_compared_by_the_names_of_their_segments(
     (references / "dataset.json").write_text(json.dumps(LABELS))
     dice = evaluate_folders(references, predictions).table.set_index("label")["dice"]
     assert dice["anterior"] == dice["posterior"] == 1
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint16, np.int32, np.float32])
+@pytest.mark.parametrize("turn", [1, -1])
+def test_files_of_any_type_and_orientation_give_the_same_scores(tmp_path, dtype, turn):
+    """Values of one byte are turned into classes where they lie, files that run against RAS+ are copied first."""
+    import nibabel
+
+    rng = np.random.default_rng(0)
+    for folder in ("references", "predictions"):
+        (tmp_path / folder).mkdir()
+        values = rng.choice(np.array([0, 7, 100]), (9, 8, 7))
+        affine = np.diag([turn, 1.0, 1.0, 1.0])
+        nibabel.save(nibabel.Nifti1Image(values.astype(dtype), affine), tmp_path / folder / "a.nii.gz")
+        if folder == "references":
+            reference = values
+    summary = evaluate_folders(tmp_path / "references", tmp_path / "predictions", workers=1)
+    for label in (7, 100):
+        of_reference, of_prediction = reference == label, values == label
+        expected = 2 * (of_reference & of_prediction).sum() / (of_reference.sum() + of_prediction.sum())
+        assert summary.mean("dice", str(label)) == pytest.approx(expected, abs=1e-12)

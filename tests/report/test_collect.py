@@ -8,8 +8,9 @@ import math
 import pytest
 
 from mvl_auto.errors import MvlError
-from mvl_auto.report.collect import collect_run, read_log, read_progress
+from mvl_auto.report.collect import collect_run, read_log
 from mvl_auto.report.scores import score_table
+from mvl_auto.runs import read_curves
 
 
 def test_a_whole_run_has_nothing_missing_but_the_fingerprint(make_run):
@@ -88,7 +89,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
 
 def test_a_torn_last_line_of_the_curves_is_dropped(tmp_path):
     (tmp_path / "progress.csv").write_text("step,loss,dice\n10,0.5,\n20,0.4,0.8\n30,0.")
-    curves = read_progress(tmp_path / "progress.csv")
+    curves = read_curves(tmp_path / "progress.csv")
     assert curves["step"] == (10, 20)
     assert curves["loss"] == (0.5, 0.4)
     assert math.isnan(curves["dice"][0])
@@ -99,7 +100,7 @@ def test_a_torn_last_line_of_the_curves_is_dropped(tmp_path):
 def test_curves_without_steps_are_an_error(tmp_path, text):
     (tmp_path / "progress.csv").write_text(text)
     with pytest.raises(MvlError, match="no column 'step'"):
-        read_progress(tmp_path / "progress.csv")
+        read_curves(tmp_path / "progress.csv")
 
 
 def test_lines_below_a_message_belong_to_it(tmp_path):

@@ -185,3 +185,17 @@ def test_the_command_finds_runs_by_words(root, make_run):
 def test_a_folder_that_is_not_there_is_one_line(root, words):
     with pytest.raises(MvlError, match="is not a folder"):
         api.report(words, root=root)
+
+
+@pytest.mark.parametrize(
+    ("logged", "shown"),
+    [
+        ("/venv/bin/mvl_train 7 0 --name x", "mvl_train 7 0 --name x"),
+        ("'/my venv/bin/mvl_train' -d 'a folder/Dataset007' 'x;y'", "mvl_train -d 'a folder/Dataset007' 'x;y'"),
+        ("/venv/bin/mvl_train 7 0 it's", "mvl_train 7 0 it's"),  # logs of older versions quoted nothing
+    ],
+)
+def test_commands_are_shown_as_they_can_be_typed(logged, shown):
+    from mvl_auto.report.write import _without_folder
+
+    assert _without_folder(logged) == shown

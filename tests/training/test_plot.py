@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from mvl_auto.training.plot import draw_progress, read_progress
+from mvl_auto.training.plot import draw_progress
 
 LINES = "step,seconds,loss,learning_rate,share_waited,dice\n10,1,2.0,1e-3,0.1,\n20,2,1.5,1e-3,0.1,0.25\n"
 
 
-def test_the_numbers_are_those_of_the_file(tmp_path):
-    (tmp_path / "progress.csv").write_text(LINES)
-    assert read_progress(tmp_path) == ([10, 20], [2.0, 1.5], [(20, 0.25)])
+def test_a_damaged_line_does_not_stop_the_picture(tmp_path):
+    (tmp_path / "progress.csv").write_text(LINES + "torn,\n30,3,1.")
+    assert draw_progress(tmp_path) == tmp_path / "progress.png"
 
 
 def test_a_plot_has_both_curves_in_their_colours(tmp_path):
@@ -31,3 +31,9 @@ def test_without_lines_there_is_no_plot(tmp_path):
     (tmp_path / "progress.csv").write_text(LINES.splitlines()[0] + "\n")
     assert draw_progress(tmp_path) is None
     assert not (tmp_path / "progress.png").exists()
+
+
+def test_a_damaged_file_is_a_warning_not_the_end_of_a_training(tmp_path, caplog):
+    (tmp_path / "progress.csv").write_text("nonsense\n")
+    assert draw_progress(tmp_path) is None
+    assert "no column 'step'" in caplog.text

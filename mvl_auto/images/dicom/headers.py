@@ -12,6 +12,7 @@ from mvl_auto.errors import MvlError
 from mvl_auto.files import reading
 from mvl_auto.images.dicom.files import HEAD, MAGIC_AT
 from mvl_auto.images.dicom.values import EXPORT_AGAIN, reading_dicom
+from mvl_auto.images.nibabel_alone import import_pydicom
 
 Vector3 = tuple[float, float, float]
 
@@ -82,7 +83,7 @@ def read_header(path: Path) -> Any:
     Files without preamble are read where what follows is DICOM.
     Raises MvlError when the file cannot be read, or is not DICOM.
     """
-    import pydicom
+    pydicom = import_pydicom()
 
     with reading(path), open(path, "rb") as stream:
         head = stream.read(LARGEST_META)
