@@ -7,6 +7,15 @@ with the functions of statistics.py. docs/evaluation.md has the definitions.
 
 from mvl_auto.evaluation.case import LabelScore, Scoring, score_case
 from mvl_auto.evaluation.folder import evaluate_folders
-from mvl_auto.evaluation.summary import Summary, summarise, write_scores
+from mvl_auto.evaluation.summary import Summary, score_files, summarise, write_scores
 
-__all__ = ["LabelScore", "Scoring", "Summary", "evaluate_folders", "score_case", "summarise", "write_scores"]
+__all__ = [
+    "LabelScore",
+    "Scoring",
+    "Summary",
+    "evaluate_folders",
+    "score_case",
+    "score_files",
+    "summarise",
+    "write_scores",
+]

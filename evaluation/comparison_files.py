@@ -34,11 +34,16 @@ PANEL_INCHES = (3.4, 2.6)
 BETTER, WORSE = "#2166ac", "#b35806"  # told apart by colour-blind readers too
 
 
+def comparison_files(folder: Path) -> list[Path]:
+    """The files of a comparison: comparison.csv, .json, .md, .tex, .png and .svg."""
+    return [Path(folder) / f"{STEM}.{ending}" for ending in ("csv", "json", "md", "tex", "png", "svg")]
+
+
 def write_comparison(comparison: ModelComparison, folder: Path) -> list[Path]:
-    """Write comparison.csv, .json, .md, .tex, .png and .svg. Returns the files. Raises MvlError when it cannot."""
+    """Write `comparison_files`; returns them. Raises MvlError when it cannot."""
     import pandas as pd
 
-    paths = {ending: Path(folder) / f"{STEM}.{ending}" for ending in ("csv", "json", "md", "tex", "png", "svg")}
+    paths = {path.suffix[1:]: path for path in comparison_files(folder)}
     with writing(paths["csv"]) as beside:
         pd.DataFrame([_flat(row) for row in comparison.rows]).to_csv(beside, index=False)
     write_json(paths["json"], as_json(comparison))

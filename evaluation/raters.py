@@ -111,12 +111,17 @@ def find_raters(folder: Path) -> dict[str, Path]:
     return found
 
 
+def agreement_files(folder: Path) -> list[Path]:
+    """The files that `write_agreement` writes, in its order."""
+    return [Path(folder) / f"{FILE_STEM}{ending}" for ending in (".csv", ".json")]
+
+
 def write_agreement(agreement: Agreement, folder: Path, about: Mapping[str, Any] | None = None) -> list[Path]:
     """Write raters.csv (a row per pair, case and label) and raters.json. Returns the files.
 
     Raises MvlError when they cannot be written.
     """
-    table, document = Path(folder) / f"{FILE_STEM}.csv", Path(folder) / f"{FILE_STEM}.json"
+    table, document = agreement_files(folder)
     with writing(table) as beside:
         agreement.table().to_csv(beside, index=False)
     pairs = [

@@ -136,6 +136,11 @@ def summarise(scores: Mapping[str, Sequence[LabelScore]], scoring: Scoring | Non
     return Summary(table, metrics, scoring or Scoring(metrics))
 
 
+def score_files(folder: Path, stem: str = FILE_STEM) -> list[Path]:
+    """The files that `write_scores` writes, in its order."""
+    return [Path(folder) / f"{stem}{ending}" for ending in (".csv", ".json", "_long.csv", "_wide.csv")]
+
+
 def write_scores(
     summary: Summary, folder: Path, about: Mapping[str, Any] | None = None, stem: str = FILE_STEM
 ) -> list[Path]:
@@ -149,8 +154,7 @@ def write_scores(
     about: more to say in the JSON, such as the folders that were compared. stem: the files' name without ending.
     Raises MvlError when they cannot be written.
     """
-    paths = [Path(folder) / f"{stem}{ending}" for ending in (".csv", ".json", "_long.csv", "_wide.csv")]
-    table, document, long, wide = paths
+    table, document, long, wide = paths = score_files(folder, stem)
     for path, frame in ((table, summary.table), (long, long_table(summary)), (wide, wide_table(summary))):
         with writing(path) as beside:
             frame.to_csv(beside, index=False)

@@ -39,6 +39,7 @@ from mvl_auto.network import MedVisionLlama
 from mvl_auto.network.device import choose_device
 from mvl_auto.network.layers import pad_to_multiple, to_grid
 from mvl_auto.network.trunk import VitBlock
+from mvl_auto.outputs import leaving_no_trace
 from mvl_auto.plans import Configuration, Plan, Shape
 from mvl_auto.preprocessing import preprocess_case
 from mvl_auto.progress import Progress, silent
@@ -74,10 +75,11 @@ def explain_folder(
     network, on = trained.network, choose_device(device)
     first = [] if run.previous is None else [each.network.to(on) for each in run.previous.load(blocks_folder)]
     cases = split_volumes(find_cases(input, len(trained.plan.channels)))
-    check_output_folder(input, output, cases)
-    ensure_writable_folder(output)
+    names = [name for case in cases for name in files_written(case.name)]
+    check_output_folder(input, output, cases, names, run, blocks_folder)
     paths: list[Path] = []
-    with progress("explaining", len(cases)) as advance:
+    with leaving_no_trace(output), progress("explaining", len(cases)) as advance:
+        ensure_writable_folder(output)
         for case in cases:
             volume, _ = load_case(case, trained.labels, len(trained.plan.channels))
             previous = None
@@ -122,17 +124,22 @@ def explain_case(
     return Explanation(dict(zip(MAPS, maps, strict=True)), gate)
 
 
+def files_written(name: str) -> list[str]:
+    """Names of the files of an image: <name>_<map>.nii.gz for each map, <name>_gate.json and <name>.png."""
+    return [*(f"{name}_{key}.nii.gz" for key in MAPS), f"{name}_gate.json", f"{name}.png"]
+
+
 def write_explanation(explanation: Explanation, volume: Volume, folder: Path, name: str) -> list[Path]:
-    """Write <name>_<map>.nii.gz for each map, <name>_gate.json and <name>.png; returns their paths."""
-    paths = [folder / f"{name}_{key}.nii.gz" for key in explanation.maps]
-    for path, values in zip(paths, explanation.maps.values(), strict=True):
-        write_probabilities(path, values[None], volume.geometry)
+    """Write `files_written`, without the gate where the network has none; returns their paths."""
+    *paths, about_gate, picture = [folder / file for file in files_written(name)]
+    for path, key in zip(paths, MAPS, strict=True):
+        write_probabilities(path, explanation.maps[key][None], volume.geometry)
     gate = explanation.gate
     if gate is not None:
         about = {"mean_absolute": float(np.abs(gate).mean()), "largest_absolute": float(np.abs(gate).max())}
-        write_json(folder / f"{name}_gate.json", about | {"values": [float(value) for value in gate]})
-        paths.append(folder / f"{name}_gate.json")
-    paths.append(draw_maps(explanation, volume, folder / f"{name}.png"))
+        write_json(about_gate, about | {"values": [float(value) for value in gate]})
+        paths.append(about_gate)
+    paths.append(draw_maps(explanation, volume, picture))
     return paths
 
 

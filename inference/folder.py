@@ -18,17 +18,21 @@ from typing import TypeVar
 from mvl_auto.datasets import Case, find_cases, split_volumes
 from mvl_auto.errors import MvlError, all_noted
 from mvl_auto.files import CannotWrite, clear_unfinished, ensure_writable_folder, locked
-from mvl_auto.inference.label_files import write_label_names
+from mvl_auto.inference.label_files import ITK_SNAP, LABELS, SLICER, write_label_names
 from mvl_auto.inference.output import check_output_folder
 from mvl_auto.inference.predict import Prediction
 from mvl_auto.inference.predictor import Predictor, PreparedImage, load_predictor, prediction_file, probabilities_file
-from mvl_auto.inference.record import MadeBy, Record, open_record
+from mvl_auto.inference.record import RECORD, MadeBy, Record, open_record
+from mvl_auto.inference.volumes import VOLUMES
 from mvl_auto.inference.windows import PredictionSettings
-from mvl_auto.logs import log_file
+from mvl_auto.logs import LOG, log_file
 from mvl_auto.network.device import choose_device
+from mvl_auto.outputs import TRACES, leaving_no_trace
 from mvl_auto.progress import Advance, Progress, silent
 from mvl_auto.runs import TrainedRun
 from mvl_auto.tables import Tabular
+
+OF_THE_FOLDER = (RECORD, LABELS, LOG, ITK_SNAP, SLICER, VOLUMES)  # files that belong to no single case
 
 log = logging.getLogger(__name__)
 Item = TypeVar("Item")
@@ -74,9 +78,14 @@ def predict_folder(
     if not cases:
         raise all_noted(problems)
     made_by = _describe_maker(trained, settings)
-    _check_output(input, output, cases, made_by, settings, overwrite)
-    ensure_writable_folder(output)
-    with locked(output, "predicting"), log_file(output / "log.txt"):
+    names = _names_of_results(cases, settings)
+    check_output_folder(input, output, cases, names, trained, blocks_folder)
+    _check_earlier(output, cases, made_by, overwrite)
+    with (
+        leaving_no_trace(output, traces={*TRACES, LABELS}),
+        locked(ensure_writable_folder(output), "predicting"),
+        log_file(output / LOG),
+    ):
         clear_unfinished(output)
         record = open_record(output, made_by, overwrite)
         skipped = [] if overwrite else [case for case in cases if _is_complete(case, record, settings)]
@@ -129,17 +138,18 @@ def compute_ahead(
         yield previous
 
 
-def _check_output(
-    input: Path, output: Path, cases: Sequence[Case], made_by: MadeBy, settings: PredictionSettings, overwrite: bool
-) -> None:
-    """Raise MvlError, with nothing written, where `output` must not be written to."""
-    names = [prediction_file(case) for case in cases]
+def _names_of_results(cases: Sequence[Case], settings: PredictionSettings) -> list[str]:
+    """The files that may be written, relative to the folder of the predictions."""
     more = [probabilities_file(case) for case in cases] if settings.probabilities else []
-    check_output_folder(input, output, cases, names + more)
+    return [*OF_THE_FOLDER, *(prediction_file(case) for case in cases), *more]
+
+
+def _check_earlier(output: Path, cases: Sequence[Case], made_by: MadeBy, overwrite: bool) -> None:
+    """Raise MvlError, with nothing written, where `output` holds other predictions than these networks'."""
     record = open_record(output, made_by, overwrite)
     if not overwrite:
-        for case, name in zip(cases, names, strict=True):
-            record.check_file(case, name)
+        for case in cases:
+            record.check_file(case, prediction_file(case))
 
 
 def _is_complete(case: Case, record: Record, settings: PredictionSettings) -> bool:

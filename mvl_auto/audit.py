@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from mvl_auto.datasets import Case, Dataset, hash_files, inspect_dataset, load_case
+from mvl_auto.datasets import Case, Dataset, hash_files, inspect_dataset, load_case, paths_read
 from mvl_auto.errors import MvlError
 from mvl_auto.evaluation.audit import audit_case, suspicion_score, usual_agreement
 from mvl_auto.files import clear_unfinished, ensure_writable_folder, locked, write_json, write_text
+from mvl_auto.outputs import check_apart, leaving_no_trace
 from mvl_auto.plans import Document, Frozen, read_document, write_document
 from mvl_auto.progress import Progress, silent
 from mvl_auto.runs import State, TrainedRun, load_trained
@@ -100,8 +101,9 @@ def audit_run(
             remedy="Train the folds of the cross-validation: mvl_train DATASET 0 1 2 3 4.",
         )
     raw, _ = inspect_dataset(raw_folder)
-    folder = ensure_writable_folder(trained.folder / AUDIT)
-    with locked(folder, "auditing"):
+    folder = trained.folder / AUDIT
+    check_apart(folder, paths_read(raw), remedy="Remove what is there in place of the folder of the audit.")
+    with leaving_no_trace(folder), locked(ensure_writable_folder(folder), "auditing"):
         clear_unfinished(folder / CASES)
         audits, left_out = _audit_cases(trained, raw, blocks_folder, folder / CASES, device, progress)
         report = AuditReport(folder, ranked(audits), left_out)

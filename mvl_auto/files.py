@@ -238,6 +238,21 @@ def open_regular(path: Path) -> BinaryIO:
         raise
 
 
+def open_own(path: str | Path, flags: int) -> int:
+    """Open a regular file to be added to, which has no other name: its descriptor, as an `opener` of `open`.
+
+    Whoever may write into a folder must not choose by a link what lines are added to. Raises OSError.
+    """
+    descriptor = os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0), 0o666)
+    found = os.fstat(descriptor)
+    if stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
+        return descriptor
+    os.close(descriptor)
+    if stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EMLINK, "it is a link: the file has another name too")
+    raise OSError(errno.EINVAL, "it is not a regular file")
+
+
 def entries(folder: Path) -> list[Path]:
     """What lies in a folder, sorted. Raises MvlError when it cannot be looked into."""
     with reading(folder):
@@ -302,6 +317,7 @@ def locked(folder: Path, doing: str, wait: bool = False) -> Iterator[None]:
     lock = filelock.FileLock(folder / LOCK)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        _check_lock(folder / LOCK)
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout as error:
@@ -344,6 +360,12 @@ def shared_lock(folder: Path, doing: str) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _check_lock(path: Path) -> None:
+    """Raise MvlError for a lock that is a link, of either kind: some versions of filelock empty what they open."""
+    if os.path.lexists(path) and (path.is_symlink() or path.stat().st_nlink > 1):
+        raise MvlError("is a link, so it is not a lock of mvl_auto", file=path, remedy="Remove it.")
 
 
 def _held(folder: Path, doing: str) -> MvlError:

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
 import platform
 import shlex
-import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,13 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from mvl_auto.errors import MvlError
-from mvl_auto.files import cannot_write
+from mvl_auto.files import cannot_write, open_own
 from mvl_auto.printable import printable
 from mvl_auto.version import __version__
 
 LOGGER = logging.getLogger("mvl_auto")
 LOGGER.addHandler(logging.NullHandler())  # where lines go is decided by whoever calls from Python
 LINE = "%(asctime)s %(levelname)s %(message)s"
+LOG = "log.txt"  # in the folder that a stage works in
 
 
 @contextmanager
@@ -40,7 +39,7 @@ def log_file(path: Path) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         handler = _FileHandler(path, encoding="utf-8")
     except OSError as error:
-        if error.errno == errno.ELOOP or path.is_symlink():
+        if error.errno in (errno.ELOOP, errno.EMLINK) or path.is_symlink():
             raise MvlError(
                 "is a link, and logs are not written through links", file=path, remedy="Remove it."
             ) from None
@@ -76,7 +75,7 @@ class _FileHandler(logging.FileHandler):
     failure: OSError | None = None
 
     def _open(self) -> Any:
-        return open(self.baseFilename, "a", encoding=self.encoding, errors=self.errors, opener=_open_own)
+        return open(self.baseFilename, "a", encoding=self.encoding, errors=self.errors, opener=open_own)
 
     def handleError(self, record: logging.LogRecord) -> None:
         error = sys.exc_info()[1]
@@ -90,15 +89,6 @@ class _FileHandler(logging.FileHandler):
             super().close()
         except OSError as error:  # what could not be written before is tried once more
             self.failure = self.failure or error
-
-
-def _open_own(path: str, flags: int) -> int:
-    """Open a regular file that is no link: whoever may write into a folder must not choose what a log is added to."""
-    descriptor = os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0), 0o666)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError(errno.EINVAL, "it is not a regular file")
-    return descriptor
 
 
 def _record(message: str, level: int = logging.INFO) -> logging.LogRecord:

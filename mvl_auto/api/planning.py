@@ -13,7 +13,8 @@ from mvl_auto.arguments import as_bytes, as_seconds
 from mvl_auto.errors import MvlError
 from mvl_auto.files import clear_unfinished, locked
 from mvl_auto.jobs.dask import check_address
-from mvl_auto.logs import log_file
+from mvl_auto.logs import LOG, log_file
+from mvl_auto.outputs import check_apart, check_not_read, leaving_no_trace
 from mvl_auto.paths import (
     blocks_folder,
     find_raw_dataset,
@@ -63,7 +64,7 @@ def plan_and_preprocess(
     prepared: the plan is its `result`.
     """
     from mvl_auto import planners
-    from mvl_auto.datasets import read_dataset
+    from mvl_auto.datasets import paths_read, read_dataset
     from mvl_auto.llm.known import known_blocks, llm_settings
     from mvl_auto.planners import stage
     from mvl_auto.planners.budget import choose_budget
@@ -80,7 +81,8 @@ def plan_and_preprocess(
     overrides = overrides or planners.Overrides()
     overrides.check(budget)
     speed = partial(planners.time_step, device="cpu" if budget.device == "cpu" else device)
-    with locked(folder, "preprocessing"), log_file(folder / "log.txt"):
+    check_apart(folder, paths_read(raw), remedy="Move the dataset to the folder raw of the root.")
+    with leaving_no_trace(folder), locked(folder, "preprocessing"), log_file(folder / LOG):
         clear_unfinished(folder)
         fingerprint = stage.take_fingerprint(raw, folder, workers, scheduler, keep_going, unread, progress)
         if strict:
@@ -118,12 +120,28 @@ def doctor(
     folder = find_raw_dataset(dataset, find_root(root))
     if fix is not None:
         check_place(folder, Path(fix))  # before every file is read
+    if output is not None:
+        _check_diagnosis(Path(output), folder, fix)
     diagnosis = planners.examine_dataset(folder, workers=workers, progress=progress)
     if output is not None:
         write_document(Path(output), diagnosis)
     if fix is None:
         return diagnosis, None
     return diagnosis, planners.repair_dataset(folder, Path(fix), workers=workers, progress=progress)
+
+
+def _check_diagnosis(output: Path, dataset: Path, fix: Path | str | None) -> None:
+    """Raises MvlError where the file of the diagnosis would lie in the dataset, replace a file of it, or be in the way
+    of the repaired copy.
+    """
+    from mvl_auto.datasets import files_of, inspect_dataset, paths_read
+
+    raw, _ = inspect_dataset(dataset)
+    remedy = "Choose another place with --json."
+    for taken, what in ((dataset, "the dataset"), (fix, "the repaired copy")):
+        if taken is not None and output.resolve().is_relative_to(Path(taken).resolve()):
+            raise MvlError(f"would lie in {what}", file=output, remedy=remedy)
+    check_not_read([output], [*paths_read(raw), *(file for case in raw.cases for file in files_of(case))], remedy)
 
 
 def _prepare(

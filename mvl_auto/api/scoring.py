@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mvl_auto.files import ensure_writable_folder
+from mvl_auto.files import ensure_writable_folder, entries
+from mvl_auto.outputs import check_not_read, leaving_no_trace
 from mvl_auto.paths import (
     blocks_folder,
     find_raw_dataset,
@@ -46,25 +47,27 @@ def evaluate(
     only_common: leave out cases that only one folder has. missing_as_zero: a missing prediction counts as empty.
     Raises MvlError for what the user can mend.
     """
-    from mvl_auto.evaluation import evaluate_folders, write_scores
+    from mvl_auto.evaluation import evaluate_folders, score_files, write_scores
     from mvl_auto.evaluation.case import make_scoring
 
     scoring = make_scoring(metrics, tolerance_mm, boundary_mm, lesion_iou)
     target = Path(output or predictions)
-    if output or target.is_dir():
-        ensure_writable_folder(target)  # before minutes of scoring
-    summary = evaluate_folders(
-        Path(references),
-        Path(predictions),
-        scoring=scoring,
-        labels=None if dataset_json is None else Path(dataset_json),
-        only_common=only_common,
-        missing_as_zero=missing_as_zero,
-        workers=workers,
-        progress=progress,
-    )
-    about = {"references": str(Path(references).absolute()), "predictions": str(Path(predictions).absolute())}
-    write_scores(summary, target, about | {"missing_as_zero": missing_as_zero})
+    check_not_read(score_files(target), _label_files(dataset_json, references, predictions))
+    with leaving_no_trace(target):
+        if output or target.is_dir():
+            ensure_writable_folder(target)  # before minutes of scoring
+        summary = evaluate_folders(
+            Path(references),
+            Path(predictions),
+            scoring=scoring,
+            labels=None if dataset_json is None else Path(dataset_json),
+            only_common=only_common,
+            missing_as_zero=missing_as_zero,
+            workers=workers,
+            progress=progress,
+        )
+        about = {"references": str(Path(references).absolute()), "predictions": str(Path(predictions).absolute())}
+        write_scores(summary, target, about | {"missing_as_zero": missing_as_zero})
     return summary
 
 
@@ -91,18 +94,21 @@ def evaluate_raters(
 
     scoring = make_scoring(metrics, tolerance_mm, boundary_mm, lesion_iou)
     target = Path(output or predictions)
-    if output or target.is_dir():
-        ensure_writable_folder(target)
-    agreement = of_raters.evaluate_raters(
-        Path(raters),
-        Path(predictions),
-        scoring=scoring,
-        dataset_json=None if dataset_json is None else Path(dataset_json),
-        workers=workers,
-        progress=progress,
-    )
-    about = {"raters": str(Path(raters).absolute()), "predictions": str(Path(predictions).absolute())}
-    of_raters.write_agreement(agreement, target, about)
+    read = _label_files(dataset_json, predictions, *of_raters.find_raters(Path(raters)).values())
+    check_not_read(of_raters.agreement_files(target), read)
+    with leaving_no_trace(target):
+        if output or target.is_dir():
+            ensure_writable_folder(target)
+        agreement = of_raters.evaluate_raters(
+            Path(raters),
+            Path(predictions),
+            scoring=scoring,
+            dataset_json=None if dataset_json is None else Path(dataset_json),
+            workers=workers,
+            progress=progress,
+        )
+        about = {"raters": str(Path(raters).absolute()), "predictions": str(Path(predictions).absolute())}
+        of_raters.write_agreement(agreement, target, about)
     return agreement
 
 
@@ -120,11 +126,14 @@ def compare(
     only_common: leave out cases and labels that not all models have. Raises MvlError for what the user can mend.
     """
     from mvl_auto.evaluation.compare import compare_models
-    from mvl_auto.evaluation.comparison_files import write_comparison
+    from mvl_auto.evaluation.comparison_files import comparison_files, write_comparison
     from mvl_auto.evaluation.scored import read_models
 
-    comparison = compare_models(read_models(models), metrics, only_common=only_common)
-    write_comparison(comparison, ensure_writable_folder(Path(output)))
+    read = read_models(models)
+    comparison = compare_models(read, metrics, only_common=only_common)
+    check_not_read(comparison_files(Path(output)), [run.file for model in read for run in model.runs])
+    with leaving_no_trace(Path(output)):
+        write_comparison(comparison, ensure_writable_folder(Path(output)))
     return comparison
 
 
@@ -178,3 +187,12 @@ def audit(
     trained = find_trained(root, dataset, configuration, run)
     raw = find_raw_dataset(dataset, root)
     return audit_run(trained, raw, blocks_folder(root), device=device, progress=progress)
+
+
+def _label_files(described: Path | str | None, *folders: Path | str) -> Iterator[Path]:
+    """The files of folders of labels, and the one that says what they are called."""
+    if described is not None:
+        yield Path(described)
+    for folder in map(Path, folders):
+        if folder.is_dir():
+            yield from entries(folder)

@@ -62,6 +62,12 @@ class Dataset:
     unlisted: int = 0  # whole cases in the folders that dataset.json, listing others, leaves out
 
 
+def paths_read(dataset: Dataset) -> list[Path]:
+    """dataset.json, groups.csv, and the images and labels of the cases as it names them: files or folders."""
+    listed = [path for case in dataset.cases for path in (*case.images, case.label) if path is not None]
+    return [*(dataset.folder / name for name in OF_THE_WHOLE), *listed]
+
+
 def read_dataset(folder: Path, problems: list[MvlError] | None = None) -> Dataset:
     """Read dataset.json and find the files of every training case.
 

@@ -120,7 +120,7 @@ def claim(root: Path) -> None:
             "is not empty, and not from an earlier demo", file=root, remedy="Give another folder with --root."
         )
     for name in OURS:
-        if (root / name).is_dir():
+        if (root / name).is_dir() and not (root / name).is_symlink():
             shutil.rmtree(root / name)
         else:
             (root / name).unlink(missing_ok=True)

@@ -20,7 +20,9 @@ from mvl_auto.errors import MvlError
 from mvl_auto.files import cannot_write, sha256_of_file
 from mvl_auto.llm.card import BlockCard
 from mvl_auto.llm.extracted import Extracted
-from mvl_auto.llm.sources.syntax import Source
+from mvl_auto.llm.sources.local import files_of_model
+from mvl_auto.llm.sources.syntax import FileSource, Source
+from mvl_auto.outputs import check_not_read
 from mvl_auto.plans import read_document, write_document
 
 if TYPE_CHECKING:
@@ -126,6 +128,9 @@ def store(extracted: Extracted, source: Source, folder: Path) -> BlockCard:
             save_file({name: weight.contiguous() for name, weight in extracted.weights.items()}, beside)
             beside.chmod(mode)
             card = _make_card(extracted, source, sha256_of_file(beside))
+            if isinstance(source, FileSource):
+                written = [weights_file(card, folder), folder / f"{card.name}{CARD}"]
+                check_not_read(written, files_of_model(source.path), "Move the model out of the bank's folder.")
             os.replace(beside, weights_file(card, folder))
     except OSError as error:
         raise cannot_write(folder, error) from error

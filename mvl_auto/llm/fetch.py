@@ -10,6 +10,7 @@ from mvl_auto.llm.bank import find_block, store
 from mvl_auto.llm.card import BlockCard, Layer, resolve_layer
 from mvl_auto.llm.extracted import Extracted
 from mvl_auto.llm.sources.syntax import FileSource, HubSource, PypiSource, RandomSource, Source
+from mvl_auto.outputs import leaving_no_trace
 
 log = logging.getLogger(__name__)
 RANDOM_LICENCE = "none needed: random numbers"
@@ -20,7 +21,7 @@ def ensure_source(source: Source, layer: Layer, folder: Path) -> BlockCard:
     if card := stored_block(source, layer, folder):
         log.info("LLM block: %s, from the bank in %s", card.name, folder)
         return card
-    with locked(folder, "fetching a block", wait=True):
+    with leaving_no_trace(folder), locked(folder, "fetching a block", wait=True):
         clear_unfinished(folder)
         card = stored_block(source, layer, folder) or store(extract(source, layer, folder), source, folder)
     log.info("LLM block: %s, layer %d of %d of %s", card.name, card.layer, card.num_layers, source)

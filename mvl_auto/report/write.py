@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from mvl_auto.errors import MvlError
 from mvl_auto.evaluation.compare import ModelComparison, compare_models
 from mvl_auto.evaluation.scored import read_models
-from mvl_auto.files import ensure_writable_folder
+from mvl_auto.files import ensure_writable_folder, open_regular, reading
+from mvl_auto.outputs import leaving_no_trace
 from mvl_auto.progress import Progress, silent
 from mvl_auto.report.collect import RunRecord, collect_run
 from mvl_auto.report.figures import as_svg, draw_curves, draw_distributions
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from mvl_auto.plans import Configuration, Plan
 
 REPORT = "report.html"
+PAGE_START = b"<!doctype html"
 MOST_LABEL_COLUMNS = 6  # of the table of cases; with more labels it has the worst one of each case
 SHOWN_LEVELS = {"WARNING", "ERROR", "CRITICAL"}
 NO_COMPARISON = "The runs cannot be compared: {error}"
@@ -59,6 +61,24 @@ def write_report(
         raise MvlError("a report of several runs needs a file", remedy="Name it: -o compared.html.")
     records = [collect_run(folder, name) for name, folder in named.items()]
     path = Path(output) if output is not None else next(iter(named.values())) / REPORT
+    _check_page(path)
+    with leaving_no_trace(path.absolute().parent):
+        return _write(path, named, records, volumes, progress)
+
+
+def _check_page(path: Path) -> None:
+    """Raise MvlError for a file that is there and is no web page: of all that is read for a report, none is one."""
+    if not path.exists() or path.is_dir():  # a folder is refused when the page is written
+        return
+    with reading(path), open_regular(path) as stream:
+        start = stream.read(len(PAGE_START)).lower()
+    if start not in (b"", PAGE_START):
+        raise MvlError("is there already, and is not a report", file=path, remedy="Name another file with -o.")
+
+
+def _write(
+    path: Path, named: Mapping[str, Path], records: Sequence[RunRecord], volumes: bool, progress: Progress
+) -> Report:
     ensure_writable_folder(path.absolute().parent)
     budget = PAGE_BYTES // len(records) if volumes else 0
     parts = [_describe_run(record, number, budget, progress) for number, record in enumerate(records)]

@@ -3,12 +3,13 @@
 from mvl_auto.runs.checkpoint import BlockReference, PreviousReference, State
 from mvl_auto.runs.find import find_trained
 from mvl_auto.runs.folds import ALL, SUMMARY, VALIDATION, choose_folds, fold_folder
-from mvl_auto.runs.history import HISTORY, read_curves, read_history
+from mvl_auto.runs.history import COLUMNS, HISTORY, read_curves, read_history
 from mvl_auto.runs.run import TrainedRun, read_run, short_name
 from mvl_auto.runs.trained import Trained, load_trained, network_of
 
 __all__ = [
     "ALL",
+    "COLUMNS",
     "HISTORY",
     "SUMMARY",
     "VALIDATION",

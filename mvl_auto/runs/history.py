@@ -15,6 +15,7 @@ from mvl_auto.errors import MvlError
 from mvl_auto.files import read_bytes
 
 HISTORY = "progress.csv"
+COLUMNS = ("step", "seconds", "loss", "learning_rate", "share_waited", "dice")
 LARGEST_HISTORY = 256 << 20  # bytes: a billion steps
 
 log = logging.getLogger(__name__)
@@ -34,13 +35,12 @@ def read_history(path: Path, last_step: int) -> list[str]:
         log.warning("%s It is started anew.", error)
         return []
     header, *lines = text.splitlines() or [""]
-    columns = header.split(",")
-    if columns[0] != "step":
-        log.warning("%s: is damaged (it has no header). It is started anew.", path)
+    if header.split(",") != list(COLUMNS):
+        log.warning("%s: is damaged (it does not begin with its header). It is started anew.", path)
         return []
     kept, damaged, before = [header], 0, -1
     for line in lines:
-        step = _step(line, len(columns))
+        step = _step(line)
         if step is None or step <= before:
             damaged += 1
         elif step <= last_step:
@@ -72,11 +72,11 @@ def _number(cell: str) -> float:
         return math.nan
 
 
-def _step(line: str, columns: int) -> int | None:
+def _step(line: str) -> int | None:
     """The step of a line; None where it is damaged."""
     parts = line.split(",")
     first = parts[0]
-    if len(parts) != columns or not (first.isascii() and first.isdigit() and len(first) < 16):
+    if len(parts) != len(COLUMNS) or not (first.isascii() and first.isdigit() and len(first) < 16):
         return None
     try:
         list(map(float, filter(None, parts[1:])))  # Dice is not measured at every line

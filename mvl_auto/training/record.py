@@ -7,13 +7,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mvl_auto.files import cannot_write, write_text
-from mvl_auto.runs import HISTORY, read_history
+from mvl_auto.files import cannot_write, open_own, write_text
+from mvl_auto.runs import COLUMNS, HISTORY, read_history
 
 if TYPE_CHECKING:
     from mvl_auto.training.session import Session
-
-COLUMNS = ("step", "seconds", "loss", "learning_rate", "share_waited", "dice")
 
 
 def append_progress(session: Session, loss: float, rate: float, share_waited: float, dice: float | None) -> None:
@@ -24,7 +22,7 @@ def append_progress(session: Session, loss: float, rate: float, share_waited: fl
     new = not path.exists()
     line = [session.step, f"{session.elapsed:.2f}", f"{loss:.6f}", f"{rate:.3e}", f"{share_waited:.3f}"]
     try:
-        with open(path, "a", newline="", encoding="utf-8") as stream:
+        with open(path, "a", newline="", encoding="utf-8", opener=open_own) as stream:
             writer = csv.writer(stream)
             if new:
                 writer.writerow(COLUMNS)

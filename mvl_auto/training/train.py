@@ -17,10 +17,11 @@ from mvl_auto.datasets import inspect_dataset
 from mvl_auto.errors import MvlError
 from mvl_auto.extras import is_installed
 from mvl_auto.files import clear_unfinished, ensure_writable_folder, locked
-from mvl_auto.logs import log_file
+from mvl_auto.logs import LOG, log_file
 from mvl_auto.network.device import choose_device, place
 from mvl_auto.network.optimizer import PEAK_LEARNING_RATE
 from mvl_auto.network.step import Learner, step_context
+from mvl_auto.outputs import TRACES, check_apart, leaving_no_trace
 from mvl_auto.plans import DatasetRecord, LlmSettings, read_document
 from mvl_auto.progress import Progress, silent
 from mvl_auto.report import write_report
@@ -135,11 +136,17 @@ def train(
 
 def train_fold(job: TrainingJob) -> TrainingResult:
     """Raises what `train` does."""
-    folder = ensure_writable_folder(job.folder)
-    cache = job.places.cache(job.fold.configuration)
-    with locked(folder, "training"), log_file(folder / "log.txt"), shared_lock(cache):
+    folder, cache = job.folder, job.places.cache(job.fold.configuration)
+    start = [] if job.start_from is None or (folder / ckpt.CHECKPOINT).is_file() else [job.start_from]
+    for written, read in ((folder, [job.places.preprocessed, cache, *start]), (job.places.run, [cache])):
+        check_apart(written, read, remedy="Choose another run with -n NAME.")
+    with (
+        leaving_no_trace(folder, job.places.run, traces={*TRACES, ckpt.PLAN}),
+        locked(ensure_writable_folder(folder), "training"),
+        log_file(folder / LOG),
+        shared_lock(cache),
+    ):
         clear_unfinished(folder)
-        write_environment(folder)
         keep_plan(job.places.run, job.fold.plan)
         state = train_network(job)
         summary = validate_fold(job)
@@ -177,6 +184,7 @@ def train_network(job: TrainingJob) -> ckpt.State:
     if earlier is not None:
         session.resume(job.folder / (ckpt.RESUME if earlier.finished else ckpt.CHECKPOINT), earlier)
         log.info("%s: resumed from step %d", job.folder, session.step)
+    write_environment(job.folder)  # now it is certain that this machine trains
     cut_progress(job.folder, session.step)
     before = session.elapsed
     workers = default_workers(job.device) if job.workers is None else job.workers

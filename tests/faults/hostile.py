@@ -23,12 +23,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
-from builders import make_dataset
-from commands import succeed
-from corpus import GROUPS, PREPARED, Hostile
-from trained import write_trained
+from corpus import GROUPS, Hostile
+from prepared_root import base
 
-from mvl_auto.plans import Plan, read_document
 from mvl_auto.printable import printable
 
 LONGEST = 10.0  # s beyond what a good input takes
@@ -104,19 +101,6 @@ def listing(place: Path, root: Path) -> dict[Path, float]:
         for path in place.rglob("*")
         if not path.is_relative_to(root) and path not in root.parents
     }
-
-
-def base(root: Path) -> None:
-    """A root with a raw dataset, its plan and cache, and a run that has "trained" on it."""
-    dataset = make_dataset(root / "raw", "nnunet", cases=5, shape=(8, 10, 9))
-    words = ("plan_and_preprocess", "-d", 7, "--llm", "none", "--memory", "1GB", "--device", "cpu", "--workers", 1)
-    succeed(*words, root=root)
-    plan = read_document(root / PREPARED / "plans.json", Plan)
-    write_trained(root, plan, plan.recommended)
-    for part, name in (("imagesTr", "imgs"), ("labelsTr", "masks")):
-        (root / name).mkdir()
-        for file in sorted((dataset / part).iterdir())[:2]:
-            shutil.copy(file, root / name / file.name.replace("_0000.", "."))
 
 
 def main() -> int:

@@ -47,11 +47,15 @@ def _from_folder(path: Path, layer: Layer) -> Extracted:
     return replace(read_safetensors_layer(Folder(path), layer), revision=file_revision(path))
 
 
+def files_of_model(path: Path) -> list[Path]:
+    """The files of a model that is a folder or a file."""
+    return sorted([*path.glob("*.safetensors"), path / "config.json"]) if path.is_dir() else [path]
+
+
 def file_revision(path: Path) -> str | None:
     """Size and time of a model's files, which change when a file is replaced. None when a file is missing."""
-    files = sorted([*path.glob("*.safetensors"), path / "config.json"]) if path.is_dir() else [path]
     try:
-        stats = [file.stat() for file in files]
+        stats = [file.stat() for file in files_of_model(path)]
     except OSError:
         return None
     return f"{sum(stat.st_size for stat in stats)} bytes, {max(stat.st_mtime_ns for stat in stats)} ns"
