@@ -39,6 +39,7 @@ FOLDERS = [  # the shared part, then as data flows, then what lies on top
     "inference",
     "evaluation",
     "mvl_auto/report",
+    "mvl_auto/ablation",
     "mvl_auto/api",
     "mvl_auto/cli",
     "mvl_auto/demo",
