@@ -67,7 +67,9 @@ def test_an_output_that_is_an_image_under_another_name_is_refused(link, scans, t
     before = contents(scans)
     (tmp_path / "preds").mkdir()
     link(scans / "b.nii.gz", tmp_path / "preds" / "a.nii.gz")
-    with pytest.raises(MvlError, match=r"preds/a\.nii\.gz: is one of the images, under another name"):
+    with pytest.raises(
+        MvlError, match=r"preds/a\.nii\.gz: would be replaced, but it is one of the files that are read"
+    ):
         predict(scans, tmp_path / "preds", trained, root)
     assert contents(scans) == before
     assert [path.name for path in (tmp_path / "preds").iterdir()] == ["a.nii.gz"], "nothing is left behind"

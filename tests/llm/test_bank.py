@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 import safetensors.torch
 import torch
+from here import left_in
 from llm_models import make_model, save_model
 
 from mvl_auto.errors import MvlError
@@ -44,14 +45,9 @@ def model(tmp_path: Path) -> str:
     return f"file:{save_model(tmp_path / 'model', make_model())}"
 
 
-def files(folder: Path) -> list[str]:
-    """All but the lock."""
-    return sorted(file.name for file in folder.iterdir() if file.name != ".lock")
-
-
 def test_a_block_is_two_files_named_after_what_they_hold(folder, model):
     card = ensure_block(model, 1, folder)
-    assert files(folder) == [f"{card.name}.json", f"{card.name}.safetensors"]
+    assert left_in(folder) == [f"{card.name}.json", f"{card.name}.safetensors"]
     assert card.name == f"model-layer1-{card.sha256[:12]}"
     stored = safetensors.torch.load_file(folder / f"{card.name}.safetensors")
     assert sum(weight.numel() for weight in stored.values()) == card.parameters
@@ -101,7 +97,7 @@ def test_the_block_of_a_trained_network_is_found_by_its_weights(folder, model, t
     first = ensure_block(model, 1, folder)
     save_model(tmp_path / "model", make_model(seed=5))
     assert load_same_block(model, 1, folder, first.sha256).card == first
-    for file in files(folder):
+    for file in left_in(folder):
         (folder / file).unlink()
     with pytest.raises(MvlError, match=f"not {first.sha256[:12]}"):
         load_same_block(model, 1, folder, first.sha256)
@@ -216,7 +212,7 @@ def test_a_full_disk_leaves_nothing(folder, monkeypatch):
     monkeypatch.setattr(safetensors.torch, "save_file", full)
     with pytest.raises(MvlError, match=r"blocks: cannot be written \(No space left on device; .* free there\)"):
         ensure_block(RANDOM, "last", folder)
-    assert files(folder) == []
+    assert left_in(folder) == []
 
 
 def test_a_disk_that_fills_up_while_writing_leaves_nothing(folder):
@@ -229,7 +225,7 @@ def test_a_disk_that_fills_up_while_writing_leaves_nothing(folder):
             ensure_block(RANDOM, "last", folder)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert files(folder) == []
+    assert left_in(folder) == []
 
 
 def test_a_bank_that_is_a_file(tmp_path):
@@ -242,7 +238,7 @@ def test_what_a_killed_process_left_is_cleared(folder):
     (folder / ".writing-old").mkdir(parents=True)
     (folder / ".writing-old" / "block.safetensors").write_bytes(bytes(100))
     card = ensure_block(RANDOM, "last", folder)
-    assert files(folder) == [f"{card.name}.json", f"{card.name}.safetensors"]
+    assert left_in(folder) == [f"{card.name}.json", f"{card.name}.safetensors"]
 
 
 def test_a_second_process_waits_for_the_first_and_fetches_nothing(folder, monkeypatch, caplog):

@@ -45,3 +45,8 @@ def snapshot(folder: Path) -> dict[str, str]:
 def changed(before: dict[str, str], after: dict[str, str]) -> list[str]:
     """Paths that were made, removed or changed in between."""
     return sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+
+
+def left_in(folder: Path) -> list[str]:
+    """Names of the files in a folder but its lock, sorted; none where there is no folder."""
+    return sorted(file.name for file in folder.glob("*") if file.name != ".lock")
