@@ -52,6 +52,7 @@ MAY_IMPORT_TORCH = MODELS | {
     "inference",
     "runs",
     "ablation.run",
+    "ablation.free_looks",
     "planners.cost.memory",
     "planners.cost.dummy",
     "planners.cost.timing",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from math import nan
+from collections.abc import Mapping
+from math import isnan, nan
 from pathlib import Path
 from statistics import fmean
 from typing import Annotated
@@ -17,6 +18,8 @@ Count = Annotated[int, Field(ge=0, le=10**12)]
 Positive = Annotated[float, Field(gt=0, le=1e10)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Dice = Annotated[float, Field(ge=0, le=1)]
+Cosine = Annotated[float, Field(ge=-1.001, le=1.001)]  # rounding may pass 1
+Scores = Mapping[str, Mapping[str, float | None]]  # Dice by case and label
 Names = Annotated[tuple[Name, ...], Field(max_length=1_000_000)]
 
 
@@ -101,7 +104,9 @@ class RunRecord(Document):
 
     initial_hash: of the weights at the start that all arms have. batches_hash: of the first batches. scores: Dice by
     case and label, null where neither the reference nor the prediction has the label. gate: mean of the block's gate
-    at the end, null without one. free_looks: Dice of the trained network changed at prediction only.
+    at the end, null without one. free_looks: mean Dice of the trained network changed at prediction only, and
+    gradient_cosines: between the gradients of samples, with the LLM part and without it (free_looks.py); null where
+    they were not looked at.
     """
 
     name: Name
@@ -124,6 +129,7 @@ class RunRecord(Document):
     scores: dict[Name, dict[Text, Dice | None]]
     gate: float | None = None
     free_looks: dict[Text, Dice | None] | None = None
+    gradient_cosines: dict[Text, Cosine | None] | None = None
     command: Text = Field(description="that repeats the run")
 
     @property
@@ -132,10 +138,18 @@ class RunRecord(Document):
 
     @property
     def mean_dice(self) -> float:
-        """Mean over the labels of a case, then over the cases; what is undefined is left out, NaN where all is."""
-        cases = [[dice for dice in labels.values() if dice is not None] for labels in self.scores.values()]
-        means = [fmean(case) for case in cases if case]
-        return fmean(means) if means else nan
+        return mean_over_cases(self.scores)
+
+
+def mean_over_cases(scores: Scores) -> float:
+    """Mean over the labels of a case, then over the cases; what is undefined is left out, NaN where all is."""
+    cases = [[dice for dice in labels.values() if dice is not None] for labels in scores.values()]
+    means = [fmean(case) for case in cases if case]
+    return fmean(means) if means else nan
+
+
+def none_if_nan(value: float) -> float | None:
+    return None if isnan(value) else float(value)
 
 
 def read_records(folder: Path) -> list[RunRecord]:

@@ -4,29 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import math
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mvl_auto.ablation.arms import ARMS
-from mvl_auto.ablation.record import RECORDS, RUNS, Amount, Basis, BlockOfRun, Machine, Rates, RunRecord
+from mvl_auto.ablation.record import RECORDS, RUNS, Amount, Basis, BlockOfRun, Machine, Rates, RunRecord, none_if_nan
 from mvl_auto.files import clear_unfinished, ensure_writable_folder, locked
 from mvl_auto.plans import Plan, read_document, write_document
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from mvl_auto.datasets import Case
     from mvl_auto.evaluation import Summary
     from mvl_auto.runs.checkpoint import State
     from mvl_auto.training.job import TrainingJob
+    from mvl_auto.training.patches import Batch
 
 log = logging.getLogger(__name__)
 
-BATCHES_HASHED = 2
+FIRST_BATCHES = 2
 INSTRUCTION_SETS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 
 
@@ -51,7 +52,7 @@ class RunPlaces:
     """The folders that a run needs, and what it computes on.
 
     keep: leave its checkpoint and predictions there. records: name of the folder of its record. threads: of torch;
-    None: as they are.
+    None: as they are. looks: take the free looks at the trained network.
     """
 
     study: Path
@@ -61,6 +62,7 @@ class RunPlaces:
     keep: bool = False
     records: str = RECORDS
     threads: int | None = None
+    looks: bool = True
 
     def record_of(self, name: str) -> Path:
         return self.study / self.records / f"{name}.json"
@@ -141,14 +143,15 @@ def plan_of_arm(plan: Plan, spec: RunSpec, blocks: Path) -> Plan:
 
 
 def record_of(spec: RunSpec, places: RunPlaces, job: TrainingJob, state: State, summary: Summary) -> RunRecord:
+    from mvl_auto.ablation.free_looks import free_dice, gradient_cosines
     from mvl_auto.runs import load_trained
     from mvl_auto.runs.trained import load_block_of, network_of
 
     block = load_block_of(job.fold.configuration, state, places.blocks)
     at_start = network_of(job.fold.plan, job.fold.configuration, block, job.seed)
     planned = read_document(places.preprocessed / "plans.json", Plan).configuration(spec.basis.configuration)
-    trained = load_trained(job.folder, places.blocks).network
-    gate = None if trained.llm is None else trained.llm.gate
+    trained = load_trained(job.folder, places.blocks)
+    gate = None if trained.network.llm is None else trained.network.llm.gate
     weights = list(at_start.parameters())
     return RunRecord(
         **{
@@ -168,6 +171,8 @@ def record_of(spec: RunSpec, places: RunPlaces, job: TrainingJob, state: State, 
         machine=machine_of(job, state),
         scores=scores_of(summary),
         gate=None if gate is None else float(gate.detach().mean()),
+        free_looks=free_dice(trained, validation_cases(job), str(job.device)) if places.looks else None,
+        gradient_cosines=gradient_cosines(trained, first_patches(job), job.device) if places.looks else None,
     )
 
 
@@ -186,15 +191,29 @@ def hash_of_tensors(tensors: Iterable[Tensor]) -> str:
     return digest.hexdigest()
 
 
-def hash_of_batches(job: TrainingJob) -> str:
-    """Of the first batches: which voxels of which cases, changed how."""
+def first_patches(job: TrainingJob) -> list[Batch]:
+    """The first batches of the run."""
     from mvl_auto.training.cases import Cases, memory_for_cases
     from mvl_auto.training.patches import Patches
 
     cases = Cases(job.places.cache(job.fold.configuration), None, memory_for_cases(0))
     patches = Patches(cases, job.fold.training_cases, job.fold.configuration, job.fold.plan.labels, job.seed)
-    batches = [patches.batch(step) for step in range(BATCHES_HASHED)]
-    return hash_of_tensors(part for batch in batches for part in (batch.image, batch.label, batch.cases))
+    return [patches.batch(step) for step in range(FIRST_BATCHES)]
+
+
+def hash_of_batches(job: TrainingJob) -> str:
+    """Of the first batches: which voxels of which cases, changed how."""
+    return hash_of_tensors(part for batch in first_patches(job) for part in (batch.image, batch.label, batch.cases))
+
+
+def validation_cases(job: TrainingJob) -> list[Case]:
+    """In the raw dataset. Raises MvlError when it is not there any more, or one of its cases."""
+    from mvl_auto.training.train import raw_dataset
+    from mvl_auto.training.validation import case_named
+
+    raw = raw_dataset(job.places.preprocessed)
+    cases = {case.name: case for case in raw.cases}
+    return [case_named(name, cases, raw) for name in job.fold.validation_cases]
 
 
 def machine_of(job: TrainingJob, state: State) -> Machine:
@@ -226,6 +245,5 @@ def scores_of(summary: Summary) -> dict[str, dict[str, float | None]]:
     """Dice by case and label."""
     scores: dict[str, dict[str, float | None]] = {}
     for row in summary.table[["case", "label", "dice"]].itertuples(index=False):
-        value: Any = row.dice
-        scores.setdefault(str(row.case), {})[str(row.label)] = None if math.isnan(value) else float(value)
+        scores.setdefault(str(row.case), {})[str(row.label)] = none_if_nan(row.dice)
     return scores

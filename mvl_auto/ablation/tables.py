@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from statistics import fmean
 
 from mvl_auto.ablation.arms import ARMS
 from mvl_auto.ablation.evidence import FEWEST_RUNS, REFERENCES, EvidenceTable, tables_of
@@ -28,6 +29,12 @@ ARM_HEADER = (
     "learning rate, mappers",
 )
 ROW_HEADER = ("arm", "against", "runs x cases", "difference", "95 % interval", "p", "p (Holm)", "detectable")
+LOOKS = ("as it is", "without block", "mean of block", "without trunk")  # free_looks.LOOKS
+LOOK_HEADER = ("arm", "runs", *LOOKS, "gradient cosine", "... without block", "mean gate")
+LOOK_NOTE = (
+    "Free looks: mean Dice of the trained networks after a change at prediction only (ablation/free_looks.py), and the "
+    "mean cosine between the gradients of two samples."
+)
 NOTE = (
     "A run is one fold and one seed. difference: mean Dice of the arm minus that of the other, on runs with the same "
     "fold, seed and cases. The unit is the run: test and interval count the variation between runs and between cases "
@@ -81,6 +88,24 @@ def row_cells(table: EvidenceTable) -> list[list[str]]:
     ]
 
 
+def look_cells(table: EvidenceTable) -> list[list[str]]:
+    """One row for each arm whose runs were looked at, for LOOK_HEADER: means over these runs."""
+    rows = []
+    for arm in table.arms:
+        looked = [record for record in arm.runs.values() if record.free_looks is not None]
+        if looked:
+            dice = [[(record.free_looks or {}).get(name) for record in looked] for name in LOOKS]
+            cosines = [[(record.gradient_cosines or {}).get(name) for record in looked] for name in LOOKS[:2]]
+            gates = [record.gate for record in looked]
+            rows.append([arm.name, str(len(looked)), *map(mean_text, [*dice, *cosines, gates])])
+    return rows
+
+
+def mean_text(values: Sequence[float | None]) -> str:
+    there = [value for value in values if value is not None]
+    return figure_text(fmean(there)) if there else "-"
+
+
 def notes_of(table: EvidenceTable) -> list[str]:
     """Sentences below a table: where the figures come from, and what to mind."""
     machines = sorted(
@@ -102,18 +127,21 @@ def markdown(tables: Sequence[EvidenceTable], level: int = 2) -> str:
             f"{'#' * level} {table.title}\n",
             "\n".join(markdown_table(ARM_HEADER, arm_cells(table))) + "\n",
             "\n".join(markdown_table(ROW_HEADER, row_cells(table))) + "\n",
+            *(["\n".join(markdown_table(LOOK_HEADER, looks)) + "\n"] if (looks := look_cells(table)) else []),
             " ".join(notes_of(table)) + "\n",
         ]
-    return "\n".join([*parts, *([NOTE + "\n"] if tables else [])])
+    return "\n".join([*parts, *([f"{NOTE} {LOOK_NOTE}\n"] if tables else [])])
 
 
 def latex(tables: Sequence[EvidenceTable]) -> str:
     """Two tabulars for booktabs for each group of runs."""
-    lines = [f"% {NOTE}"]
+    lines = [f"% {NOTE}", f"% {LOOK_NOTE}"]
     for table in tables:
         lines += ["", f"% {table.title}", *(f"% {note}" for note in notes_of(table))]
         lines += latex_table(ARM_HEADER, arm_cells(table), left=2)
         lines += latex_table(ROW_HEADER, row_cells(table), left=2)
+        if looks := look_cells(table):
+            lines += latex_table(LOOK_HEADER, looks, left=1)
     return "\n".join(lines) + "\n"
 
 
@@ -162,6 +190,7 @@ def page_context(tables: Sequence[EvidenceTable], records: Sequence[RunRecord]) 
             "title": table.title,
             "arms": arm_cells(table),
             "rows": row_cells(table),
+            "looks": look_cells(table),
             "notes": notes_of(table),
             "intervals": intervals(table),
         }
@@ -181,9 +210,10 @@ def page_context(tables: Sequence[EvidenceTable], records: Sequence[RunRecord]) 
         "title": datasets,
         "tables": shown,
         "runs": runs,
-        "note": NOTE,
+        "note": f"{NOTE} {LOOK_NOTE}",
         "arm_header": ARM_HEADER,
         "row_header": ROW_HEADER,
+        "look_header": LOOK_HEADER,
         "version": __version__,
         "written": time.strftime("%Y-%m-%d %H:%M"),
         "volumes": {},

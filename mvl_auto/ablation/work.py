@@ -72,7 +72,7 @@ def search_rates(
     """The rates of each arm: searched where the study says so, and written to rates.json, else those given."""
     if not study.record.learning_rates:
         return dict.fromkeys(study.record.arms, given)
-    searching = replace(places, records=SEARCH, keep=False)
+    searching = replace(places, records=SEARCH, keep=False, looks=False)
     outcome = finish_all(list(study.search_specs()), searching, workers, progress)
     missing = set(study.record.arms) - {record.arm for record in outcome.records}
     if missing:

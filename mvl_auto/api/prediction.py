@@ -99,3 +99,38 @@ def explain(
     from mvl_auto.inference.explain import explain_folder  # torch, after all that can be refused without it
 
     return explain_folder(Path(input), Path(output), trained, blocks_folder(root), device=device, progress=progress)
+
+
+def free_looks(
+    input: Path | str,
+    references: Path | str,
+    *,
+    root: Path | str | None = None,
+    dataset: str | int | Path | None = None,
+    configuration: str | None = None,
+    run: str | None = None,
+    fold: str | int | None = None,
+    device: str = "auto",
+    progress: Progress = silent,
+) -> dict[str, float | None]:
+    """Mean Dice of a trained network as it is, without its LLM block, without its trunk: changed at prediction only.
+
+    input: a folder of images; references: of label files with the names of the images. dataset, configuration, run,
+    fold: as in `explain`. Nothing is written. None: no image has a label.
+    Raises MvlError for what the user can mend.
+    """
+    from mvl_auto.runs import find_trained
+
+    root = find_root(root)
+    if not is_there(Path(input)):
+        raise MvlError("does not exist", file=input, remedy="Give a folder of images, or one image.")
+    found = find_trained(root, dataset, configuration, run, None if fold is None else [fold])
+    from mvl_auto.ablation.free_looks import free_dice, with_references
+    from mvl_auto.network.device import choose_device
+    from mvl_auto.runs import load_trained
+
+    if found.previous is not None:
+        raise MvlError(f"{found.configuration.name} has a first stage", remedy="Choose another run with -c or -n.")
+    cases = with_references(Path(input), Path(references), len(found.plan.channels))
+    trained = load_trained(found.folds[0][0], blocks_folder(root))
+    return free_dice(trained, cases, str(choose_device(device)), progress)

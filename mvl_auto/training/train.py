@@ -52,6 +52,7 @@ from mvl_auto.training.validation import validate
 from mvl_auto.training.watch import Watch, validation_batch
 
 if TYPE_CHECKING:
+    from mvl_auto.datasets import Dataset
     from mvl_auto.evaluation import Summary
     from mvl_auto.llm import FrozenBlock
 
@@ -300,6 +301,11 @@ def validate_fold(job: TrainingJob, mirror: bool = True) -> Summary | None:
     trained = load_trained(job.folder, job.places.blocks)
     if not fold.validation_cases:
         return None
-    record = read_document(job.places.preprocessed / "dataset.json", DatasetRecord, PLAN_AGAIN)
-    raw, _ = inspect_dataset(Path(record.folder))
+    raw = raw_dataset(job.places.preprocessed)
     return validate(trained, raw, fold.validation_cases, job.folder, job.device, job.progress, fold.first_stage, mirror)
+
+
+def raw_dataset(preprocessed: Path) -> Dataset:
+    """The dataset that a preprocessed one was made from. Raises MvlError when it cannot be read."""
+    record = read_document(preprocessed / "dataset.json", DatasetRecord, PLAN_AGAIN)
+    return inspect_dataset(Path(record.folder))[0]

@@ -95,6 +95,15 @@ def test_arms_have_the_trainable_weights_that_they_say(records):
     assert records["permuted"].frozen_parameters == records["pretrained"].frozen_parameters > 0
 
 
+def test_free_looks_are_taken_at_every_run(records):
+    for arm, record in records.items():
+        of_block = {"without block", "mean of block"} if record.block is not None else set()
+        assert set(record.free_looks) == {"as it is", "without trunk"} | of_block, arm
+        assert record.free_looks["as it is"] == pytest.approx(record.mean_dice, abs=1e-6)
+        assert set(record.gradient_cosines) == {"as it is"} | (of_block - {"mean of block"})
+        assert all(-1 <= cosine <= 1 for cosine in record.gradient_cosines.values())
+
+
 def test_the_rotated_block_is_trained_to_the_same_network(records):
     """Up to rounding: some voxels on the border between two classes may change sides."""
     for case, labels in records["pretrained"].scores.items():
@@ -182,6 +191,7 @@ def test_each_arm_gets_the_learning_rate_that_was_best_for_it(root, tmp_path):
     records = ablate(7, asked, root=root)
     tried = read_records(tmp_path / "search")
     assert len(tried) == 6
+    assert {each.free_looks for each in tried} == {None}
     for record in records:
         best = max((each for each in tried if each.arm == record.arm), key=lambda each: each.mean_dice)
         assert next(e for e in tried if e.arm == record.arm and e.rates == record.rates).mean_dice == best.mean_dice

@@ -10,7 +10,7 @@ import pytest
 
 from mvl_auto.ablation.evidence import tables_of
 from mvl_auto.ablation.record import Amount, Basis, Length, Machine, Rates, RunRecord, read_records
-from mvl_auto.ablation.tables import FEW, markdown, write_evidence
+from mvl_auto.ablation.tables import FEW, look_cells, markdown, write_evidence
 from mvl_auto.evaluation.statistics import compare_runs
 from mvl_auto.plans import write_document
 
@@ -165,3 +165,15 @@ def test_records_come_back_as_they_were_written(tmp_path):
     for each in records:
         write_document(tmp_path / f"{each.name}.json", each)
     assert read_records(tmp_path) == sorted(records, key=lambda each: each.name)
+
+
+def test_free_looks_are_averaged_over_the_runs_that_were_looked_at():
+    looked = [
+        record("vit", 0, 0, [0.8, 0.6]),
+        record("pretrained", 0, 0, [0.8, 0.6], free_looks={"as it is": 0.7, "without block": 0.6}, gate=0.1),
+        record("pretrained", 0, 1, [0.8, 0.6], free_looks={"as it is": 0.8, "without block": None}, gate=0.3),
+    ]
+    (table,) = tables_of(looked)
+    assert look_cells(table) == [["pretrained", "2", "0.7500", "0.6000", "-", "-", "-", "-", "0.2000"]]
+    assert "| without block |" in markdown([table])
+    assert "without trunk" not in markdown(tables_of(looked[:1])).split("Free looks")[0]
