@@ -56,6 +56,7 @@ def arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("-o", dest="folder", type=Path, required=True, help="where the results are, and go")
     parser.add_argument("--number", type=int, default=300, help="mutants in all, the same number for each group")
     parser.add_argument("--seed", type=int, default=0, help="which mutants are drawn")
+    parser.add_argument("--seconds", type=float, default=10, help="of the tests of one mutant, the quickest of them")
     parser.add_argument(
         "--only", default="", metavar="TEXT", help="groups, or planted mistakes, with this in their name"
     )

@@ -34,19 +34,6 @@ GROUPS = (
         _in("mvl_auto/training", "augmentation batches cases loop patches schedule session"),
         _in("tests/training", "augmentation batches loop patches schedule", "test_"),
     ),
-    Group(
-        "planners",
-        (
-            *_in("planners", "budget normalization planner schedule search search_space selection spacing splits task"),
-            *_in("planners/cost", "block estimate step timing"),
-            *_in("planners/fingerprint", "anomalies case dataset intensities"),
-        ),
-        (
-            *_in("tests/planners", "objective planner schemes search spacing splits thresholds", "test_"),
-            *_in("tests/planners/cost", "block estimate timing", "test_"),
-            *_in("tests/planners/fingerprint", "dataset intensities", "test_"),
-        ),
-    ),
     Group("preprocessing", ("preprocessing/*.py",), _in("tests/preprocessing", "case normalize resample", "test_")),
     Group(
         "inference",
@@ -69,7 +56,7 @@ GROUPS = (
     Group(
         "mvl_auto/plans",
         _in("mvl_auto/plans", "block document fingerprint labels plan"),
-        ("tests/plans/test_plans.py", "tests/planners/test_planner.py"),
+        ("tests/plans/test_plans.py",),
     ),
     Group(
         "mvl_auto/llm",
@@ -80,6 +67,19 @@ GROUPS = (
         "mvl_auto/ablation",
         _in("mvl_auto/ablation", "arms estimate few_shot tables record"),
         _in("tests/ablation", "evidence few_shot", "test_"),
+    ),
+    Group(
+        "planners",
+        (
+            *_in("planners", "budget normalization planner schedule search search_space selection spacing splits task"),
+            *_in("planners/cost", "block estimate step timing"),
+            *_in("planners/fingerprint", "anomalies case dataset intensities"),
+        ),
+        (
+            *_in("tests/planners", "schemes search spacing splits thresholds", "test_"),
+            *_in("tests/planners/cost", "block estimate timing", "test_"),
+            *_in("tests/planners/fingerprint", "dataset intensities", "test_"),
+        ),
     ),
 )
 

@@ -229,3 +229,24 @@ def test_a_label_does_not_take_over_the_window_of_its_image(tmp_path: Path) -> N
     assert (float(header["cal_max"]), float(header["cal_min"])) == (0.0, 0.0)
     assert header["descrip"].item() == b"MVL-Auto"
     assert header["intent_code"] == 0
+
+
+def test_a_label_for_an_image_of_another_format_has_both_forms(tmp_path: Path) -> None:
+    """Some programs look at the sform alone, some at the qform: 1 is the scanner's space in both."""
+    image = sitk.GetImageFromArray(np.ones((3, 4, 5), np.float32))
+    image.SetSpacing((0.5, 0.75, 2.0))
+    image.SetOrigin((-10.0, 20.0, 30.0))
+    sitk.WriteImage(image, str(tmp_path / "image.nrrd"))
+    geometry = read_image([tmp_path / "image.nrrd"]).geometry
+    write_label(tmp_path / "p.nii.gz", np.ones(geometry.shape, np.uint8), geometry)
+    header = nibabel.load(tmp_path / "p.nii.gz").header
+    expected = [
+        [-0.5, 0, 0, 10],
+        [0, -0.75, 0, -20],
+        [0, 0, 2, 30],
+        [0, 0, 0, 1],
+    ]  # ITK's axes x and y point the other way
+    for affine, code in (header.get_sform(coded=True), header.get_qform(coded=True)):
+        assert code == 1
+        np.testing.assert_allclose(affine, expected, atol=1e-5)
+    assert header.get_xyzt_units()[0] == "mm"
