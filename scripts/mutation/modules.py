@@ -34,7 +34,11 @@ GROUPS = (
         _in("mvl_auto/training", "augmentation batches cases loop patches schedule session"),
         _in("tests/training", "augmentation batches loop patches schedule", "test_"),
     ),
-    Group("preprocessing", ("preprocessing/*.py",), _in("tests/preprocessing", "case normalize resample", "test_")),
+    Group(
+        "preprocessing",
+        _in("preprocessing", "case interpolation normalize resample"),
+        _in("tests/preprocessing", "case normalize resample", "test_"),
+    ),
     Group(
         "inference",
         _in("inference", "label_files output restore sliding_window windows"),
