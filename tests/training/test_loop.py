@@ -195,3 +195,15 @@ def test_the_bar_of_a_budget_of_time_counts_seconds(tmp_path):
     ((what, total, unit, done),) = bar.told
     assert (what, total, unit) == ("training", 1.0, "s")
     assert bar.moved == pytest.approx(made.elapsed - done)
+
+
+def test_what_a_scaler_of_float16_knew_is_left_where_there_is_none_now(tmp_path):
+    """A run of a GPU of float16 goes on on a CPU."""
+    made = session(tmp_path)
+    train(made, [batch(0), batch(1)], 2)
+    made.save()
+    again = session(tmp_path)
+    again.resume(tmp_path / "checkpoint.safetensors", made.state.model_copy(update={"scaler": {"scale": 1024.0}}))
+    assert again.step == 2
+    assert all(torch.equal(a, b) for a, b in zip(weights(made), weights(again), strict=True))
+    assert again.learner.optimizer.state.keys()
