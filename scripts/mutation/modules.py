@@ -55,12 +55,12 @@ GROUPS = (
     Group(
         "mvl_auto/images",
         _in("mvl_auto/images", "crop geometry nifti spacing"),
-        _in("tests/images", "crop nifti spacing volume", "test_"),
+        _in("tests/images", "crop geometry nifti spacing volume", "test_"),
     ),
     Group(
         "mvl_auto/plans",
         _in("mvl_auto/plans", "block document fingerprint labels plan"),
-        ("tests/plans/test_plans.py",),
+        _in("tests/plans", "limits plans", "test_"),
     ),
     Group(
         "mvl_auto/llm",
