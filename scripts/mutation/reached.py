@@ -6,6 +6,7 @@ every test that runs anything of its file.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Sequence
@@ -98,7 +99,8 @@ def measure(overlay: Path, files: Sequence[str], folder: Path) -> list[Test]:
     """The tests of these files; measured before where `folder` has the figures."""
     tests = []
     for file in files:
-        store = folder / f"{file.replace('/', '.')}.json"
+        version = hashlib.sha256((overlay / file).read_bytes()).hexdigest()[:12]  # a changed file is measured anew
+        store = folder / f"{file.replace('/', '.')}.{version}.json"
         if not store.exists():
             pytest_in_a_fork([file], folder / "said.txt", MOST_SECONDS, [Watcher(overlay, store)])
         if not store.exists():
