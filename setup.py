@@ -106,6 +106,7 @@ setup(
                 "mypy>=1.10",
                 "packaging>=23",
                 "pytest>=8",
+                "pytest-cov>=5",
                 "ruff>=0.15",
             ),
             *("ipykernel>=6.29", "nbclient>=0.10"),  # the notebook of docs/ runs

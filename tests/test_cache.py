@@ -287,3 +287,14 @@ def test_training_shares_the_cache_and_preprocessing_waits_for_it(tmp_path):
         locked(tmp_path, "preprocessing or training").__enter__()
     with locked(tmp_path, "preprocessing"), pytest.raises(MvlError, match="another process is preprocessing here"):
         shared_lock(tmp_path).__enter__()
+
+
+def test_a_location_that_has_changed_is_named_not_handed_out(copied):
+    """Changed as an array, so that nothing but its checksum tells."""
+    import blosc2
+
+    array = blosc2.open(str(copied / "case.locations"), mode="a")
+    array[0] = array[0] + 1
+    del array
+    with pytest.raises(MvlError, match=r"case\.locations: is damaged \(its bytes are not those that were written\)"):
+        open_case(copied, "case").locations(1)

@@ -196,3 +196,11 @@ def test_each_voxel_is_counted_once(maps):
     for label in range(CLASSES):
         assert counts_of(confusion, [label]).all == maps[0].size
     assert np.trace(confusion) == (maps[0] == maps[1]).sum()
+
+
+def test_volumes_are_in_ml_distances_in_mm_and_shares_without_a_unit():
+    from mvl_auto.evaluation.metrics import METRICS
+
+    for name, metric in METRICS.items():
+        unit = next((unit for unit in ("ml", "mm") if name.endswith(f"_{unit}")), "")
+        assert metric.unit == unit, name

@@ -40,6 +40,14 @@ def test_the_model_and_the_raters_by_hand(folders):
     assert agreement.means("dice") == pytest.approx((1 - 2.5 / SIDE, 1 - 1 / SIDE))
 
 
+def test_the_table_begins_with_the_reference_and_what_is_compared_with_it(folders):
+    table = evaluate_raters(*folders).table()
+    assert list(table.columns[:3]) == ["reference", "prediction", "case"]
+    assert set(zip(table["reference"], table["prediction"], strict=True)) == {
+        *(("alice", "model"), ("bob", "model"), ("alice", "bob")),
+    }
+
+
 def test_a_case_that_one_rater_lacks_counts_for_the_others(folders):
     raters, predictions = folders
     write(raters / "alice", "c", 0)

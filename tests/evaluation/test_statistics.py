@@ -186,3 +186,9 @@ def simulated(
     """(runs, cases) of differences whose true mean is 0: run + case + rest, standard deviations as given."""
     table = rng.normal(0, of_runs, (runs, 1)) + rng.normal(0, of_cases, (1, cases))
     return table + rng.normal(0, rest, (runs, cases))
+
+
+def test_two_runs_have_an_effect_and_one_has_none():
+    """Mean by standard deviation of the runs: of 0.1 and 0.3, 0.2 / 0.1414."""
+    assert compare_runs([[0.1], [0.3]]).effect == pytest.approx(math.sqrt(2))
+    assert math.isnan(compare_runs([[0.1]]).effect)

@@ -229,3 +229,67 @@ def test_a_label_does_not_take_over_the_window_of_its_image(tmp_path: Path) -> N
     assert (float(header["cal_max"]), float(header["cal_min"])) == (0.0, 0.0)
     assert header["descrip"].item() == b"MVL-Auto"
     assert header["intent_code"] == 0
+
+
+def test_a_label_for_an_image_of_another_format_has_both_forms(tmp_path: Path) -> None:
+    """Some programs look at the sform alone, some at the qform: 1 is the scanner's space in both."""
+    image = sitk.GetImageFromArray(np.ones((3, 4, 5), np.float32))
+    image.SetSpacing((0.5, 0.75, 2.0))
+    image.SetOrigin((-10.0, 20.0, 30.0))
+    sitk.WriteImage(image, str(tmp_path / "image.nrrd"))
+    geometry = read_image([tmp_path / "image.nrrd"]).geometry
+    write_label(tmp_path / "p.nii.gz", np.ones(geometry.shape, np.uint8), geometry)
+    header = nibabel.load(tmp_path / "p.nii.gz").header
+    expected = [
+        [-0.5, 0, 0, 10],
+        [0, -0.75, 0, -20],
+        [0, 0, 2, 30],
+        [0, 0, 0, 1],
+    ]  # ITK's axes x and y point the other way
+    for affine, code in (header.get_sform(coded=True), header.get_qform(coded=True)):
+        assert code == 1
+        np.testing.assert_allclose(affine, expected, atol=1e-5)
+    assert header.get_xyzt_units()[0] == "mm"
+
+
+def test_a_packed_label_has_no_time_in_it(tmp_path: Path) -> None:
+    """The same prediction is the same file, whenever it is written (RFC 1952: MTIME, bytes 4 to 8)."""
+    path = saved(tmp_path / "a.nii.gz", {})
+    geometry = read_image([path]).geometry
+    write_label(tmp_path / "p.nii.gz", np.ones(geometry.shape, np.uint8), geometry)
+    assert (tmp_path / "p.nii.gz").read_bytes()[4:8] == bytes(4)
+
+
+@pytest.mark.parametrize(("stored", "scaled"), [("int16", "float32"), ("uint8", "float32"), ("int32", "float64")])
+def test_scaled_integers_become_the_shortest_floating_point_that_holds_them(
+    tmp_path: Path, stored: str, scaled: str
+) -> None:
+    image = nibabel.Nifti1Image(np.arange(24, dtype=stored).reshape(2, 3, 4), np.eye(4))
+    image.header.set_slope_inter(0.5, 3.0)
+    nibabel.save(image, tmp_path / "a.nii")
+    with open(tmp_path / "a.nii", "r+b") as stream:  # nibabel scales what it saves
+        stream.seek(112)
+        stream.write(struct.pack("<ff", 0.5, 3.0))
+    channels, _ = read_nifti(tmp_path / "a.nii")
+    assert channels.dtype == np.dtype(scaled)
+
+
+def test_a_vector_of_five_axes_is_an_image_of_channels(tmp_path: Path) -> None:
+    """The 4th axis is time, of one moment; the 5th are the components of a vector."""
+    values = np.random.default_rng(0).normal(size=(2, 3, 4, 1, 3)).astype(np.float32)
+    nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), tmp_path / "a.nii")
+    channels, _ = read_nifti(tmp_path / "a.nii")
+    np.testing.assert_array_equal(channels, np.moveaxis(values[:, :, :, 0], 3, 0))
+
+
+def test_an_sform_with_a_row_of_zeros_is_no_sform_of_zeros(tmp_path: Path) -> None:
+    """It is damaged, and the qform does not take its place."""
+    image = nibabel.Nifti1Image(np.ones((2, 3, 4), np.float32), np.eye(4))
+    image.header.set_qform(np.eye(4), 1)
+    image.header.set_sform(np.diag([1.0, 1.0, 0.0, 1.0]), 1)
+    nibabel.save(image, tmp_path / "a.nii")
+    with open(tmp_path / "a.nii", "r+b") as stream:
+        stream.seek(280)
+        stream.write(struct.pack("<12f", 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0))
+    with pytest.raises(MvlError, match=r"a\.nii"):
+        read_image([tmp_path / "a.nii"])

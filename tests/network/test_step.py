@@ -9,7 +9,15 @@ from torch import nn
 
 from mvl_auto.network import build_network
 from mvl_auto.network.loss import deep_loss, targets_of
-from mvl_auto.network.optimizer import CLIP_NORM, EMA_DECAY, WEIGHT_DECAY, Average, make_optimizer, trainable
+from mvl_auto.network.optimizer import (
+    CLIP_NORM,
+    EMA_DECAY,
+    WEIGHT_DECAY,
+    Average,
+    make_optimizer,
+    optimizer_tensors,
+    trainable,
+)
 from mvl_auto.network.step import Learner, StepContext, training_step
 from mvl_auto.plans import LabelScheme
 
@@ -82,3 +90,23 @@ def test_the_average_is_the_recursion_of_its_definition():
             expected[name] = decay * expected[name] + (1 - decay) * p.detach().double().numpy()
     for name, value in average.tensors().items():
         np.testing.assert_allclose(value.numpy(), expected[name], rtol=1e-5, atol=1e-6)
+
+
+def test_every_step_moves_the_average_towards_its_own_weights():
+    ours = learner()
+    expected = [p.detach().double().clone() for p in ours.average.sources]
+    for step in (1, 2, 3):
+        training_step(ours, *batch(), CONTEXT, learning_rate=1e-2)
+        decay = (1 + step) / (10 + step)
+        expected = [
+            decay * e + (1 - decay) * p.detach().double() for e, p in zip(expected, ours.average.sources, strict=True)
+        ]
+    for value, wanted in zip(ours.average.values, expected, strict=True):
+        torch.testing.assert_close(value.double(), wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_an_optimizer_that_has_taken_no_step_has_nothing_to_keep():
+    ours = learner()
+    assert optimizer_tensors(ours.optimizer, ours.network) == {}
+    training_step(ours, *batch(), CONTEXT, learning_rate=1e-3)
+    assert len(optimizer_tensors(ours.optimizer, ours.network)) == 3 * len(ours.average.names)

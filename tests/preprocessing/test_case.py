@@ -164,6 +164,17 @@ def test_every_channel_has_its_own_scheme():
     assert found.label is None
 
 
+def test_every_channel_of_a_ct_is_scaled_by_its_own_statistics():
+    """Two phases of one scan."""
+    image = np.random.default_rng(8).uniform(-50, 350, (2, 6, 7, 8)).astype(np.float32)
+    late = CT.model_copy(update={"mean": 140.0, "std": 50.0, "percentile_00_5": 40.0, "percentile_99_5": 260.0})
+    configuration = make_configuration(channels=2, normalization="ct")
+    plan = make_plan(configuration).model_copy(update={"foreground_intensity_properties_per_channel": (CT, late)})
+    found = preprocess_case(image, (1, 1, 1), None, plan, configuration).image
+    np.testing.assert_allclose(found[0], (image[0].clip(10, 180) - 90) / 30, atol=1e-5)
+    np.testing.assert_allclose(found[1], (image[1].clip(40, 260) - 140) / 50, atol=1e-5)
+
+
 def test_the_mask_of_one_channel_does_not_bind_the_other():
     """Skull-stripped MR with a hole: statistics without the air around it, but with the hole."""
     brain = np.zeros((20, 22, 24), bool)

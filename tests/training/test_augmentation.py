@@ -235,3 +235,20 @@ def test_low_resolution_leaves_the_coarse_axis_alone():
     for _ in range(20):
         result = low_resolution(data=image[None].copy())["data"][0]
         np.testing.assert_allclose(result, image, atol=1e-5)
+
+
+def test_each_change_of_intensities_has_the_probability_and_the_range_of_nnunet():
+    """Isensee et al. 2021, supplementary note 4; the noise and the contrast are batchgenerators' own."""
+    noise, blur, brightness, contrast, low, inverted, gamma = intensities((16, 16, 16)).transform.transforms
+    assert [each.p_per_sample for each in (noise, blur, brightness, contrast, low, inverted, gamma)] == [
+        *(0.1, 0.2, 0.15, 0.15, 0.25, 0.1, 0.3),
+    ]
+    assert (tuple(noise.noise_variance), tuple(blur.blur_sigma)) == ((0, 0.1), (0.5, 1.0))
+    assert (blur.p_per_channel, blur.different_sigma_per_channel) == (0.5, True)
+    assert (tuple(brightness.multiplier_range), tuple(contrast.contrast_range)) == ((0.75, 1.25), (0.75, 1.25))
+    assert (tuple(low.zoom_range), low.p_per_channel, low.per_channel) == ((0.5, 1), 0.5, True)
+    assert (low.order_downsample, low.order_upsample, low.ignore_axes) == (0, 1, None)
+    for each, invert in ((inverted, True), (gamma, False)):
+        assert (tuple(each.gamma_range), each.invert_image) == ((0.7, 1.5), invert)
+        assert each.per_channel
+        assert each.retain_stats

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import csv
 import itertools
+import re
+import time
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,6 +21,7 @@ from mvl_auto.network.step import Learner, StepContext, training_step
 from mvl_auto.plans import LabelScheme
 from mvl_auto.progress import silent
 from mvl_auto.runs.checkpoint import State
+from mvl_auto.text import duration_text
 from mvl_auto.training.loop import MOST_LEFT_OUT, REPORT_EVERY, optimise, take_step
 from mvl_auto.training.patches import Batch
 from mvl_auto.training.schedule import TrainingLimit, learning_rate_factor
@@ -151,3 +156,54 @@ def test_progress_tells_the_rate_of_its_step(tmp_path):
         assert float(line["learning_rate"]) == pytest.approx(expected, rel=1e-3)
         assert 0 <= float(line["share_waited"]) <= 1
     assert all(group["lr"] == pytest.approx(expected) for group in made.learner.optimizer.param_groups)
+
+
+class Bar:
+    """A progress that keeps what it was told."""
+
+    def __init__(self):
+        self.told, self.moved, self.notes = [], 0, []
+
+    def __call__(self, what, total, unit="", done=0):
+        self.told.append((what, total, unit, done))
+        return nullcontext(self.advance)
+
+    def advance(self, by, note=""):
+        self.moved += by
+        self.notes += [note] if note else []
+
+
+def test_the_bar_counts_steps_and_says_loss_dice_and_rate(tmp_path, caplog):
+    caplog.set_level("INFO")
+    made, bar = session(tmp_path), Bar()
+    watch = SimpleNamespace(dice=0.25, look=lambda *_: 0.25)
+    optimise(made, (batch() for _ in range(20)), TrainingLimit(steps=20), NAMES, bar, time.monotonic(), watch)
+    assert bar.told == [("training", 20, "step", 0)]
+    assert bar.moved == 20
+    assert len(bar.notes) == 2
+    assert all(re.fullmatch(r"loss \d\.\d{3}, Dice 0\.250, rate .*e-\d+, .* steps/s", note) for note in bar.notes)
+    (said,) = (record for record in caplog.records if "on this device" in record.getMessage())
+    left, per_step, duration, _ = said.args
+    assert left == 12
+    assert duration == duration_text(12 * per_step)
+
+
+def test_the_bar_of_a_budget_of_time_counts_seconds(tmp_path):
+    made, bar = session(tmp_path), Bar()
+    begun = time.monotonic()
+    optimise(made, (batch() for _ in range(1000)), TrainingLimit(seconds=1.0), NAMES, bar, begun)
+    ((what, total, unit, done),) = bar.told
+    assert (what, total, unit) == ("training", 1.0, "s")
+    assert bar.moved == pytest.approx(made.elapsed - done)
+
+
+def test_what_a_scaler_of_float16_knew_is_left_where_there_is_none_now(tmp_path):
+    """A run of a GPU of float16 goes on on a CPU."""
+    made = session(tmp_path)
+    train(made, [batch(0), batch(1)], 2)
+    made.save()
+    again = session(tmp_path)
+    again.resume(tmp_path / "checkpoint.safetensors", made.state.model_copy(update={"scaler": {"scale": 1024.0}}))
+    assert again.step == 2
+    assert all(torch.equal(a, b) for a, b in zip(weights(made), weights(again), strict=True))
+    assert again.learner.optimizer.state.keys()

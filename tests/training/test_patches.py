@@ -9,6 +9,7 @@ from trained import make_configuration, make_labels
 
 from mvl_auto.cache import write_case
 from mvl_auto.plans import IGNORE, CachedCase, Trail
+from mvl_auto.training.augmentation import cut
 from mvl_auto.training.cases import MOST_ANNOTATED, Cases
 from mvl_auto.training.patches import SHIFT, Patches, centres
 
@@ -103,6 +104,27 @@ def test_a_certain_foreground_voxel_lies_in_its_patch_but_not_always_in_the_midd
     assert np.isfinite(away).all()
     assert np.abs(away).max() > 0.8 * SHIFT * 3.5
     assert np.abs(away.mean(axis=0)).max() < 0.4, "in no direction more than in the other"
+
+
+def test_a_patch_without_certain_foreground_may_lie_anywhere_in_its_case(tmp_path, monkeypatch):
+    """From one end of the case to the other along each axis, no place more often than another."""
+    write(tmp_path, "a", specks((2, 2, 2)))
+    made, seen = patches(tmp_path), []
+
+    def look(source, centre, spatial, size):
+        seen.append(centre)
+        return cut(source, centre, spatial, size)
+
+    monkeypatch.setattr("mvl_auto.training.patches.cut", look)
+    for seed in range(400):
+        made.sample(np.random.default_rng(seed), "a", foreground=False)
+    first, last = np.full(3, 3.5), np.array(SHAPE) - 4.5  # so that a patch of 8 voxels lies inside
+    share = (np.array(seen) - first) / (last - first)
+    assert share.min() >= 0
+    assert share.max() <= 1
+    for tenth in range(10):
+        there = (share > tenth / 10) & (share <= (tenth + 1) / 10)
+        assert there.mean(axis=0) == pytest.approx([0.1] * 3, abs=0.05)
 
 
 def test_a_rare_class_is_drawn_as_often_as_the_others_over_all_cases(tmp_path):
