@@ -17,7 +17,8 @@ from mvl_auto.llm.sources.syntax import parse_source
 
 log = logging.getLogger(__name__)
 REMEDY = (
-    "Connect to a network, or add a block from a file with mvl_block add file:MODEL.gguf, or plan again with a block "
+    "Connect to a network, or copy the two files of a block (NAME.json, NAME.safetensors) from the folder blocks of a "
+    "machine that has it, or add one from a file with mvl_block add file:MODEL.gguf, or plan again with a block "
     "in the bank (mvl_plan_and_preprocess --llm SOURCE), "
     "or without pretrained weights: --llm random:hidden=576,heads=9,kv_heads=3,ffn=1536, or --llm none."
 )

@@ -79,6 +79,19 @@ def find_block(folder: Path, wanted: Callable[[BlockCard], bool]) -> BlockCard |
     return next((card for card in list_blocks(folder) if wanted(card)), None)
 
 
+def find_damage(name: str, folder: Path) -> MvlError | None:
+    """Why the block of this name is not among `list_blocks`, although a file of it is there; None if none is."""
+    card = folder / f"{name}{CARD}"
+    if not card.is_file():
+        weights = card.with_suffix(WEIGHTS) if name else None
+        return MvlError(f"has no {card.name} beside it", file=weights) if weights and weights.is_file() else None
+    try:
+        _read_card(card)
+    except MvlError as error:
+        return error
+    return None
+
+
 def find_named_block(name: str, folder: Path) -> BlockCard:
     """The block whose name is, or starts with, `name`. Raises MvlError, listing the blocks, for none or several."""
     cards = list_blocks(folder)

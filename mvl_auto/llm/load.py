@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from mvl_auto.errors import MvlError
 from mvl_auto.llm.auto import ensure_auto
-from mvl_auto.llm.bank import find_block, read_block
+from mvl_auto.llm.bank import CARD, WEIGHTS, find_block, find_damage, read_block
 from mvl_auto.llm.card import BlockCard, Layer
 from mvl_auto.llm.fetch import ensure_source
 from mvl_auto.llm.sources.syntax import parse_source
@@ -30,23 +30,35 @@ def load_block(source: str, layer: Layer, folder: Path, hidden_size: int | None 
 
 
 def load_same_block(
-    source: str, layer: Layer, folder: Path, sha256: str, geometry_sha256: str | None = None
+    source: str, layer: Layer, folder: Path, sha256: str, geometry_sha256: str | None = None, name: str = ""
 ) -> FrozenBlock:
     """The block with these weights and this geometry: from the bank, whatever its source was, else fetched again.
 
-    sha256, geometry_sha256: as in BlockCard. geometry_sha256 None: any geometry, for checkpoints that do not name it.
+    sha256, geometry_sha256, name: as in BlockCard. geometry_sha256 None: any geometry, for checkpoints that do not name
+    it. name: for messages, which say the two files to copy.
     Raises MvlError when the source now gives another block, or none.
     """
 
     def is_same(card: BlockCard) -> bool:
         return card.sha256 == sha256 and geometry_sha256 in (None, card.geometry_sha256)
 
-    card = find_block(folder, is_same) or ensure_block(source, layer, folder)
+    files = f"{name}{CARD} and {name}{WEIGHTS}" if name else "the block's two files"
+    copy = f"Copy {files} to {folder} from the folder '{folder.name}' of the root where the network was trained."
+    card = find_block(folder, is_same)
+    if card is None:
+        damage = find_damage(name, folder)
+        try:
+            card = ensure_block(source, layer, folder)
+        except MvlError as error:
+            lost = "is not there" if damage is None else f"cannot be used ({damage.file}: {damage.what})"
+            cause = error.what if error.file is None else f"{error.file}: {error.what}"
+            what = f"the LLM block {name or source} of the network {lost}, and cannot be fetched again: {cause}"
+            raise MvlError(what, file=folder, remedy=copy) from error
     if card.sha256 != sha256:
         raise MvlError(
             f"{source} gives a block with sha256 {card.sha256[:12]}..., not {sha256[:12]}... as in the checkpoint",
             file=folder,
-            remedy="Copy the block's two files from the machine that has it.",
+            remedy=copy,
         )
     if not is_same(card):
         raise MvlError(

@@ -70,7 +70,7 @@ def load_block_of(configuration: Configuration, state: State | None, blocks_fold
     if state is None or state.block is None:
         return load_block(settings.source, settings.layer, blocks_folder, settings.hidden_size)
     block = state.block
-    return load_same_block(block.source, block.layer, blocks_folder, block.sha256, block.geometry_sha256)
+    return load_same_block(block.source, block.layer, blocks_folder, block.sha256, block.geometry_sha256, block.name)
 
 
 def load_weights(network: nn.Module, weights: dict[str, Tensor], path: Path) -> None:

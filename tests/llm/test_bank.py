@@ -365,3 +365,27 @@ def test_the_docs_list_the_catalogue():
         licence = f"{entry.licence}, to be accepted first" if entry.gated else entry.licence
         sizes = f"{entry.num_layers} | {entry.hidden_size} | {entry.bytes_read / 1e6:.1f}"
         assert f"| `{entry.source}` | {sizes} | {licence} |" in docs
+
+
+def test_a_network_without_its_block_names_the_two_files_to_copy(folder, model, tmp_path):
+    card = ensure_block(model, 1, folder)
+    known = card.sha256, card.geometry_sha256, card.name
+    elsewhere = tmp_path / "other" / "blocks"
+    (tmp_path / "model").rename(tmp_path / "gone")
+
+    with pytest.raises(MvlError) as caught:
+        load_same_block(model, 1, elsewhere, *known)
+    message = str(caught.value)
+    assert f"Copy {card.name}.json and {card.name}.safetensors to {elsewhere}" in message
+    assert f"{tmp_path / 'model'}: is missing" in message, "why it could not be fetched"
+    assert not elsewhere.exists()
+
+    elsewhere.mkdir(parents=True)
+    for ending, cause in ((".json", f"has no {card.name}.safetensors"), (".safetensors", f"has no {card.name}.json")):
+        (elsewhere / f"{card.name}{ending}").write_bytes((folder / f"{card.name}{ending}").read_bytes())
+        if ending == ".safetensors":
+            (elsewhere / f"{card.name}.json").unlink()
+        with pytest.raises(MvlError, match=re.escape(cause)):
+            load_same_block(model, 1, elsewhere, *known)
+    (elsewhere / f"{card.name}.json").write_bytes((folder / f"{card.name}.json").read_bytes())
+    assert load_same_block(model, 1, elsewhere, *known).card == card, "as the message said"
