@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mvl_auto.datasets import find_cases, load_case, split_volumes
+from mvl_auto.datasets import cases_to_predict, load_case
 from mvl_auto.errors import MvlError
 from mvl_auto.extras import need
 from mvl_auto.files import ensure_writable_folder, write_json, writing
@@ -74,7 +74,7 @@ def explain_folder(
     trained = load_trained(run.folds[0][0], blocks_folder)
     network, on = trained.network, choose_device(device)
     first = [] if run.previous is None else [each.network.to(on) for each in run.previous.load(blocks_folder)]
-    cases = split_volumes(find_cases(input, len(trained.plan.channels)))
+    cases = cases_to_predict(input, trained.plan.channels)
     names = [name for case in cases for name in files_written(case.name)]
     check_output_folder(input, output, cases, names, run, blocks_folder)
     paths: list[Path] = []

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
-from mvl_auto.datasets import Case, find_cases, split_volumes
+from mvl_auto.datasets import Case, cases_to_predict
 from mvl_auto.errors import MvlError, all_noted
 from mvl_auto.files import CannotWrite, clear_unfinished, ensure_writable_folder, locked
 from mvl_auto.inference.label_files import ITK_SNAP, LABELS, SLICER, write_label_names
@@ -74,7 +74,7 @@ def predict_folder(
     input, output, settings = Path(input), Path(output), settings or PredictionSettings()
     settings = replace(settings, device=str(choose_device(settings.device)))
     problems: list[MvlError] = []
-    cases = split_volumes(find_cases(input, len(trained.plan.channels), problems=problems))
+    cases = cases_to_predict(input, trained.plan.channels, problems)
     if not cases:
         raise all_noted(problems)
     made_by = _describe_maker(trained, settings)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mvl_auto.datasets import Case, find_cases, load_case, split_volumes, to_classes
+from mvl_auto.datasets import Case, cases_to_predict, load_case, to_classes
 from mvl_auto.errors import MvlError
 from mvl_auto.files import write_text
 from mvl_auto.images import read_label
@@ -25,7 +25,7 @@ MM3_PER_ML = 1000
 
 def find_pairs(input: Path, output: Path, names: Sequence[str], plan: Plan) -> list[tuple[Case, Path]]:
     """The cases of these names in a folder of images, each with the file of its prediction."""
-    cases = split_volumes(find_cases(input, len(plan.channels), problems=[]))
+    cases = cases_to_predict(input, plan.channels, [])
     return [(case, output / prediction_file(case)) for case in cases if case.name in set(names)]
 
 

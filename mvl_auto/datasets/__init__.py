@@ -5,11 +5,12 @@ from mvl_auto.datasets.dataset import Dataset, inspect_dataset, paths_read, read
 from mvl_auto.datasets.labels import one_hot, read_scheme, to_classes, to_values
 from mvl_auto.datasets.load import hash_files, load_case, load_label
 from mvl_auto.datasets.segments import read_values
-from mvl_auto.datasets.volumes import split_volumes
+from mvl_auto.datasets.volumes import cases_to_predict, split_volumes
 
 __all__ = [
     "Case",
     "Dataset",
+    "cases_to_predict",
     "files_behind",
     "files_of",
     "find_cases",

@@ -23,10 +23,13 @@ from typing import Any
 from mvl_auto.errors import MvlError
 from mvl_auto.files import entries
 from mvl_auto.images import composed, file_ending, stem
+from mvl_auto.text import list_text
 
 CASE = "{case}"
 KEY = "case_pattern"
 MOST_FOLDERS = 100  # that are looked into for what they have in common
+MOST_TOLD = 6  # files in a message
+SHORTEST_IN_WORD = 3  # letters of a case's name that is looked for inside of words too
 LABEL_WORD = re.compile(r"(^|[-_. ])(seg|label|mask|annotation|gt)[a-z]*([-_. ]|$)", re.IGNORECASE)
 OTHER_FOLDERS = ("imagesTr", "labelsTr", "imagesTs", "labelsTs")
 # names of MR contrasts in BraTS before and since 2023, and what people call the channels
@@ -78,13 +81,48 @@ def files_by_pattern(folder: Path, *paths: str, name: str) -> tuple[Path, ...]:
     return tuple(folder / path.replace(CASE, name) for path in paths)
 
 
-def find_single_images(folder: Path) -> list[tuple[str, Path]]:
-    """Case and image, where every folder below has one image, and what else they have in common are labels."""
+def find_images(folder: Path, channels: Sequence[str]) -> list[tuple[str, tuple[Path, ...]]]:
+    """Case and images (one for each channel) of a folder with a folder for each case; labels are left out.
+
+    channels: their names. Files of a case may be missing. Empty where the folders have no images in common.
+    Raises MvlError when the names of the files do not tell which channel each is.
+    """
     images = [path for path in _common_files(folder) if not LABEL_WORD.search(_kind(path))]
-    if len(images) != 1:
+    if not images:
         return []
-    names = names_by_pattern(folder, images[0])
-    return [(composed(name), files_by_pattern(folder, images[0], name=name)[0]) for name in names]
+    ordered = order_by_channel(images, channels)
+    if ordered is None:
+        raise _unclear(folder, [path.replace(CASE, "CASE") for path in images], channels)
+    names = names_by_pattern(folder, *ordered)
+    return [(composed(name), files_by_pattern(folder, *ordered, name=name)) for name in names]
+
+
+def images_of_case(folder: Path, files: Sequence[Path], channels: Sequence[str]) -> tuple[Path, ...] | None:
+    """The files or DICOM folders of one case's folder in the order of the channels; None where names do not tell."""
+    by_pattern = {_as_pattern(folder, file): file for file in files}
+    images = [path for path in by_pattern if not LABEL_WORD.search(_kind(path))]
+    ordered = order_by_channel(images, channels) if len(channels) > 1 else None
+    return None if ordered is None else tuple(by_pattern[path] for path in ordered)
+
+
+def split_channels(folder: Path, channels: Sequence[str]) -> tuple[Path, ...]:
+    """The DICOM folders of the channels in a case's folder, or that folder where it has none or there is one channel.
+
+    Raises MvlError when there is one for each channel, but their names do not tell which.
+    """
+    below = [] if len(channels) < 2 or any(map(is_dicom_file, entries(folder))) else _dicom_folders(folder)
+    if len(below) != len(channels):
+        return (folder,)
+    ordered = images_of_case(folder, below, channels)
+    if ordered is None:
+        raise _unclear(folder, [entry.name for entry in below], channels)
+    return ordered
+
+
+def _unclear(folder: Path, found: Sequence[str], channels: Sequence[str]) -> MvlError:
+    what = f"has {list_text(found, MOST_TOLD)}, whose names do not tell the channels ({', '.join(channels)})"
+    last = f" to CASE_{len(channels) - 1:04d}" if len(channels) > 1 else ""
+    return MvlError(what, file=folder, remedy=f"Name them as the channels, or CASE_0000{last}.")
 
 
 def find_pattern(folder: Path, channels: Sequence[str]) -> tuple[Pattern | None, Pattern | None]:
@@ -97,9 +135,24 @@ def find_pattern(folder: Path, channels: Sequence[str]) -> tuple[Pattern | None,
     images = [path for path in common if path not in labels]
     if not labels or not images:
         return None, None
-    ordered = _by_channel(images, channels)
+    ordered = order_by_channel(images, channels)
     proposed = Pattern(tuple(ordered or images), labels[0])
     return proposed, proposed if ordered and len(labels) == 1 else None
+
+
+def is_dicom_folder(entry: Path) -> bool:
+    """Whether there is a DICOM file in the folder or below it."""
+    from mvl_auto.images.dicom import files
+
+    return entry.is_dir() and files.is_dicom_folder(entry)
+
+
+def is_dicom_file(entry: Path) -> bool:
+    """Whether it is a DICOM file, and none that is hidden."""
+    from mvl_auto.images.dicom.files import starts_as_dicom
+
+    is_candidate = entry.is_file() and not file_ending(entry) and not entry.name.startswith(".")
+    return is_candidate and starts_as_dicom(entry)
 
 
 def pattern_for_json(pattern: Pattern) -> str:
@@ -109,27 +162,39 @@ def pattern_for_json(pattern: Pattern) -> str:
 
 
 def _common_files(folder: Path) -> list[str]:
-    """Image files that at least half of the case folders have, as patterns, sorted."""
+    """Image files that at least half of the case folders have, as patterns, sorted; or DICOM folders in them."""
     below = [entry for entry in entries(folder) if entry.is_dir() and not entry.name.startswith(".")]
     below = [entry for entry in below if entry.name not in OTHER_FOLDERS][:MOST_FOLDERS]
     found: Counter[str] = Counter()
     for case in below:
-        files = (entry.name for entry in entries(case) if file_ending(entry) and not entry.name.startswith("."))
-        found.update(f"{CASE}/{name.replace(case.name, CASE)}" for name in files)
+        files = [entry for entry in entries(case) if file_ending(entry) and not entry.name.startswith(".")]
+        if all(LABEL_WORD.search(stem(file)) for file in files):
+            files += _dicom_folders(case)
+        found.update(_as_pattern(case, file) for file in files)
     return sorted(path for path, count in found.items() if 2 * count >= len(below))
 
 
-def _by_channel(images: list[str], channels: Sequence[str]) -> list[str] | None:
-    """The images in the order of the channels; None where the names do not tell."""
+def _as_pattern(case: Path, file: Path) -> str:
+    """The name of a file in a case's folder, with {case} for the name of the case where that is no part of a word."""
+    bounds = (r"(?<![^\W_])", r"(?![^\W_])") if len(case.name) < SHORTEST_IN_WORD else ("", "")
+    return f"{CASE}/{re.sub(bounds[0] + re.escape(case.name) + bounds[1], CASE, file.name)}"
+
+
+def _dicom_folders(folder: Path) -> list[Path]:
+    return [entry for entry in entries(folder) if not entry.name.startswith(".") and is_dicom_folder(entry)]
+
+
+def order_by_channel(images: Sequence[str], channels: Sequence[str]) -> list[str] | None:
+    """The images in the order of the channels: by their names, or by 0000, 0001, ...; None where these do not tell."""
     if len(images) != len(channels):
         return None
     if len(images) == 1:
-        return images
+        return list(images)
     by_kind = {_contrast(_kind(path)): path for path in images}
-    wanted = [_contrast(name) for name in channels]
-    if len(by_kind) < len(images) or set(wanted) != set(by_kind):
-        return None
-    return [by_kind[kind] for kind in wanted]
+    for wanted in ([_contrast(name) for name in channels], [f"{n:04d}" for n in range(len(channels))]):
+        if len(by_kind) == len(images) and set(wanted) == set(by_kind):
+            return [by_kind[kind] for kind in wanted]
+    return None
 
 
 def _kind(path: str) -> str:

@@ -11,15 +11,21 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mvl_auto.datasets.case_folders import find_single_images
+from mvl_auto.datasets.case_folders import (
+    find_images,
+    images_of_case,
+    is_dicom_file,
+    is_dicom_folder,
+    split_channels,
+)
 from mvl_auto.errors import MvlError, noting
 from mvl_auto.files import entries, is_there
-from mvl_auto.images import file_ending, known_formats, stem
+from mvl_auto.images import composed, file_ending, known_formats, stem
 from mvl_auto.names import checked_name
 
 log = logging.getLogger(__name__)
@@ -41,13 +47,18 @@ class Case:
 
 
 def find_cases(
-    folder: Path, num_channels: int, what: str = "images", problems: list[MvlError] | None = None
+    folder: Path,
+    num_channels: int,
+    what: str = "images",
+    problems: list[MvlError] | None = None,
+    channels: Sequence[str] | None = None,
 ) -> tuple[Case, ...]:
     """The cases of a folder, by name; also of one image file or one folder of DICOM slices.
 
     With several channels, `case_0000`, `case_0001`, ... are one case; with one channel, `_0000` is taken off a name,
-    but where `case_0001` or `case` is another image of the folder. what: the word for messages. problems:
-    receives the errors of single cases, which are then left out; without it the first error is raised.
+    but where `case_0001` or `case` is another image of the folder. A case may have a folder of its own, with a file or
+    a folder of DICOM for each channel. what: the word for messages. problems: receives the errors of single cases,
+    which are then left out; without it the first error is raised. channels: their names, as many as num_channels.
     Raises MvlError when there is nothing to read, a channel is missing, or two files claim one name.
     """
     folder = Path(folder)
@@ -61,17 +72,20 @@ def find_cases(
     for entry in visible:
         with nullcontext() if problems is None else noting(problems):
             check_link(entry)
-    images = [entry for entry in visible if _is_image_file(entry) or _is_dicom_folder(entry)]
-    if any(_is_dicom_file(entry) for entry in visible):
+    images = [entry for entry in visible if _is_image_file(entry) or is_dicom_folder(entry)]
+    if any(is_dicom_file(entry) for entry in visible):
         if not any(entry.is_file() for entry in images):  # slices of its own, and those below
             return (Case(folder.absolute().name, (folder,)),)
         log.warning("%s: its DICOM files are not used, since there are images in other formats", folder)
-    if not images and num_channels == 1 and (inside := find_single_images(folder)):  # KiTS: case_00000/imaging.nii.gz
-        return tuple(Case(name, (image,)) for name, image in inside)
+    names = [f"channel {n}" for n in range(num_channels)] if channels is None else list(channels)
+    if not images and (inside := find_images(folder, names)):  # KiTS: case_00000/imaging.nii.gz
+        return _complete(inside, problems)
+    if images and (ordered := images_of_case(folder, images, names)):  # the folder of one case
+        return (Case(composed(folder.absolute().name), ordered),)
     if not images:
         found = f"only {_some(visible)}" if visible else "nothing"
         raise MvlError(f"holds no {what}, {found}", file=folder, remedy=f"Put {what} there: {known_formats()}.")
-    return _grouped(images, num_channels, folder, problems)
+    return _with_channels(_grouped(images, num_channels, folder, problems), names, problems)
 
 
 def check_link(path: Path) -> None:
@@ -117,6 +131,31 @@ def _case_of_file(path: Path, num_channels: int) -> tuple[Case, ...]:
     return _grouped(list(siblings), num_channels, path.parent)
 
 
+def _complete(found: list[tuple[str, tuple[Path, ...]]], problems: list[MvlError] | None) -> tuple[Case, ...]:
+    """The cases, by name, all of whose files are there."""
+    cases = []
+    for name, images in found:
+        with nullcontext() if problems is None else noting(problems):
+            checked_name(name, "case", images[0].parent)
+            for image in images:
+                check_link(image)
+                if not is_there(image):
+                    raise MvlError(f"is missing; it belongs to the case '{name}'", file=image, remedy="Add it.")
+            cases.append(Case(name, images))
+    return tuple(cases)
+
+
+def _with_channels(cases: Iterable[Case], channels: list[str], problems: list[MvlError] | None) -> tuple[Case, ...]:
+    """The cases, in which a folder with a DICOM folder for each channel became these."""
+    whole = []
+    for case in cases:
+        with nullcontext() if problems is None else noting(problems):
+            if len(case.images) == 1 and case.images[0].is_dir():
+                case = replace(case, images=split_channels(case.images[0], channels))
+            whole.append(case)
+    return tuple(whole)
+
+
 def _grouped(
     images: list[Path], num_channels: int, folder: Path, problems: list[MvlError] | None = None
 ) -> tuple[Case, ...]:
@@ -158,18 +197,6 @@ def _check_group(name: str, files: list[Path], num_channels: int, folder: Path) 
 def _is_image_file(entry: Path) -> bool:
     """Segmentations of 3D Slicer are not: they are saved beside the images that they belong to."""
     return file_ending(entry) not in ("", SEGMENTATION_ENDING) and entry.is_file()
-
-
-def _is_dicom_folder(entry: Path) -> bool:
-    from mvl_auto.images.dicom.files import is_dicom_folder
-
-    return entry.is_dir() and is_dicom_folder(entry)
-
-
-def _is_dicom_file(entry: Path) -> bool:
-    from mvl_auto.images.dicom.files import starts_as_dicom
-
-    return entry.is_file() and not file_ending(entry) and starts_as_dicom(entry)
 
 
 def files_behind(path: Path, dicom_volume: str = "") -> list[Path]:

@@ -14,6 +14,7 @@ from mvl_auto.datasets.case_folders import (
     Pattern,
     files_by_pattern,
     find_pattern,
+    is_dicom_file,
     names_by_pattern,
     pattern_for_json,
     read_pattern,
@@ -24,6 +25,7 @@ from mvl_auto.files import entries, is_there
 from mvl_auto.images import composed, file_ending, stem
 from mvl_auto.names import checked_name
 from mvl_auto.paths import guide
+from mvl_auto.text import count_text
 
 log = logging.getLogger(__name__)
 DESCRIBE = f"See {guide('dataset.md')} for an example."
@@ -41,7 +43,7 @@ def find_training_cases(
         return [case for case, _ in _listed_cases(folder, content["training"], problems)]
     if not is_there(folder / "imagesTr"):
         return _cases_in_case_folders(folder, channels, problems)
-    return _cases_in_folders(folder, len(channels), problems)
+    return _cases_in_folders(folder, channels, problems)
 
 
 def _cases_in_case_folders(folder: Path, channels: Sequence[str], problems: list[MvlError]) -> list[Case]:
@@ -50,7 +52,7 @@ def _cases_in_case_folders(folder: Path, channels: Sequence[str], problems: list
     if certain is not None:
         return _cases_by_pattern(folder, certain)
     if proposed is None:
-        return _cases_in_folders(folder, len(channels), problems)
+        return _cases_in_folders(folder, channels, problems)
     what = "does not say which files of its case folders are channels and which is the label"
     remedy = f"Add {pattern_for_json(proposed)} with the images in the order of the channels ({', '.join(channels)})."
     problems.append(MvlError(what, file=folder / "dataset.json", remedy=remedy))
@@ -185,10 +187,12 @@ def _no_image(label: Path) -> MvlError:
     return MvlError("is a label without its image", file=label, remedy="Add its image or remove it.")
 
 
-def _cases_in_folders(folder: Path, num_channels: int, problems: list[MvlError]) -> list[Case]:
+def _cases_in_folders(folder: Path, channels: Sequence[str], problems: list[MvlError]) -> list[Case]:
     """nnU-Net v2: what lies in imagesTr and labelsTr."""
     try:
-        images = {case.name: case for case in find_cases(folder / "imagesTr", num_channels, problems=problems)}
+        _check_no_loose_dicom(folder)
+        found = find_cases(folder / "imagesTr", len(channels), problems=problems, channels=channels)
+        images = {case.name: case for case in found}
     except MvlError as error:  # of the whole folder: it says nothing about single labels
         problems.append(error)
         return []
@@ -198,13 +202,27 @@ def _cases_in_folders(folder: Path, num_channels: int, problems: list[MvlError])
     for name in sorted(images.keys() - labels.keys()):
         file = images[name].images[0]
         if join_channels(file) in labels:
-            what = f"is one channel more than the {num_channels} of dataset.json"
+            what = f"is one channel more than the {len(channels)} of dataset.json"
             problems.append(MvlError(what, file=file, remedy="Remove it."))
         else:
             problems.append(_no_label(file, where=f" (labelsTr has no '{name}')"))
     for name in sorted(labels.keys() - images.keys() - incomplete):
         problems.append(_no_image(labels[name]))
     return [Case(name, images[name].images, labels[name]) for name in images if name in labels]
+
+
+def _check_no_loose_dicom(folder: Path) -> None:
+    """Raise MvlError where slices lie in imagesTr itself: which of them are of which label is not known."""
+    images = folder / "imagesTr"
+    if not images.is_dir() or _image_files(images):
+        return
+    loose = [entry for entry in entries(images) if is_dicom_file(entry)]
+    if loose:
+        label = next(iter(_image_files(folder / "labelsTr")), None)
+        name = "CASE" if label is None else stem(label)
+        what = f"holds {count_text(len(loose), 'DICOM file')} outside of a case's folder (first: {loose[0].name})"
+        remedy = f"Put the slices of each case into a folder with the name of its label, such as imagesTr/{name}/."
+        raise MvlError(what, file=images, remedy=remedy)
 
 
 def _labels_by_name(folder: Path, problems: list[MvlError]) -> dict[str, Path]:

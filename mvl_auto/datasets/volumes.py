@@ -5,10 +5,20 @@ For training a folder must hold one volume, since its label belongs to one: read
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
-from mvl_auto.datasets.cases import Case
+from mvl_auto.datasets.cases import Case, find_cases
 from mvl_auto.errors import MvlError
+from mvl_auto.plans import Channel
+
+
+def cases_to_predict(
+    folder: Path, channels: Sequence[Channel], problems: list[MvlError] | None = None
+) -> tuple[Case, ...]:
+    """The cases of a folder (or of one image) for a network with these channels; problems: as in `find_cases`."""
+    names = [channel.name for channel in channels]
+    return split_volumes(find_cases(folder, len(names), problems=problems, channels=names))
 
 
 def split_volumes(cases: Iterable[Case]) -> tuple[Case, ...]:

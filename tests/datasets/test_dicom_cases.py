@@ -12,9 +12,19 @@ from builders import write_array, write_description
 from dicom_series import MR, STRUCTURES, write_other, write_slices
 from numpy.testing import assert_array_equal
 
-from mvl_auto.datasets import Case, files_of, find_cases, hash_files, load_case, read_dataset, split_volumes
+from mvl_auto.datasets import (
+    Case,
+    cases_to_predict,
+    files_of,
+    find_cases,
+    hash_files,
+    load_case,
+    read_dataset,
+    split_volumes,
+)
 from mvl_auto.errors import MvlError
 from mvl_auto.images import read_image
+from mvl_auto.plans import Channel
 
 IMAGE = np.random.default_rng(0).integers(0, 1000, (6, 5, 7)).astype(np.int16)
 
@@ -138,3 +148,80 @@ def test_a_folder_that_cannot_be_read_leaves_the_others(tmp_path: Path) -> None:
     assert [case.name for case in cases] == ["good", "torn"]
     with pytest.raises(MvlError, match=r"torn/IM0003\.dcm: is damaged or cut short"):
         read_image(cases[1].images)
+
+
+# ------------------------------------------------------------------------------ slices without folders of their own
+
+
+def test_slices_of_several_cases_in_one_folder_are_sorted_into_cases(tmp_path: Path) -> None:
+    write_slices(tmp_path / "all", IMAGE, name="a{}.dcm", edit=of_study("1.2.50"))
+    write_slices(tmp_path / "all", IMAGE + np.int16(7), name="b{}.dcm", edit=of_study("1.2.60", "Roe^Jane"))
+    cases = split_volumes(find_cases(tmp_path / "all", 1))
+    assert len({case.name for case in cases}) == 2
+    assert sorted(int(values(case).min() - IMAGE.min()) for case in cases) == [0, 7]
+
+
+def test_radiographs_in_one_folder_have_the_names_of_their_files(tmp_path: Path) -> None:
+    for n, name in enumerate(("left", "right", "roe_jane")):
+        write_slices(tmp_path, IMAGE[n : n + 1], name=f"{name}.dcm", edit=of_study(f"1.2.{n}", "Roe^Jane"))
+    cases = {case.name: case for case in split_volumes(find_cases(tmp_path, 1))}
+    assert {"left", "right"} < cases.keys()
+    assert len(cases) == 3
+    assert not any("roe" in name for name in cases), "names of patients are not passed on"
+    assert_array_equal(values(cases["right"]), IMAGE[1:2])
+
+
+def test_in_training_loose_slices_are_told_with_the_way_to_lay_them_out(tmp_path: Path) -> None:
+    dataset = tmp_path / "Dataset001_Knee"
+    write_slices(dataset / "imagesTr", IMAGE)
+    for name in ("knee_7", "knee_8"):
+        write_array(dataset / "labelsTr" / f"{name}.nii.gz", np.zeros((6, 5, 7), np.uint8), (2.5, 0.8, 0.7))
+    write_description(dataset, "nnunet", ["knee_7", "knee_8"])
+    with pytest.raises(MvlError) as caught:
+        read_dataset(dataset)
+    assert str(caught.value) == (
+        f"{dataset / 'imagesTr'}: holds 6 DICOM files outside of a case's folder (first: IM0001.dcm). "
+        "Put the slices of each case into a folder with the name of its label, such as imagesTr/knee_7/."
+    )
+    assert not caught.value.others
+
+
+# ------------------------------------------------------------------------------ a folder of slices for each channel
+
+
+def write_channels(folder: Path, names: tuple[str, str]) -> None:
+    """Two series of one grid; the first is 100 less than the second."""
+    write_slices(folder.with_name(names[0]) if "_0000" in names[0] else folder / names[0], IMAGE, series=1)
+    other = folder.with_name(names[1]) if "_0000" in names[0] else folder / names[1]
+    write_slices(other, IMAGE + np.int16(100), series=2)
+
+
+@pytest.mark.parametrize(
+    "names", [("{}_0000", "{}_0001"), ("T1", "FLAIR"), ("t1n", "T2-Flair"), ("0000", "0001"), ("{}_T1", "{}_FLAIR")]
+)
+def test_a_folder_of_slices_for_each_channel(tmp_path: Path, names: tuple[str, str]) -> None:
+    for case in ("a", "b"):
+        write_channels(tmp_path / "imagesTr" / case, (names[0].format(case), names[1].format(case)))
+        write_array(tmp_path / "labelsTr" / f"{case}.nii.gz", np.zeros((6, 5, 7), np.uint8), (2.5, 0.8, 0.7))
+    write_description(tmp_path, "nnunet", ["a", "b"], channel_names=("T1", "FLAIR"))
+    channels = tuple(Channel(name=name) for name in ("T1", "FLAIR"))
+    trained, predicted = read_dataset(tmp_path).cases, cases_to_predict(tmp_path / "imagesTr", channels)
+    assert [case.name for case in trained] == [case.name for case in predicted] == ["a", "b"]
+    for case in (*trained, *predicted):
+        first, second = read_image(case.images).array
+        assert_array_equal(second - first, np.full(IMAGE.shape, 100))
+    if "_0000" not in names[0]:
+        (alone,) = cases_to_predict(tmp_path / "imagesTr" / "a", channels)
+        assert (alone.name, alone.images) == ("a", predicted[0].images)
+
+
+def test_folders_that_do_not_tell_the_channels_are_named_and_the_others_done(tmp_path: Path) -> None:
+    write_channels(tmp_path / "a", ("T1", "FLAIR"))
+    write_channels(tmp_path / "b", ("S1", "S2"))
+    problems: list[MvlError] = []
+    (case,) = cases_to_predict(tmp_path, [Channel(name="T1"), Channel(name="FLAIR")], problems)
+    assert case.name == "a"
+    assert [str(problem) for problem in problems] == [
+        f"{tmp_path / 'b'}: has S1, S2, whose names do not tell the channels (T1, FLAIR). "
+        "Name them as the channels, or CASE_0000 to CASE_0001."
+    ]

@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 from builders import make_dataset, write_array
 
-from mvl_auto.datasets import find_cases, load_case, read_dataset
+from mvl_auto.datasets import cases_to_predict, find_cases, load_case, read_dataset
 from mvl_auto.datasets.case_folders import Pattern, find_pattern
 from mvl_auto.errors import MvlError
 from mvl_auto.images import file_ending, stem
+from mvl_auto.plans import Channel
 
 LABELS = {"background": 0, "core": 1, "shell": 2}
 SHAPE = (4, 5, 6)
@@ -220,6 +221,27 @@ def test_images_in_folders_of_their_own_are_predicted_by_the_folders(tmp_path: P
     assert [(case.name, case.images) for case in find_cases(tmp_path, 1)] == [
         (name, (tmp_path / name / "imaging.nii.gz",)) for name in names
     ]
+
+
+def test_brats_folders_are_predicted_as_they_are(tmp_path: Path) -> None:
+    kinds = ["{case}-t2f.nii.gz", "{case}-t1n.nii.gz", "{case}-t1c.nii.gz", "{case}-t2w.nii.gz", "{case}-seg.nii.gz"]
+    names = case_folders(tmp_path, *kinds)
+    channels = tuple(Channel(name=name) for name in ("T1", "T1Gd", "T2", "FLAIR"))
+    ordered = ("t1n", "t1c", "t2w", "t2f")
+    expected = {name: tuple(tmp_path / name / f"{name}-{kind}.nii.gz" for kind in ordered) for name in names}
+    assert {case.name: case.images for case in cases_to_predict(tmp_path, channels)} == expected
+    (alone,) = cases_to_predict(tmp_path / names[1], channels)
+    assert (alone.name, alone.images) == (names[1], expected[names[1]])
+
+    (tmp_path / names[0] / f"{names[0]}-t1c.nii.gz").unlink()
+    problems: list[MvlError] = []
+    assert [case.name for case in cases_to_predict(tmp_path, channels, problems)] == names[1:]
+    assert [f"-t1c.nii.gz: is missing; it belongs to the case '{names[0]}'" in str(p) for p in problems] == [True]
+
+    with pytest.raises(
+        MvlError, match=r"CASE/CASE-t1c\.nii\.gz, .*, whose names do not tell the channels \(CT, .*0003"
+    ):
+        cases_to_predict(tmp_path, [Channel(name=name) for name in ("CT", "PET", "MR", "SPECT")])
 
 
 # ------------------------------------------------------------------------------ a missing dataset.json

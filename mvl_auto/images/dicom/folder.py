@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from mvl_auto.arrays import Array
 from mvl_auto.errors import MvlError
-from mvl_auto.images.dicom.files import dicom_files
+from mvl_auto.images.dicom.files import ENDINGS, dicom_files
 from mvl_auto.images.dicom.frames import frames_of
 from mvl_auto.images.dicom.headers import Frame, kind_of_no_image, read_header
 from mvl_auto.images.dicom.sorting import DicomVolume, sort_volumes, unique_frames
@@ -92,8 +93,10 @@ def named_volumes(folder: Path, own_name: str) -> list[tuple[str, str]]:
     """The volumes of a folder as cases: name of the case, name of the volume in the folder.
 
     own_name: the folder's name as a case. It is used where the slices lie in the folder itself or one level below it
-    and are of one study, unless it holds the patient's name. Otherwise names are made of a hash of the study's UID
-    and the number of the series (`study3f2a9c01_series4`): names of deeper folders, which tell patients, are not used.
+    and are of one study, unless it holds the patient's name. Of several studies, a volume that is one file of the
+    folder itself, such as a radiograph, has the file's name in the same way. Otherwise names are made of a hash of the
+    study's UID and the number of the series (`study3f2a9c01_series4`): names of deeper folders, which tell patients,
+    are not used.
     Raises MvlError as `scan_folder` does.
     """
     volumes = scan_folder(folder).volumes
@@ -101,7 +104,7 @@ def named_volumes(folder: Path, own_name: str) -> list[tuple[str, str]]:
     is_plain = len(studies) == 1 and not any(_is_deep(folder, volume) for volume in volumes)
     if is_plain and not any(_tells_patient(own_name, volume.frames[0]) for volume in volumes):
         return [(f"{own_name}_{volume.name}" if volume.name else own_name, volume.name) for volume in volumes]
-    names = [_neutral_name(volume) for volume in volumes]
+    names = [_name_of_file(folder, volume) or _neutral_name(volume) for volume in volumes]
     taken: Counter[str] = Counter()
     cases = []
     for volume, name in zip(volumes, names, strict=True):
@@ -139,6 +142,14 @@ def _described(volumes: Sequence[DicomVolume]) -> str:
 def _is_deep(folder: Path, volume: DicomVolume) -> bool:
     """Whether slices lie two levels below the folder or deeper, as in PATIENT/STUDY/SERIES."""
     return any(len(frame.file.relative_to(folder).parts) > 2 for frame in volume.frames)
+
+
+def _name_of_file(folder: Path, volume: DicomVolume) -> str:
+    """The name of a volume that is one file of the folder; empty for others, and where it holds the patient's name."""
+    file, *others = dict.fromkeys(frame.file for frame in volume.frames)
+    name = unicodedata.normalize("NFC", file.stem if file.suffix.lower() in ENDINGS else file.name)
+    is_usable = not others and file.parent == folder and not _tells_patient(name, volume.frames[0])
+    return name if is_usable else ""
 
 
 def _tells_patient(name: str, frame: Frame) -> bool:
