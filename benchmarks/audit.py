@@ -1,6 +1,6 @@
 """Does the label audit find labels that are known to be wrong? Ten of the Hippocampus labels are damaged on purpose.
 
-    python benchmarks/audit.py --root FOLDER [--steps 300] [--data ../shared/data/Task04_Hippocampus]
+    python benchmarks/audit.py --root FOLDER [--steps 300] [--data FOLDER] [--keep FILE]
 
 Two labels are damaged in each of five ways: a component dropped, shifted by 3 voxels, flipped, the two labels swapped,
 slices forgotten (drawn by --seed). Five short folds are trained on the damaged data, as a user would; then the cases
@@ -21,6 +21,7 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+from figures import add_keep, keep
 
 DATA = Path(__file__).parents[2] / "shared/data/Task04_Hippocampus"
 WAYS = ("component dropped", "shifted by 3 voxels", "flipped", "labels swapped", "slices forgotten")
@@ -35,6 +36,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=300, help="training steps of each of the five folds")
     parser.add_argument("--llm", default="none")
     parser.add_argument("--seed", type=int, default=0)
+    add_keep(parser)
     args = parser.parse_args()
     dataset = args.root / "raw" / "Task004_DamagedHippocampus"
     if not (dataset / "damaged.json").is_file():
@@ -44,7 +46,7 @@ def main() -> None:
     run("train", dataset, *"01234", "--steps", args.steps, root=args.root)
     run("audit", "-d", dataset, root=args.root)
     rows = json.loads(next(args.root.glob("results/*/*/audit/audit.json")).read_text())["cases"]
-    print_ranking(rows, damaged)
+    keep(args.keep, print_ranking(rows, damaged) | {"labels": len(rows), "damaged": len(damaged)})
 
 
 def run(command: str, *words: object, root: Path) -> None:
@@ -92,18 +94,21 @@ def damaged_values(values: np.ndarray, way: str, random: np.random.Generator) ->
     return forgotten
 
 
-def print_ranking(rows: list[dict], damaged: dict[str, str]) -> None:
+def print_ranking(rows: list[dict], damaged: dict[str, str]) -> dict[str, float]:
+    figures = {}
     by_audit = [row["case"] for row in sorted(rows, key=lambda row: -row["score"])]
     by_minimum = [row["case"] for row in sorted(rows, key=lambda row: min(row["soft_minimum"].values(), default=1.0))]
     print(f"{len(damaged)} of {len(rows)} labels were damaged; found among the first")
     print(f"{'':<24}" + "".join(f"{n:>6}" for n in FIRST) + "   precision at 10, recall at 20")
     for name, ranking in (("audit", by_audit), ("soft minimum", by_minimum)):
         hits = [len(set(ranking[:n]) & damaged.keys()) for n in FIRST]
+        figures |= {f"{name}: found among the first {n}": hit for n, hit in zip(FIRST, hits, strict=True)}
         print(f"{name:<24}" + "".join(f"{n:>6}" for n in hits) + f"   {hits[0] / 10:.2f}, {hits[2] / len(damaged):.2f}")
     reasons = {row["case"]: row["reason"] for row in rows}
     for case, way in damaged.items():
         print(f"  {case}: {way:<22} rank {by_audit.index(case) + 1:>4} ({by_minimum.index(case) + 1:>4} by the soft "
               f"minimum), said: {reasons[case]}")  # fmt: skip
+    return figures
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """One layer out of a model: bytes read, peak memory and time, against loading the whole model with transformers.
 
-    python benchmarks/block_loading.py [--rounds 3] [--hidden 1024] [--layers 16]
+    python benchmarks/block_loading.py [--rounds 3] [--hidden 1024] [--layers 16] [--keep FILE]
 
 Writes a Llama model of random weights to disk (0.6 GB with the defaults: bfloat16 in shards, and Q8_0 as GGUF), then
-loads its last layer in each way, in turn, each time in a fresh process; the time starts after the imports. Goals
-(issue 4): bytes read at most 1.2 times the layer's, peak memory at most 2.5 times the layer in float32. Linux only:
+loads its last layer in each way, in turn, each time in a fresh process; the time starts after the imports. Goals:
+bytes read at most 1.2 times the layer's, peak memory at most 2.5 times the layer in float32. Linux only:
 peaks are the kernel's count of resident memory.
 """
 
@@ -20,6 +20,8 @@ import tempfile
 import time
 from collections import defaultdict
 from pathlib import Path
+
+from figures import add_keep, keep
 
 REPOSITORY = Path(__file__).parents[1]
 sys.path.insert(0, str(REPOSITORY / "tests/support"))
@@ -40,6 +42,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--hidden", type=int, default=1024)
     parser.add_argument("--layers", type=int, default=16)
+    add_keep(parser)
     parser.add_argument("--child", nargs=2, metavar=("WAY", "FOLDER"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
@@ -47,10 +50,11 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         make_models(Path(folder), args.hidden, args.layers)
-        compare(Path(folder), args.rounds)
+        keep(args.keep, compare(Path(folder), args.rounds) | {"layers": args.layers})
 
 
-def compare(folder: Path, rounds: int) -> None:
+def compare(folder: Path, rounds: int) -> dict[str, float]:
+    """Prints the table; returns bytes read for each byte of the layer."""
     from hub_server import serving
 
     results: dict[str, list[dict[str, float]]] = defaultdict(list)
@@ -63,13 +67,16 @@ def compare(folder: Path, rounds: int) -> None:
                 done = subprocess.run(words, env=environment, check=True, capture_output=True, text=True)
                 results[way].append(json.loads(done.stdout))
     print(HEADER)
+    shares = {}
     for way, runs in results.items():
         seconds, peak = (statistics.median(run[key] for run in runs) for key in ("seconds", "peak"))
         read, layer, parameters = (runs[0][key] for key in ("read", "layer", "parameters"))
+        shares[f"{WAYS[way]}: bytes read for each byte of the layer"] = read / layer
         print(
             f"{WAYS[way]:<28}{seconds:>8.2f}{read / 1e6:>10.1f}{read / layer:>14.2f}{peak / 1e6:>10.1f}"
             f"{peak / (4 * parameters):>16.2f}"
         )
+    return shares
 
 
 def measure(way: str, folder: Path) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """The planner's measurement of memory against what torch's allocator reports, over a grid of networks.
 
-    python benchmarks/planner_memory.py [--only WORD]
+    python benchmarks/planner_memory.py [--only WORD] [--keep FILE]
 
 Each network is measured as the planner does it, in fake tensors, and then really trained for two steps on the CPU with
 the profiler's log of allocations. Prints a table in Markdown, and the worst of it. Goals: within 10 %, measuring takes
@@ -21,6 +21,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from figures import add_keep, keep
+
 if TYPE_CHECKING:
     from mvl_auto.planners import TrainingStep
 
@@ -39,16 +41,17 @@ def main() -> None:
     torch.set_num_threads(1)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", metavar="WORD", help="only networks that have this in their name")
+    add_keep(parser)
     args = parser.parse_args()
     from memory_grid import grid
 
-    compare({name: step for name, step in grid().items() if args.only in name})
+    keep(args.keep, compare({name: step for name, step in grid().items() if args.only in name}))
     measure_the_largest()
     plan_everything()
     plan_in_time()
 
 
-def compare(steps: dict[str, Any]) -> None:
+def compare(steps: dict[str, Any]) -> dict[str, float]:
     from peak import real_peak
     from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -76,6 +79,11 @@ def compare(steps: dict[str, Any]) -> None:
         f"\n{len(ratios)} networks; the furthest off: {worst} ({ratios[worst]:.3f}); the slowest to measure: {slowest} "
         f"({times[slowest]:.2f} s); estimates from {min(guesses.values()):.2f} to {max(guesses.values()):.2f}"
     )
+    return {
+        "networks": len(ratios),
+        "furthest from what torch allocates, %": 100 * abs(ratios[worst] - 1),
+        "longest to measure one, s": times[slowest],
+    }
 
 
 def measure_the_largest() -> None:

@@ -1,12 +1,12 @@
 """mvl_plan_and_preprocess against nnUNetv2_plan_and_preprocess -c 3d_fullres, in turn, on the same files.
 
     python -m venv PEER && PEER/bin/pip install nnunetv2 psutil
-    python benchmarks/preprocess.py --peer PEER/bin/nnUNetv2_plan_and_preprocess [--data ../shared/data] [--rounds 3]
+    python benchmarks/preprocess.py --peer PEER/bin/nnUNetv2_plan_and_preprocess [--rounds 3] [--keep FILE]
 
 Two datasets: the Hippocampus dataset of the Decathlon, and synthetic CT volumes (256 x 256 x 160, slices of 0.8 to
 5 mm). Each run uses new folders and the same number of worker processes. The time is that of the whole command, the
 memory the peak of all its processes together (proportional set size). Then some cached images are compared with a
-64-bit cubic resize of the normalized image by scikit-image. Goals (issue 5): 4 times faster on the first dataset, 3
+64-bit cubic resize of the normalized image by scikit-image. Goals: 4 times faster on the first dataset, 3
 times on the second, no more memory, and a difference below 1e-3 away from the border. Linux only. Needs psutil.
 """
 
@@ -25,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+from figures import add_keep, keep
 
 from mvl_auto.plans import Trail
 
@@ -52,6 +53,7 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=200, help="Hippocampus cases at most")
     parser.add_argument("--ct-cases", type=int, default=12)
     parser.add_argument("--ct-shape", type=int, nargs=3, default=CT_SHAPE, metavar=("Z", "Y", "X"))
+    add_keep(parser)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         datasets = {}
@@ -59,11 +61,15 @@ def main() -> None:
             datasets["Hippocampus"] = link_hippocampus(args.data, Path(folder) / "raw", args.cases)
         if args.ct_cases:
             datasets["CT"] = make_ct(Path(folder) / "raw", args.ct_cases, args.ct_shape)
+        figures: dict[str, float] = {}
         for name, dataset in datasets.items():
-            compare(name, dataset, Path(folder), args)
+            figures |= compare(name, dataset, Path(folder), args)
+        keep(args.keep, figures)
 
 
-def compare(name: str, dataset: Path, folder: Path, args: argparse.Namespace) -> None:
+def compare(name: str, dataset: Path, folder: Path, args: argparse.Namespace) -> dict[str, float]:
+    """Prints seconds and memory of every run; returns the ratios."""
+    figures: dict[str, float] = {f"{name}: rounds": args.rounds}
     runs: dict[str, list[Run]] = {OURS: [], PEER: []}
     cached = folder
     for number in range(args.rounds):
@@ -80,11 +86,19 @@ def compare(name: str, dataset: Path, folder: Path, args: argparse.Namespace) ->
             [getattr(peer, key) / getattr(ours, key) for ours, peer in zip(*runs.values(), strict=True)]
             for key in ("seconds", "peak_bytes")
         )
+        figures |= {
+            f"{name}: cases": len(list((dataset / "labelsTr").iterdir())),
+            f"{name}: times faster, median": statistics.median(seconds),
+            f"{name}: times faster, least": min(seconds),
+            f"{name}: times faster, most": max(seconds),
+            f"{name}: times the memory that the peer takes": statistics.median(peak),
+        }
         print(
             f"  {statistics.median(seconds):.2f} times faster (goal {GOALS[name]:g}; {min(seconds):.2f} to "
             f"{max(seconds):.2f}), {PEER} takes {statistics.median(peak):.2f} times the memory (goal 1)"
         )
     print(f"  largest difference from scikit-image inside: {largest_difference(dataset, cached):.1e} (goal 1e-3)")
+    return figures
 
 
 # ------------------------------------------------------------------------------------------- runs

@@ -2,7 +2,7 @@
 
     python -m venv PEER && PEER/bin/pip install nnunetv2
     python benchmarks/training.py -o FOLDER [--peer PEER/bin/python] [--tasks Hippocampus-10m ...] [--seeds 3]
-    python benchmarks/training.py -o FOLDER --table          what FOLDER has so far
+    python benchmarks/training.py -o FOLDER --table [--keep FILE]     what FOLDER has so far
 
 Every run is one task, one network, one fold, one seed; its result is a small JSON file in FOLDER/results. Started
 again, the script goes on with what is missing, and a training of ours resumes at its checkpoint. The networks take
@@ -25,6 +25,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from figures import add_keep, keep
 
 REPOSITORY = Path(__file__).parents[1]
 sys.path.insert(0, str(REPOSITORY / "tests/support"))
@@ -103,6 +105,7 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", choices=[*OURS, PEER], default=[*OURS, PEER])
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
+    add_keep(parser)
     parser.add_argument("--table", action="store_true", help="print what there is, and train nothing")
     args = parser.parse_args()
     place = Place(args.output.absolute(), args.data.absolute(), args.peer and args.peer.absolute(), args.threads)
@@ -115,7 +118,9 @@ def main() -> None:
                 result = (train_peer if network == PEER else train_ours)(place, task, network, fold, seed)
                 write_json(file, asdict(result))
                 print(f"{file.stem}: Dice {result.dice:.4f}, {result.steps} steps", flush=True)
-    print(table([Result(**json.loads(file.read_text())) for file in sorted(place.results.glob("*.json"))]))
+    results = [Result(**json.loads(file.read_text())) for file in sorted(place.results.glob("*.json"))]
+    print(table(results))
+    keep(args.keep, figures(results))
 
 
 def runs(tasks: list[str], networks: list[str], seeds: int) -> Iterator[tuple[str, str, int, int]]:
@@ -217,6 +222,17 @@ def write_json(file: Path, content: object) -> None:
     beside = file.with_name(f".{file.name}.writing")
     beside.write_text(json.dumps(content, indent=1))
     shutil.move(beside, file)
+
+
+def figures(results: list[Result]) -> dict[str, float]:
+    """Every run: Dice, Dice of each label, steps, threads."""
+    found: dict[str, float] = {}
+    for one in results:
+        name = f"{one.task}, {one.network}, fold {one.fold}, seed {one.seed}"
+        found |= {f"{name}: Dice": one.dice, f"{name}: steps": one.steps, f"{name}: threads": one.threads}
+        found |= {f"{name}: validation cases": one.cases, f"{name}: fold": one.fold}
+        found |= {f"{name}: Dice of {label}": value for label, value in one.labels.items()}
+    return found
 
 
 def table(results: list[Result]) -> str:

@@ -56,7 +56,7 @@ def link_all(root: Path, source: str, folder: str, ending: str = "") -> None:
 
 
 def links_to_scans(root: Path) -> None:
-    """What issue 10 found: the images are links into the folder of the results."""
+    """The images are links into the folder of the results."""
     os.rename(root / "imgs", root / "scans")
     link_all(root, "scans", "imgs")
 

@@ -1,4 +1,4 @@
-"""The extracted layer computes what transformers' own full model computes (issue 4, item 3)."""
+"""The extracted layer computes what transformers' own full model computes ."""
 
 from __future__ import annotations
 
