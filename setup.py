@@ -107,6 +107,7 @@ setup(
                 "packaging>=23",
                 "pytest>=8",
                 "pytest-cov>=5",
+                "pytest-xdist>=3.6",
                 "ruff>=0.15",
             ),
             *("ipykernel>=6.29", "nbclient>=0.10"),  # the notebook of docs/ runs

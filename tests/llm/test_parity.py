@@ -1,4 +1,4 @@
-"""The extracted layer computes what transformers' own full model computes ."""
+"""The extracted layer computes what transformers' own full model computes."""
 
 from __future__ import annotations
 
