@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -49,3 +50,39 @@ def test_the_version_is_the_same_everywhere():
     citation = (REPOSITORY / "CITATION.cff").read_text(encoding="utf-8")
     assert f"\nversion: {__version__}\n" in citation
     assert f"\n## [{__version__}]\n" in (REPOSITORY / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def table(document: Path, heading: str) -> list[list[str]]:
+    """The cells of each row of the first table below a heading."""
+    below = f"\n{document.read_text(encoding='utf-8')}".split(f"\n{heading}\n")[1]
+    rows = re.search(r"^\|.*?\n\|[-| ]+\|\n((?:\|.*\n)+)", below, re.MULTILINE)
+    assert rows, f"{document.name}: no table below {heading}"
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in rows[1].splitlines()]
+
+
+def test_every_number_of_the_readme_is_in_the_file_that_its_benchmark_wrote():
+    """To the last digit that is shown."""
+    wrong = []
+    for _, figure, source in table(REPOSITORY / "README.md", "## Where it stands"):
+        written = re.search(r"\]\((docs/figures/[a-z_]+\.json)\)", source)
+        assert written, f"{source}: names no file of docs/figures"
+        kept = json.loads((REPOSITORY / written[1]).read_text(encoding="utf-8"))
+        script = kept["command"].split()[1]
+        assert script in source
+        assert (REPOSITORY / script).is_file()
+        values = [value for value in kept["figures"].values() if isinstance(value, int | float)]
+        for number in re.findall(r"\d+(?:\.\d+)?", figure):
+            half = 0.5 * 10.0 ** -len(number.partition(".")[2])
+            if not any(abs(value - float(number)) <= half * 1.0001 for value in values):
+                wrong.append(f"{number} is not in {written[1]}")
+    assert not wrong
+
+
+def test_every_experiment_names_what_measured_it():
+    unnamed = []
+    for _, what, *_ in table(REPOSITORY / "docs/experiments.md", "# Experiments"):
+        named = re.findall(r"`(?:[^`]* )?((?:benchmarks|scripts|tests)/[a-z_/]+\.py|mvl_[a-z_]+)", what)
+        there = [name for name in named if name.startswith("mvl_") or (REPOSITORY / name).is_file()]
+        if not there:
+            unnamed.append(what[:80])
+    assert not unnamed

@@ -1,8 +1,8 @@
 """How the threads of one process wait for each other: decided before torch is imported, by how busy the machine is.
 
-A training step makes its threads wait some thousand times. Where they spin, they go on at once: on two quiet cores a
-step takes 0.32 s, and 0.41 s where they sleep (docs/experiments.md). But a spinning thread keeps the core that another
-process wants, or the thread that it waits for: beside ten busy processes a step takes 18 s against 0.7 s.
+A training step makes its threads wait some thousand times. Where they spin, they go on at once, and a step on quiet
+cores is faster. But a spinning thread keeps the core that another process wants, or that the thread it waits for wants:
+beside ten busy processes a step takes 18 s against 0.7 s (docs/experiments.md, benchmarks/waiting.py).
 """
 
 from __future__ import annotations
