@@ -11,7 +11,7 @@ IMPORTING = threading.Lock()  # held while pydicom cannot be imported
 
 
 def import_nibabel() -> ModuleType:
-    """nibabel. Where neither is imported yet, pydicom stays out: half a second and 34 MB for every process.
+    """nibabel. Where neither is imported yet, pydicom stays out: importing it costs every process time and memory.
 
     nibabel imports it, with all its decoders, to parse one kind of header extension (DICOM headers inside a NIfTI
     file), which nothing here looks at: such extensions stay bytes. `import_pydicom` is how other

@@ -28,7 +28,7 @@ from mvl_auto.images.label_table import ECODE, label_table
 from mvl_auto.images.nibabel_alone import import_nibabel
 
 GZIP_MAGIC = b"\x1f\x8b"
-GZIP_LEVEL = 3  # label maps: a few per cent larger than at 9, several times faster
+GZIP_LEVEL = 3  # of 9; label maps are small at any level
 MILLIMETRES = {1: 1e3, 2: 1.0, 3: 1e-3}  # by the unit code of the header: metre, millimetre, micrometre
 CIFTI_INTENTS = range(3000, 3100)
 LONGEST_HEADER = 540  # bytes: NIfTI-2

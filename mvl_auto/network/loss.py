@@ -69,7 +69,7 @@ def deep_loss(logits: list[Tensor], label_bzyx: Tensor, targets: Targets) -> Ten
 
 def loss_at_finest(logits_bkzyx: Tensor, label_bzyx: Tensor, targets: Targets) -> Tensor:
     """Soft Dice loss plus cross-entropy (softmax) or binary cross-entropy (regions), of a label map."""
-    # voxels run fastest: torch's softmax over a last axis of two or three entries takes five times as long
+    # voxels run fastest: torch's softmax over a last axis of two or three entries is slower (benchmarks/layers.py)
     logits_bkn = logits_bkzyx.flatten(2).float().contiguous()
     label_bn = label_bzyx.flatten(1).long()
     if not targets.softmax:
