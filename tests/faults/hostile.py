@@ -69,7 +69,7 @@ def runner(folder: Path) -> Iterator[Callable[[Hostile], Outcome]]:
     made = folder / "base"
     base(made)
     environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
-    command = [sys.executable, str(Path(__file__).with_name("zygote.py"))]
+    command = [sys.executable, str(Path(__file__).parents[1] / "support/zygote.py")]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, env=environment, **pipes) as zygote:
         assert zygote.stdin is not None
@@ -83,9 +83,11 @@ def runner(folder: Path) -> Iterator[Callable[[Hostile], Outcome]]:
             shutil.copytree(made, root)
             hostile.spoil(root)
             before = listing(place, root)
-            request = {"words": list(hostile.command), "folder": str(root), "root": str(root)}
+            request = {"words": list(hostile.command), "folder": str(root)}
+            request["environment"] = environment | {"MVL_ROOT": str(root)}
             print(json.dumps(request | {"seconds": LONGEST * GENEROUS}), file=zygote.stdin, flush=True)
             answer = json.loads(zygote.stdout.readline())
+            answer["said"] = answer.pop("stdout") + answer.pop("stderr")
             after = listing(place, root)
             strays = sorted(str(path) for path in before.keys() | after.keys() if before.get(path) != after.get(path))
             return Outcome(hostile, strays=strays, **answer)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from builders import make_dataset
-from commands import TINY_BLOCK, succeed
+from commands import TINY_BLOCK, installed, succeed
 from walking import STEPS, UNSEEN, Walk, hashes, write_unseen
 
 
@@ -21,9 +21,9 @@ def walk(tmp_path_factory: pytest.TempPathFactory) -> Walk:
     before = hashes(root / "blocks")
     plan = ("plan_and_preprocess", "-d", 7, "--llm", TINY_BLOCK, "--memory", "1GB", "--device", "cpu", "--explain")
     said = {
-        "plan_and_preprocess": succeed(*plan, root=root),
-        "train": succeed("train", 7, "fold0", "--steps", STEPS, "--device", "cpu", root=root),
-        "predict": succeed("predict", "-i", "imgs", "-o", "preds", root=root),
-        "evaluate": succeed("evaluate", "-r", "references", "-p", "preds", root=root),
+        "plan_and_preprocess": succeed(*plan, root=root, run=installed),
+        "train": succeed("train", 7, "fold0", "--steps", STEPS, "--device", "cpu", root=root, run=installed),
+        "predict": succeed("predict", "-i", "imgs", "-o", "preds", root=root, run=installed),
+        "evaluate": succeed("evaluate", "-r", "references", "-p", "preds", root=root, run=installed),
     }
     return Walk(root, "Dataset007_Tiny", images, references, predictions, before, said)

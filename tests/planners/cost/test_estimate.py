@@ -52,14 +52,15 @@ def steps(draw):
     )
 
 
-@settings(max_examples=25)
+@settings(max_examples=8)
 @given(steps())
 def test_the_estimate_is_within_the_factor_that_it_is_trusted(step):
     assert 1 / TRUSTED <= estimate_memory(step) / training_memory(step) <= TRUSTED
 
 
-def test_so_it_is_for_every_network_of_the_grid():
-    for name, step in grid().items():
+def test_so_it_is_for_networks_of_the_grid():
+    """Every fifth; benchmarks/planner_memory.py does all of them."""
+    for name, step in list(grid().items())[::5]:
         assert 1 / TRUSTED <= estimate_memory(step) / training_memory(step) <= TRUSTED, name
 
 
