@@ -25,10 +25,29 @@ settings.register_profile("mvl", deadline=None, derandomize=True, suppress_healt
 settings.load_profile("mvl")
 
 
+# files of minutes or tens of seconds, the longest first: no worker is left alone with one at the end
+SLOW = (
+    *("faults/test_kill.py", "test_golden.py", "integration/test_hippocampus.py", "integration/test_real_datasets.py"),
+    *("training/test_train.py", "training/test_batches.py", "planners/cost/test_memory.py"),
+    *("integration/test_bad_datasets.py", "integration/test_full_disk.py", "planners/cost/test_estimate.py"),
+    *("integration/test_bad_input.py", "integration/test_cascade.py", "training/test_block_start.py"),
+    *("demo/test_walk.py", "integration/test_interrupted.py", "integration/test_notebook.py", "jobs/test_dask.py"),
+    *("planners/test_objective.py", "ablation/test_ablation.py", "jobs/test_processes.py"),
+    *("ablation/test_evidence_page.py", "images/test_damaged.py", "integration/test_broken_cases.py"),
+    *("planners/test_planner.py", "training/test_cascade.py", "report/test_write.py", "network/test_model.py"),
+    *("training/test_seed.py", "faults/test_hostile.py", "integration/test_turned.py", "integration/test_walk.py"),
+    *("integration/test_doctor.py", "jobs/test_contract.py", "test_mutate.py"),
+)
+ORDER = {REPOSITORY / "tests" / name: place for place, name in enumerate(SLOW)}
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "real_data" in getattr(item, "fixturenames", ()):
             item.add_marker("real_data")
+        if item.path in ORDER:
+            item.add_marker("slow")
+    items.sort(key=lambda item: ORDER.get(item.path, len(ORDER)))
 
 
 @pytest.fixture(scope="session")

@@ -27,7 +27,7 @@ def local_cluster() -> Iterator[LocalCluster]:
         yield cluster
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def address():
     """Of a cluster for tests that kill nobody."""
     with local_cluster() as cluster:
