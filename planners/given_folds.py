@@ -34,5 +34,6 @@ def given_splits(fingerprint: Fingerprint, folds: Mapping[str, int], file: Path)
     return Splits(
         fingerprint_hash=fingerprint.hash,
         seed=SEED,
+        given=True,
         folds=tuple(tuple(sorted(name for name in cases if cases[name] == number)) for number in numbers),
     )

@@ -90,7 +90,10 @@ def write_plan(raw: Dataset, fingerprint: Fingerprint, plan: Plan, folder: Path)
     given = given_splits(fingerprint, raw.folds, raw.folder / "dataset.json")
     earlier = read_document(splits, Splits, DELETE) if splits.is_file() else None
     stale = earlier is None or earlier.fingerprint_hash != fingerprint.hash
-    if stale or (given is not None and earlier is not None and given.folds != earlier.folds):
+    removed = given is None and earlier is not None and earlier.given
+    if removed:
+        log.warning("%s: dataset.json gives no folds any more; they are drawn anew", splits)
+    if stale or removed or (given is not None and earlier is not None and given.folds != earlier.folds):
         write_document(splits, given or split(fingerprint))
     write_document(folder / "dataset.json", DatasetRecord(dataset=raw.id, folder=str(raw.folder.absolute())))
     path = folder / "plans.json"

@@ -250,3 +250,4 @@ class Splits(Document):
     folds: tuple[tuple[Name, ...], ...] = Field(
         max_length=10_000, description="names of the validation cases of each fold"
     )
+    given: bool = Field(False, description="the folds are those of dataset.json")

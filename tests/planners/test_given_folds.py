@@ -12,6 +12,7 @@ from fingerprints import case_of, fingerprint_of
 import mvl_auto
 from mvl_auto.errors import MvlError
 from mvl_auto.planners.given_folds import given_splits
+from mvl_auto.planners.splits import split
 from mvl_auto.plans import Fingerprint, Splits, read_document
 
 FILE = Path("dataset.json")
@@ -63,3 +64,11 @@ def test_the_stage_writes_the_given_folds_and_follows_their_changes(tmp_path: Pa
         names = [f"tiny_{n:03d}" for n in range(4)]
         expected = tuple(tuple(n for n, f in zip(names, folds, strict=True) if f == fold) for fold in (0, 1))
         assert read_document(splits, Splits).folds == expected
+
+    for entry in content["training"]:
+        del entry["fold"]
+    (folder / "dataset.json").write_text(json.dumps(content))
+    mvl_auto.plan_and_preprocess(folder, llm="none", preset="cpu", plan_only=True, workers=1, root=tmp_path / "root")
+    drawn = read_document(splits, Splits)
+    assert drawn.folds == split(read_document(splits.with_name("fingerprint.json"), Fingerprint)).folds
+    assert not drawn.given
