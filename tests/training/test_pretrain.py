@@ -1,8 +1,10 @@
-"""Pretraining: hidden parts of images are found again, no label is read, it resumes bit for bit, and training takes it."""
+"""Pretraining: hidden parts are found again, no label is read, it resumes bit for bit, and training takes it."""
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -11,10 +13,12 @@ from builders import make_dataset
 from networks import tiny
 from safetensors.torch import load_file
 
+from mvl_auto.cli.pretrain import main
 from mvl_auto.errors import MvlError
 from mvl_auto.network import build_network
 from mvl_auto.network.optimizer import trainable
 from mvl_auto.network.reconstruction import reconstruction_loss
+from mvl_auto.plans import write_document
 from mvl_auto.runs.checkpoint import AVERAGED, read_state, read_tensors
 from mvl_auto.training import TrainingOptions, loop, patches, pretrain, train
 from mvl_auto.training.cases import Cases
@@ -147,6 +151,45 @@ def test_training_takes_all_but_the_heads(prepared):
             results_folder=prepared.root / "results" / "Dataset007_Tiny",
             blocks_folder=prepared.blocks,
         )
+
+
+def test_a_signal_saves_first_and_the_command_says_how_to_go_on(prepared, monkeypatch, capsys):
+    take = loop.take_step
+
+    def take_step_while_a_signal_arrives(session, batch, rate):
+        if session.step == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return take(session, batch, rate)
+
+    words = ["-d", "7", "-n", "stopped_pre", "--steps", "3", "--workers", "0", "--device", "cpu"]
+    words += ["--root", str(prepared.root)]
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "take_step", take_step_while_a_signal_arrives)
+        assert main(words) == 128 + signal.SIGTERM
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "step 2 is saved" in last
+    assert "To resume: mvl_pretrain -d 7 -n stopped_pre" in last
+    assert main(words) == 0
+    folder = prepared.root / "results" / "Dataset007_Tiny" / "stopped_pre" / "pretraining"
+    assert read_state(folder).step == 3
+    assert f"next: mvl_train 7 fold0 --from {folder}" in capsys.readouterr().out
+
+
+def test_what_is_not_given_again_is_as_before(prepared):
+    folder = pretrained(prepared, "slow_pre", steps=1, learning_rate=5e-4).folder
+    pretrained(prepared, "slow_pre", steps=2)
+    assert read_state(folder).learning_rate == 5e-4
+    with pytest.raises(MvlError, match=r"learning_rate 0\.0005"):
+        pretrained(prepared, "slow_pre", steps=3, learning_rate=1e-3)
+
+
+def test_a_second_stage_is_refused_as_it_needs_labels(prepared, tmp_path):
+    full = prepared.plan.configuration("3d_fullres")
+    second = full.model_copy(update={"name": "3d_cascade_fullres", "previous_stage": "3d_lowres"})
+    plan = prepared.plan.model_copy(update={"configurations": {second.name: second}, "recommended": second.name})
+    write_document(tmp_path / "plans.json", plan)
+    with pytest.raises(MvlError, match="Pretrain 3d_lowres"):
+        pretrain(tmp_path, results_folder=tmp_path / "results", blocks_folder=prepared.blocks)
 
 
 @pytest.fixture(scope="module")
