@@ -72,6 +72,7 @@ def test_a_slower_trunk_moves_by_its_share_and_a_frozen_one_not_at_all(rate):
     groups = sorted({group["lr"] for group in ours.optimizer.param_groups})
     assert groups == pytest.approx([1e-3 * rate, 1e-3])
     if rate == 0:
+        assert not any(p in ours.optimizer.state for name, p in network.named_parameters() if name.startswith("trunk."))
         assert all(torch.equal(p, start[name]) for name, p in network.named_parameters() if name.startswith("trunk."))
         assert all(p.requires_grad for p in network.parameters())  # they are of the checkpoint, as all others
         assert ours.average.tensors().keys() == start.keys()
