@@ -15,7 +15,7 @@ VERSION = next(
 )
 STAGES = ["planners", "preprocessing", "inference", "evaluation"]
 COMMANDS = [
-    *("plan_and_preprocess", "train", "predict", "evaluate", "compare"),
+    *("plan_and_preprocess", "pretrain", "train", "predict", "evaluate", "compare"),
     *("demo", "block", "explain", "doctor", "audit", "report", "ablate"),
 ]
 DOCS = "mvl_auto.docs"  # the pages of docs/, for messages that point to them

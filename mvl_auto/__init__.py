@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mvl_auto.errors import MvlError
     from mvl_auto.inference.predictor import Predictor
     from mvl_auto.plans import Plan
-    from mvl_auto.public import audit, compare, doctor, evaluate, explain, plan_and_preprocess, predict, train
+    from mvl_auto.public import audit, compare, doctor, evaluate, explain, plan_and_preprocess, predict, pretrain, train
 
 HOMES = {  # public name -> the module that has it
     "MvlError": "mvl_auto.errors",
@@ -34,6 +34,7 @@ HOMES = {  # public name -> the module that has it
     "explain": "mvl_auto.public",
     "plan_and_preprocess": "mvl_auto.public",
     "predict": "mvl_auto.public",
+    "pretrain": "mvl_auto.public",
     "train": "mvl_auto.public",
 }
 
@@ -49,6 +50,7 @@ __all__ = [
     "explain",
     "plan_and_preprocess",
     "predict",
+    "pretrain",
     "train",
 ]
 

@@ -17,7 +17,7 @@ from mvl_auto.text import parse_duration, parse_memory
 Folds = str | int | Sequence[str | int]
 Value = TypeVar("Value")
 
-COMMAND = re.compile(r"mvl_(plan_and_preprocess|train|predict|evaluate|explain|doctor|compare|audit)")
+COMMAND = re.compile(r"mvl_(plan_and_preprocess|pretrain|train|predict|evaluate|explain|doctor|compare|audit)")
 OPTION = re.compile(r"(--?[a-z][a-z-]*)([.,;:)]*)")
 VALUE = re.compile(r"\d|[A-Z]{3,}|none\b|last\b|cpu\b|cuda\b|tcp:|hf:|file:")  # how a value of an option begins
 FOLD = re.compile(r"\d+|fold\w+|all")
@@ -38,6 +38,7 @@ ARGUMENTS = {  # where an option is not called as its argument
     "--fix": "fix",
     "--json": "output",
     "--lr": "learning_rate",
+    "--from": "start_from",
 }
 FLAGS = {"--plan-only", "--strict", "--keep-going", "--overwrite", "--probabilities", "--only-common", "--volumes"}
 

@@ -33,6 +33,7 @@ def for_python(function: Callable[..., Result]) -> Callable[..., Result]:
 
 
 plan_and_preprocess = for_python(api.plan_and_preprocess)
+pretrain = for_python(api.pretrain)
 train = for_python(api.train)
 predict = for_python(api.predict)
 evaluate = for_python(api.evaluate)

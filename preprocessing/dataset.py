@@ -81,7 +81,7 @@ def preprocess_dataset(
                 raise outcome
             advance(1, case.name)
             if isinstance(outcome, MvlError | JobFailed):
-                failed[case.name] = _describe_failure(case, outcome)
+                failed[case.name] = describe_failure(case, outcome)
             else:
                 (done if outcome else reused).append(case.name)
     return PreprocessingReport(tuple(sorted(done)), tuple(sorted(reused)), dict(sorted(failed.items())))
@@ -153,7 +153,7 @@ def _prepare(
     write_case(folder, prepared.image, prepared.label, cached, locations, configuration.patch_size)
 
 
-def _describe_failure(case: Case, error: MvlError | JobFailed) -> str:
+def describe_failure(case: Case, error: MvlError | JobFailed) -> str:
     if isinstance(error, MvlError):
         return str(error)
     log_trace(log, case.name, error)

@@ -9,7 +9,7 @@ What is in the stages is not repeated here, and nothing is decided here but whic
 from mvl_auto.api.planning import doctor, plan_and_preprocess
 from mvl_auto.api.prediction import explain, free_looks, predict
 from mvl_auto.api.scoring import audit, compare, evaluate, evaluate_raters, report
-from mvl_auto.api.training import choose_folds, train
+from mvl_auto.api.training import choose_folds, pretrain, train
 
 __all__ = [
     "audit",
@@ -22,6 +22,7 @@ __all__ = [
     "free_looks",
     "plan_and_preprocess",
     "predict",
+    "pretrain",
     "report",
     "train",
 ]

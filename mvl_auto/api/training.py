@@ -1,4 +1,4 @@
-"""Train folds of a planned dataset."""
+"""Train folds of a planned dataset, and pretrain its network on images alone."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mvl_auto.arguments import Folds, as_seconds, list_of_folds
+from mvl_auto.errors import MvlError
 from mvl_auto.names import checked_name
 from mvl_auto.paths import (
     blocks_folder,
@@ -19,7 +20,7 @@ from mvl_auto.progress import Progress, silent
 from mvl_auto.results import TrainingResults
 
 if TYPE_CHECKING:
-    pass
+    from mvl_auto.training import PretrainingResult
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,7 @@ def train(
     network: str | None = None,
     llm: str | None = None,
     start_from: Path | str | None = None,
+    trunk_rate: float | None = None,
     progress: Progress = silent,
 ) -> TrainingResults:
     """Train folds of a planned dataset, one after the other, and validate each; resumes where it was stopped.
@@ -52,8 +54,9 @@ def train(
     "3d_lowres"). seconds (also "10m") or steps: how long to train each fold (default: the plan's time, if it was
     planned for one, else its steps); a finished fold that is given more goes on. workers: processes that make batches
     (0: none). batch_size, learning_rate, network ("mvl", "vit", "unet", "paper"), llm (a source of the block bank,
-    "auto" or "none"): of this run, instead of the plan's. start_from: a checkpoint, or the folder of a trained fold or
-    run, whose weights a new run begins with, as far as they fit.
+    "auto" or "none"): of this run, instead of the plan's. start_from: a checkpoint, or the folder of a trained fold, a
+    pretraining or a run, whose weights a new run begins with, as far as they fit. trunk_rate: factor on the learning
+    rate of the trunk's blocks (0: they stay as they are).
     Raises MvlError for what the user can mend.
     """
     from mvl_auto.llm.known import llm_settings
@@ -62,6 +65,8 @@ def train(
     for name in (run, previous):
         if name is not None:
             checked_name(name, "run", remedy="Choose another with -n NAME.")
+    if trunk_rate is not None and not 0 <= trunk_rate <= 1:
+        raise MvlError(f"{trunk_rate} is no factor for the trunk", remedy="Give --trunk-rate a number from 0 to 1.")
     root, seconds = find_root(root), as_seconds(seconds)
     folder = find_preprocessed_dataset(dataset, root)
     plan = read_document(folder / "plans.json", Plan, DELETE)
@@ -85,11 +90,78 @@ def train(
         network=network,
         llm=None if llm is None else llm_settings(llm, "last"),
         start_from=None if start_from is None else Path(start_from),
+        trunk_rate=trunk_rate,
     )
     results, blocks = results_folder(root, plan.dataset), blocks_folder(root)
     return TrainingResults(
         training.train(folder, fold, options, results_folder=results, blocks_folder=blocks, progress=progress)
         for fold in chosen
+    )
+
+
+def pretrain(
+    dataset: str | int | Path,
+    input: Path | str | None = None,
+    *,
+    without_fold: str | int | None = None,
+    root: Path | str | None = None,
+    configuration: str | None = None,
+    run: str | None = None,
+    seconds: float | str | None = None,
+    steps: int | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    workers: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    network: str | None = None,
+    llm: str | None = None,
+    progress: Progress = silent,
+) -> PretrainingResult:
+    """Let the network of a planned dataset find hidden parts of its images again; resumes where it was stopped.
+
+    No label is read. input: a folder of further images, or one image, without labels, with the dataset's channels.
+    without_fold: leave out the cases that this fold validates on, and images that are the same. run: the folder's name
+    under results (default: "<configuration>_pretrained"). The rest as in `train`, whose `start_from` takes the folder
+    of the result.
+    Raises MvlError for what the user can mend.
+    """
+    from mvl_auto.llm.known import llm_settings
+    from mvl_auto.planners.stage import DELETE
+
+    if run is not None:
+        checked_name(run, "run", remedy="Choose another with -n NAME.")
+    root, seconds = find_root(root), as_seconds(seconds)
+    folder = find_preprocessed_dataset(dataset, root)
+    plan = read_document(folder / "plans.json", Plan, DELETE)
+    splits = read_document(folder / "splits.json", Splits, DELETE)
+    fold = None if without_fold is None else choose_folds([without_fold], len(splits.folds))[0]
+    if fold == "all":
+        raise MvlError("fold all keeps no case apart", remedy="Name one of the others with --without-fold.")
+    log.info("%s: pretraining %s", plan.dataset, plan.configuration(configuration).name)
+    from mvl_auto import training  # torch, after all that can be refused without it
+
+    options = training.TrainingOptions(
+        configuration=configuration,
+        run=run,
+        seconds=seconds,
+        steps=steps,
+        device=device,
+        seed=seed,
+        workers=workers,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        network=network,
+        llm=None if llm is None else llm_settings(llm, "last"),
+    )
+    return training.pretrain(
+        folder,
+        None if input is None else Path(input),
+        fold,
+        options,
+        results_folder=results_folder(root, plan.dataset),
+        blocks_folder=blocks_folder(root),
+        progress=progress,
     )
 
 

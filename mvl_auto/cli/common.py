@@ -267,6 +267,17 @@ def learning_rate(text: str) -> float:
     return rate
 
 
+def factor(text: str) -> float:
+    """A number from 0 to 1."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"'{text}' must be a number from 0 to 1")
+    return number
+
+
 def share(text: str) -> float:
     """A number above 0 and at most 1."""
     try:

@@ -76,7 +76,7 @@ WORDS: Mapping[str, Mapping[str, Word]] = {
         "--val": Word(instead="Leave it out: a trained fold that was not validated is validated by the same command"),
         "--val_best": Word(instead="Leave it out: the averaged weights at the end of the training are validated"),
         "--disable_checkpointing": Word(instead="Leave it out: checkpoints are small, and a stopped run needs them"),
-        "-pretrained_weights": Word(1, instead="See mvl_train --help for how a training can start"),
+        "-pretrained_weights": Word(1, instead="Give a network of mvl_train or mvl_pretrain with --from"),
     },
     "mvl_predict": {
         "--disable_tta": Word(ours=("--no-mirroring",)),

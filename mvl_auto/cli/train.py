@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from mvl_auto.cli.common import DONE, Command, device, duration, learning_rate, positive, run_command, whole
+from mvl_auto.cli.common import DONE, Command, device, duration, factor, learning_rate, positive, run_command, whole
 from mvl_auto.cli.evaluate import labels
 from mvl_auto.cli.plan_and_preprocess import CONFIGURATIONS
 from mvl_auto.errors import MvlError
@@ -63,7 +63,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="start_from",
         type=Path,
         metavar="PATH",
-        help="begin with the weights of a trained network, as far as they fit: a checkpoint, or the folder of a fold",
+        help="begin with the weights of a trained network, as far as they fit: a checkpoint, or the folder of a fold "
+        "or of a pretraining",
+    )
+    changes.add_argument(
+        "--trunk-rate",
+        type=factor,
+        metavar="FACTOR",
+        help="factor on the learning rate of the trunk's blocks: 0.1, a tenth; 0: they stay as they are (default: 1)",
     )
 
 
@@ -88,6 +95,7 @@ def run(args: argparse.Namespace) -> int:
         network=args.network,
         llm=args.llm,
         start_from=args.start_from,
+        trunk_rate=args.trunk_rate,
         progress=args.progress,
     )
     for result in results:
@@ -122,6 +130,7 @@ COMMAND = Command(
         mvl_train 4 fold0 --time 10m
         mvl_train Hippocampus 0 1 2 -c 3d_fullres -n first_try --steps 2000
         mvl_train 4 fold0 -n slow --lr 5e-4 --batch-size 8
+        mvl_train 4 fold0 -n finetuned --from results/Dataset004_Hippocampus/3d_fullres_pretrained --trunk-rate 0.1
         mvl_train 4 0 1 2 3 4 -c 3d_lowres && mvl_train 4 0 1 2 3 4 -c 3d_cascade_fullres
     """,
     add_arguments=add_arguments,

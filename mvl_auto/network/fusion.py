@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from mvl_auto.network.layers import Residual, Up, channel_to_space, convolution
 from mvl_auto.plans import NetworkSettings, Shape
 
+HEADS = ("decoder.head.", "decoder.coarse_heads.", "decoder.voxels.")  # how the names of their weights begin
 NUM_DEPTHS = 2  # tokens after the middle of the trunk, and the last (with the LLM block)
 
 

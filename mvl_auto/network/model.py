@@ -22,6 +22,8 @@ from mvl_auto.plans import NetworkSettings
 if TYPE_CHECKING:
     from mvl_auto.llm import FrozenBlock
 
+TRUNK = "trunk."  # how the names of the weights of the trunk's blocks begin
+
 
 class MedVisionLlama(nn.Module):
     """b batch, c channels, z y x voxels (2D: y x), n tokens, d width, k outputs."""
@@ -43,7 +45,7 @@ class MedVisionLlama(nn.Module):
         with own_numbers("llm"):
             self.llm = enrich(settings.llm, settings.width, block)
         # prefix of names of weights -> factor on their learning rate (network/optimizer.py); adapters learn as all else
-        self.rates = {"llm.": settings.llm.mapper_rate, "llm.block.": 1.0}
+        self.rates: dict[str, float] = {"llm.": settings.llm.mapper_rate, "llm.block.": 1.0}
         self.llm_after = {"head": 0, "middle": settings.depth // 2, "tail": settings.depth}[settings.llm.placement]
 
     def forward(self, image_bczyx: Tensor) -> Tensor | list[Tensor]:

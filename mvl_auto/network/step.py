@@ -5,6 +5,8 @@ The training loop takes these steps, and the planner measures the time and the m
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -12,15 +14,22 @@ from torch import Tensor, nn
 
 from mvl_auto.network.device import autocast
 from mvl_auto.network.loss import Targets, deep_loss, targets_of
-from mvl_auto.network.optimizer import CLIP_NORM, Average, make_optimizer, set_learning_rate
+from mvl_auto.network.optimizer import CLIP_NORM, RATE, Average, make_optimizer, set_learning_rate
 from mvl_auto.plans import LabelScheme
+
+Objective = Callable[[nn.Module, Tensor, Tensor, Targets], Tensor]  # network, image, label, targets -> loss
+
+
+def segmentation_loss(network: nn.Module, image_bczyx: Tensor, label_bzyx: Tensor, targets: Targets) -> Tensor:
+    return deep_loss(network(image_bczyx), label_bzyx, targets)
 
 
 @dataclass(frozen=True)
 class StepContext:
     """What stays the same in every step of a run.
 
-    parts: into which a batch is cut, one forward and backward pass each, to need less memory.
+    parts: into which a batch is cut, one forward and backward pass each, to need less memory. objective: what is made
+    small; another one may read the label as it likes (network/reconstruction.py).
     """
 
     targets: Targets
@@ -28,6 +37,7 @@ class StepContext:
     precision: torch.autocast
     scaler: torch.amp.GradScaler | None = None  # of the loss, where the precision is float16
     parts: int = 1
+    objective: Objective = segmentation_loss
 
 
 @dataclass
@@ -64,7 +74,8 @@ def training_step(
     optimizer, scaler = learner.optimizer, context.scaler
     set_learning_rate(optimizer, learning_rate)
     optimizer.zero_grad(set_to_none=True)
-    loss = _backward(learner.network, image_bczyx, label_bzyx, context)
+    with _left_out(p for group in optimizer.param_groups if group[RATE] == 0 for p in group["params"]):
+        loss = _backward(learner.network, image_bczyx, label_bzyx, context)
     weights = [p for group in optimizer.param_groups for p in group["params"]]
     if scaler is not None:
         scaler.unscale_(optimizer)
@@ -90,7 +101,20 @@ def _backward(network: nn.Module, image_bczyx: Tensor, label_bzyx: Tensor, conte
     images, labels = image_bczyx.chunk(context.parts), label_bzyx.chunk(context.parts)
     for image, label in zip(images, labels, strict=True):
         with context.precision:
-            loss = deep_loss(network(image), label, context.targets) * (len(image) / len(image_bczyx))
+            loss = context.objective(network, image, label, context.targets) * (len(image) / len(image_bczyx))
         (loss if context.scaler is None else context.scaler.scale(loss)).backward()
         total += loss.detach()
     return total
+
+
+@contextmanager
+def _left_out(weights: Iterable[nn.Parameter]) -> Iterator[None]:
+    """No gradients of these weights inside: without one the optimizer leaves them, and their moments, as they are."""
+    still = list(weights)
+    try:
+        for weight in still:
+            weight.requires_grad_(False)
+        yield
+    finally:
+        for weight in still:
+            weight.requires_grad_(True)

@@ -1,6 +1,6 @@
 """What a run is on disk: checkpoints, trained networks, folds, and how a run is found."""
 
-from mvl_auto.runs.checkpoint import BlockReference, PreviousReference, State
+from mvl_auto.runs.checkpoint import PRETRAINING, BlockReference, PreviousReference, State
 from mvl_auto.runs.find import find_trained
 from mvl_auto.runs.folds import ALL, SUMMARY, VALIDATION, choose_folds, fold_folder
 from mvl_auto.runs.history import COLUMNS, HISTORY, read_curves, read_history
@@ -11,6 +11,7 @@ __all__ = [
     "ALL",
     "COLUMNS",
     "HISTORY",
+    "PRETRAINING",
     "SUMMARY",
     "VALIDATION",
     "BlockReference",

@@ -19,7 +19,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CHECKPOINT, STATE, PLAN = "checkpoint.safetensors", "state.json", "plans.json"
+PRETRAINING = "pretraining"  # how the folder of a pretraining begins, where that of a fold is fold<k>
 EARLIER, RESUME = "earlier.safetensors", "resume.safetensors"
 AVERAGED, TRAINING, OPTIMIZER = "ema.", "weights.", "optimizer."
 RESTORE = "Restore it, or delete it and train again."
@@ -89,6 +90,11 @@ class State(Document):
     elapsed: Seconds = Field(description="seconds of optimization, over all sessions")
     finished: bool
     learning_rate: float | None = Field(None, gt=0, le=1e3, description="at its peak")
+    trunk_rate: float = Field(1.0, ge=0, le=1, description="factor on the learning rate of the trunk's blocks")
+    objective: Literal["segmentation", "reconstruction"] = Field(
+        "segmentation", description="what was learned: of a pretraining reconstruction, its outputs are channels"
+    )
+    images_hash: Text = Field("", description="of the images beside the dataset's own that a pretraining has seen")
     precision: str = Field("", max_length=20, description="of the steps: float32, bfloat16 or float16")
     threads: int = Field(0, ge=0, le=1 << 16, description="of torch on the CPU; 0: not known")
     scaler: dict[str, float] = Field({}, description="state of the loss scaler, where the precision is float16")

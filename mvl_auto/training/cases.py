@@ -31,18 +31,22 @@ class OpenCase:
 
     cached: CachedCase
     image: Callable[[Box], Floats]  # (C, *box) float32
-    maps: Callable[[Box], Classes]  # (1, *box) int16 label; with a first stage (2, *box), what that one found second
+    maps: Callable[[Box], Classes]  # (1, *box) int16 label; with a first stage (2, *box), what that one found second;
+    # 1 everywhere where labels are not to be seen
     locations: Callable[[int], Voxels]  # Z Y X of a sample of the voxels of a class, (n, 3)
     annotated: Callable[[], Voxels]  # of a sample of the voxels that are not IGNORE, (n, 3)
 
 
 @dataclass
 class Cases:
-    """previous: of a cascade's second stage, what the first one found. memory: bytes for whole cases."""
+    """previous: of a cascade's second stage, what the first one found. memory: bytes for whole cases. labelled: whether
+    labels are read.
+    """
 
     folder: Path
     previous: PreviousChannels | None = None
     memory: int = 0
+    labelled: bool = True
     opened: dict[str, OpenCase] = field(default_factory=dict, repr=False)
 
     def open(self, name: str) -> OpenCase:
@@ -60,6 +64,9 @@ class Cases:
         found = None if self.previous is None else self.previous.reader(name)
 
         def maps(box: Box | None = None) -> Classes:
+            if not self.labelled:
+                whole = tuple((0, size) for size in reader.cached.shape[1:])
+                return np.ones((1, *(stop - start for start, stop in box or whole)), np.int16)
             reads = [reader.label(box)] + ([] if found is None else [found.classes(box)])
             return np.stack(reads)
 

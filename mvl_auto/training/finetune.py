@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mvl_auto.errors import MvlError
+from mvl_auto.network.fusion import HEADS
 from mvl_auto.network.optimizer import trainable
 from mvl_auto.runs import checkpoint as ckpt
 from mvl_auto.text import list_text, percent_text
@@ -31,10 +32,14 @@ class Taken:
 def start_from(network: nn.Module, source: Path) -> Taken:
     """Give the network the averaged weights of a trained one, and log which do not fit.
 
-    source: a checkpoint, or the folder of a fold or of a run. Raises MvlError when there is none, or hardly any fits.
+    source: a checkpoint, or the folder of a fold, of a pretraining or of a run. Raises MvlError when there is none, or
+    hardly any fits.
     """
     file = find_checkpoint(source)
-    taken = take_what_fits(network, ckpt.read_tensors(file, (ckpt.AVERAGED,))[ckpt.AVERAGED])
+    weights = ckpt.read_tensors(file, (ckpt.AVERAGED,))[ckpt.AVERAGED]
+    if ckpt.read_state(file.parent, file.name).objective == "reconstruction":  # its outputs are intensities
+        weights = {name: weight for name, weight in weights.items() if not name.startswith(HEADS)}
+    taken = take_what_fits(network, weights)
     own = trainable(network)
     share = sum(own[name].numel() for name in taken.whole) / sum(weight.numel() for weight in own.values())
     if share < LEAST_SHARE:
@@ -59,7 +64,7 @@ def find_checkpoint(source: Path) -> Path:
         return source
     if (source / ckpt.CHECKPOINT).is_file():
         return source / ckpt.CHECKPOINT
-    found = sorted(source.glob(f"fold*/{ckpt.CHECKPOINT}"))
+    found = sorted(file for kind in ("fold", ckpt.PRETRAINING) for file in source.glob(f"{kind}*/{ckpt.CHECKPOINT}"))
     if len(found) == 1:
         return found[0]
     if found:

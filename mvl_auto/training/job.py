@@ -10,6 +10,7 @@ import torch
 
 from mvl_auto.plans import Configuration, Plan
 from mvl_auto.progress import Progress, silent
+from mvl_auto.runs import PRETRAINING
 from mvl_auto.training.schedule import TrainingLimit
 
 if TYPE_CHECKING:
@@ -48,8 +49,8 @@ class FoldOfPlan:
 class TrainingJob:
     """One training of one fold.
 
-    limit: None, that of the run's checkpoint, else the plan's. workers: processes that make batches; None: as many as
-    are good here.
+    limit, learning_rate, trunk_rate: None, that of the run's checkpoint, else the plan's or the default. workers:
+    processes that make batches; None: as many as are good here. pretrains: it reconstructs images, and reads no labels.
     """
 
     fold: FoldOfPlan
@@ -57,13 +58,17 @@ class TrainingJob:
     device: torch.device
     limit: TrainingLimit | None = None
     learning_rate: float | None = None  # at its peak
+    trunk_rate: float | None = None  # factor on the learning rate of the trunk's blocks; 0: they stay as they are
     start_from: Path | None = None  # a trained network whose weights a new run begins with
     seed: int = 0
     workers: int | None = None
+    pretrains: bool = False
     progress: Progress = silent
 
     @property
     def folder(self) -> Path:
-        """results/<dataset>/<run>/fold<k>"""
+        """results/<dataset>/<run>/fold<k>, or .../pretraining, or .../pretraining_without_fold<k>"""
         name = self.fold.name
+        if self.pretrains:
+            return self.places.run / (PRETRAINING if name == "all" else f"{PRETRAINING}_without_fold{name}")
         return self.places.run / (f"fold{name}" if name != "all" else "fold_all")

@@ -139,7 +139,7 @@ def keep_plan(run_folder: Path, plan: Plan) -> None:
     """The run keeps its own copy of the plan. Raises MvlError when it has one that is another."""
     path = run_folder / ckpt.PLAN
     other = path.is_file() and read_document(path, Plan).hash != plan.hash
-    if other and any(run_folder.glob(f"fold*/{ckpt.CHECKPOINT}")):
+    if other and any(any(run_folder.glob(f"{kind}*/{ckpt.CHECKPOINT}")) for kind in ("fold", ckpt.PRETRAINING)):
         raise MvlError(
             "has networks trained with another plan", file=run_folder, remedy="Choose another run with -n NAME."
         )
@@ -148,11 +148,13 @@ def keep_plan(run_folder: Path, plan: Plan) -> None:
 
 def check_same_run(earlier: ckpt.State, job: TrainingJob, now: ckpt.State) -> None:
     """Raise MvlError when the checkpoint that is there is not one of this very run."""
-    fields = ("configuration", "plan_hash", "block", "previous", "seed", "training_cases")
+    fields = ("configuration", "plan_hash", "block", "previous", "seed", "training_cases", "objective", "images_hash")
     now = now.model_copy(update={"block": ckpt.align_reference(now.block, earlier.block)})
     other = [name for name in fields if getattr(earlier, name) != getattr(now, name)]
     if job.learning_rate is not None and earlier.learning_rate not in (None, job.learning_rate):
         other.append("learning_rate")
+    if job.trunk_rate is not None and earlier.trunk_rate != job.trunk_rate:
+        other.append("trunk_rate")
     if other:
         words = ", ".join(f"{name} {_short(getattr(earlier, name))}" for name in other)
         raise MvlError(

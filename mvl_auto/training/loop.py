@@ -71,7 +71,7 @@ def optimise(
     session.elapsed = before + saved - started
     if limit.seconds is not None:
         left = max(0.0, limit.seconds - session.elapsed)
-        log.info("%s for the training, until %s; then its validation", duration_text(left), clock_in(left))
+        log.info("%s for the training, until %s%s", duration_text(left), clock_in(left), _after(watch))
     with _bar(session, limit, progress) as advance, stop_requests() as stop:
         while (share := limit.share_done(session.step, session.elapsed)) < 1:
             begun = time.monotonic()
@@ -86,7 +86,7 @@ def optimise(
             spent = before + now - started
             advance(spent - session.elapsed if limit.steps is None else 1)
             session.elapsed = spent
-            announce(session, limit, recent)
+            announce(session, limit, recent, watch)
             if session.step % REPORT_EVERY == 0 or limit.share_done(session.step, session.elapsed) >= 1:
                 done = limit.share_done(session.step, session.elapsed)
                 report(session, recent, (rate, done, now - started), advance, watch)
@@ -150,18 +150,23 @@ def note_step(session: Session, recent: Recent, loss: Tensor, cases: list[str], 
         )
 
 
-def announce(session: Session, limit: TrainingLimit, recent: Recent) -> None:
+def _after(watch: Watch | None) -> str:
+    return "" if watch is None else "; then its validation"
+
+
+def announce(session: Session, limit: TrainingLimit, recent: Recent, watch: Watch | None) -> None:
     """Log how long so many steps are going to take, once the first of the session have been timed."""
     if limit.steps is None or session.step - session.begun_at != WARM_UP_STEPS + TIMED_STEPS:
         return
     per_step = sum(recent.seconds[-TIMED_STEPS:]) / TIMED_STEPS
     left = (limit.steps - session.step) * per_step
     log.info(
-        "%d steps at %.2f s on this device: about %s, until %s; then its validation",
+        "%d steps at %.2f s on this device: about %s, until %s%s",
         limit.steps - session.step,
         per_step,
         duration_text(left),
         clock_in(left),
+        _after(watch),
     )
 
 

@@ -3,62 +3,39 @@
 from __future__ import annotations
 
 import logging
-import shutil
-import time
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
 from mvl_auto.cache import shared_lock
 from mvl_auto.datasets import inspect_dataset
 from mvl_auto.errors import MvlError
-from mvl_auto.extras import is_installed
 from mvl_auto.files import clear_unfinished, ensure_writable_folder, locked
 from mvl_auto.logs import LOG, log_file
-from mvl_auto.network.device import choose_device, place
-from mvl_auto.network.optimizer import PEAK_LEARNING_RATE
-from mvl_auto.network.step import Learner, step_context
+from mvl_auto.network.device import choose_device
+from mvl_auto.network.step import StepContext, step_context
 from mvl_auto.outputs import TRACES, check_apart, leaving_no_trace
 from mvl_auto.plans import DatasetRecord, LlmSettings, read_document
 from mvl_auto.progress import Progress, silent
 from mvl_auto.report import write_report
-from mvl_auto.report.machine import write_environment
-from mvl_auto.runs import VALIDATION, load_trained, network_of
 from mvl_auto.runs import checkpoint as ckpt
+from mvl_auto.runs import load_trained, network_of
 from mvl_auto.runs.trained import load_block_of
-from mvl_auto.training import finetune
-from mvl_auto.training.batches import batches_ahead, default_workers
 from mvl_auto.training.cases import Cases, memory_for_cases
 from mvl_auto.training.job import Places, TrainingJob
-from mvl_auto.training.lookup import (
-    PLAN_AGAIN,
-    Changes,
-    check_same_run,
-    find_fold,
-    keep_plan,
-    previous_channels,
-    read_plan,
-)
-from mvl_auto.training.loop import optimise
+from mvl_auto.training.lookup import PLAN_AGAIN, Changes, find_fold, keep_plan, previous_channels, read_plan
 from mvl_auto.training.patches import Patches
-from mvl_auto.training.plot import draw_progress
-from mvl_auto.training.record import cut_progress
-from mvl_auto.training.schedule import TrainingLimit, planned
-from mvl_auto.training.session import Session, precision_name
+from mvl_auto.training.schedule import TrainingLimit
+from mvl_auto.training.task import Task, carry_out, first_state
 from mvl_auto.training.validation import validate
 from mvl_auto.training.watch import Watch, validation_batch
 
 if TYPE_CHECKING:
     from mvl_auto.datasets import Dataset
     from mvl_auto.evaluation import Summary
-    from mvl_auto.llm import FrozenBlock
+    from mvl_auto.network.model import MedVisionLlama
 
 log = logging.getLogger(__name__)
-
-REFERENCE = ("name", "source", "layer", "sha256", "geometry_sha256")
 
 
 @dataclass(frozen=True)
@@ -81,7 +58,8 @@ class TrainingOptions:
     before, else the plan's time if it has one, else its steps. A finished run that is given more of either goes on.
     workers: processes that make batches (0: none). batch_size, learning_rate (at its peak), network ("mvl", "vit",
     "unet" or "paper"), llm: of this run alone, instead of the plan's. start_from: a checkpoint, or the folder of a
-    trained fold or run, whose weights a new run begins with, as far as they fit.
+    trained fold, a pretraining or a run, whose weights a new run begins with, as far as they fit. trunk_rate: factor on
+    the learning rate of the trunk's blocks; 0: they stay as they are.
     """
 
     configuration: str | None = None
@@ -97,6 +75,7 @@ class TrainingOptions:
     network: str | None = None
     llm: LlmSettings | None = None
     start_from: Path | None = None
+    trunk_rate: float | None = None
 
 
 DEFAULTS = TrainingOptions()
@@ -127,6 +106,7 @@ def train(
         choose_device(options.device),
         limit=TrainingLimit(options.steps, options.seconds) if limited else None,
         learning_rate=options.learning_rate,
+        trunk_rate=options.trunk_rate,
         start_from=options.start_from,
         seed=options.seed,
         workers=options.workers,
@@ -166,133 +146,24 @@ def report_run(job: TrainingJob) -> None:
 def train_network(job: TrainingJob) -> ckpt.State:
     """The optimisation itself, from the last checkpoint where there is one. Returns the finished state.
 
-    A limit of time counts from here on, with the start of the workers in it. Raises MvlError when it is over before the
-    first step, or the device's memory is too small.
+    Raises what `carry_out` does.
     """
     fold = job.fold
     block = load_block_of(fold.configuration, None, job.places.blocks)
     channels = previous_channels(fold, job.places, job.progress)
-    state = first_state(job, block)
-    earlier = read_earlier(job, state)
-    limit = limit_of(job, earlier)
-    if earlier is not None and earlier.finished and limit.share_done(earlier.step, earlier.elapsed) >= 1:
-        log.info("%s is trained already (%d steps)", job.folder, earlier.step)
-        return earlier
-    if earlier is not None:
-        check_can_resume(job, earlier, limit)
-    started = time.monotonic()
-    session = new_session(job, state, limit, block)
-    if earlier is not None:
-        session.resume(job.folder / (ckpt.RESUME if earlier.finished else ckpt.CHECKPOINT), earlier)
-        log.info("%s: resumed from step %d", job.folder, session.step)
-    write_environment(job.folder)  # now it is certain that this machine trains
-    cut_progress(job.folder, session.step)
-    before = session.elapsed
-    workers = default_workers(job.device) if job.workers is None else job.workers
-    cases = Cases(job.places.cache(fold.configuration), channels, memory_for_cases(workers))
-    patches = Patches(cases, fold.training_cases, fold.configuration, fold.plan.labels, job.seed)
-    with ExitStack() as stack:
-        stack.enter_context(torch.backends.cudnn.flags(enabled=True, benchmark=True))  # patches are all of one size
-        batch = validation_batch(patches, fold.validation_cases or fold.training_cases)
-        watch = Watch(batch, fold.plan.labels, session.context)
-        batches = stack.enter_context(batches_ahead(patches, session.step, workers, job.device))
-        optimise(session, batches, limit, fold.training_cases, job.progress, started, watch)
-    if session.step == 0:
-        raise MvlError(f"{limit} were over before the first step", remedy="Give more with --time.")
-    log.info(
-        "%s: %d steps in %.0f s; %.1f %% of the time was spent waiting for batches",
-        job.folder,
-        session.step,
-        session.elapsed,
-        100 * session.waited / max(session.elapsed - before, 1e-9),
-    )
-    # predictions of an earlier training must not be taken for this one's
-    shutil.rmtree(job.folder / VALIDATION, ignore_errors=True)
-    if draw_progress(job.folder) is None and not is_installed("matplotlib"):
-        log.info("%s: no progress.png, as matplotlib is not installed (pip install 'mvl-auto[demo]')", job.folder)
-    return session.save(finished=True)
 
+    def network() -> MedVisionLlama:
+        return network_of(fold.plan, fold.configuration, block, job.seed)
 
-def first_state(job: TrainingJob, block: FrozenBlock | None) -> ckpt.State:
-    """Of a run that has not begun; its limit and precision come with the session."""
-    fold = job.fold
-    return ckpt.State(
-        dataset=fold.plan.dataset,
-        configuration=fold.configuration.name,
-        fold=fold.name,
-        plan_hash=fold.plan.hash,
-        block=None if block is None else ckpt.BlockReference(**{k: getattr(block.card, k) for k in REFERENCE}),
-        previous=None if fold.first_stage is None else fold.first_stage.reference,
-        seed=job.seed,
-        training_cases=fold.training_cases,
-        validation_cases=fold.validation_cases,
-        budget_steps=None,
-        budget_seconds=None,
-        learning_rate=job.learning_rate,
-        step=0,
-        elapsed=0.0,
-        finished=False,
-    )
+    def patches(workers: int) -> Patches:
+        cases = Cases(job.places.cache(fold.configuration), channels, memory_for_cases(workers))
+        return Patches(cases, fold.training_cases, fold.configuration, fold.plan.labels, job.seed)
 
+    def watch(patches: Patches, context: StepContext) -> Watch:
+        return Watch(validation_batch(patches, fold.validation_cases or fold.training_cases), fold.plan.labels, context)
 
-def read_earlier(job: TrainingJob, state: ckpt.State) -> ckpt.State | None:
-    """The last checkpoint of this run; where its file is damaged, the one before it takes its place.
-
-    Raises MvlError when it is of a run with other settings, or damaged without another.
-    """
-    folder = job.folder
-    if not (folder / ckpt.CHECKPOINT).is_file():
-        return None
-    try:
-        earlier = ckpt.read_state(folder)
-    except MvlError as error:
-        if not (folder / ckpt.EARLIER).is_file():
-            raise
-        earlier = ckpt.read_state(folder, ckpt.EARLIER)
-        log.warning("%s The checkpoint before it takes its place (step %d).", error, earlier.step)
-        (folder / ckpt.EARLIER).replace(folder / ckpt.CHECKPOINT)
-    check_same_run(earlier, job, state)
-    return earlier
-
-
-def limit_of(job: TrainingJob, earlier: ckpt.State | None) -> TrainingLimit:
-    """What the user gave, else what the run had before, else the plan's."""
-    if job.limit is not None:
-        return job.limit
-    if earlier is not None:
-        return TrainingLimit(earlier.budget_steps, earlier.budget_seconds)
-    return planned(job.fold.configuration.steps, job.fold.plan.time_budget)
-
-
-def check_can_resume(job: TrainingJob, earlier: ckpt.State, limit: TrainingLimit) -> None:
-    """Raise MvlError for a finished run that kept nothing to go on from; log when the length of the run changes."""
-    before = TrainingLimit(earlier.budget_steps, earlier.budget_seconds)
-    if earlier.finished and not (job.folder / ckpt.RESUME).is_file():
-        raise MvlError(
-            f"was finished after {before}, and has no {ckpt.RESUME} to go on from",
-            file=job.folder,
-            remedy="Choose another run with -n NAME.",
-        )
-    if before != limit:
-        log.info("%s: %s instead of %s; the learning rate follows the new length", job.folder, limit, before)
-
-
-def new_session(job: TrainingJob, state: ckpt.State, limit: TrainingLimit, block: FrozenBlock | None) -> Session:
-    """An untrained network on its device, with a fresh optimizer."""
-    fold = job.fold
     context = step_context(fold.plan.labels, job.device, fold.configuration.batch_dice)
-    network = network_of(fold.plan, fold.configuration, block, job.seed)
-    if job.start_from is not None and not (job.folder / ckpt.CHECKPOINT).is_file():
-        finetune.start_from(network, job.start_from)
-    network = place(network, job.device)
-    now = {
-        "budget_steps": limit.steps,
-        "budget_seconds": limit.seconds,
-        "learning_rate": job.learning_rate or PEAK_LEARNING_RATE,
-        "precision": precision_name(context),
-        "threads": torch.get_num_threads(),
-    }
-    return Session(Learner.of(network), context, job.folder, state.model_copy(update=now))
+    return carry_out(job, Task(first_state(job, block), context, network, patches, watch))
 
 
 def validate_fold(job: TrainingJob, mirror: bool = True) -> Summary | None:

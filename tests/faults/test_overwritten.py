@@ -134,6 +134,19 @@ def fold_is_the_cache(root: Path) -> None:
     os.symlink(root / PREPARED / "3d_fullres", root / RESULTS / "x" / "fold0")
 
 
+def pretraining_is(place: Path, root: Path) -> None:
+    (root / RESULTS / "x").mkdir()
+    os.symlink(root / place, root / RESULTS / "x" / "pretraining")
+
+
+def pretraining_is_the_cache(root: Path) -> None:
+    pretraining_is(PREPARED / "3d_fullres", root)
+
+
+def pretraining_is_the_images(root: Path) -> None:
+    pretraining_is(Path("imgs"), root)
+
+
 def only_the_earlier_checkpoint(root: Path) -> None:
     (root / RESULTS / "x" / "fold0").mkdir(parents=True)
     shutil.copy(root / FOLD / "checkpoint.safetensors", root / RESULTS / "x" / "fold0" / "earlier.safetensors")
@@ -213,6 +226,12 @@ CASES = {
     "train: the cache": Overwriting((*TRAIN, "-n", "x"), fold_is_the_cache),
     "train: the weights to start from": Overwriting(
         (*TRAIN, "-n", "x", "--from", str(RESULTS / "x" / "fold0" / "earlier.safetensors")), only_the_earlier_checkpoint
+    ),
+    "pretrain: the cache": Overwriting(
+        ("pretrain", "-d", "7", "-n", "x", "--steps", "1", "--device", "cpu"), pretraining_is_the_cache
+    ),
+    "pretrain: the images": Overwriting(
+        ("pretrain", "-d", "7", "-n", "x", "--steps", "1", "--device", "cpu", "-i", "imgs"), pretraining_is_the_images
     ),
     "demo: a folder of others": Overwriting(("demo", "--root", str(RAW))),
 }

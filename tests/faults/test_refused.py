@@ -15,6 +15,7 @@ from spoil import changes, cut, nothing, several, writes
 
 RUN = RESULTS / "3d_fullres"
 FOLD = RUN / "fold0"
+PRETRAIN = ("pretrain", "-d", "7", "--device", "cpu", "--steps", "1")
 NEW = "new/folder"  # of results: neither part exists
 
 
@@ -67,6 +68,25 @@ REFUSALS = {
         (*TRAIN, "-n", "x"), "not preprocessed", lambda root: (root / PREPARED / "3d_fullres/tiny_003.json").unlink()
     ),
     "train: no such start": Refusal((*TRAIN, "-n", "x", "--from", "nowhere"), "nowhere"),
+    "train: a trunk that is faster": Refusal((*TRAIN, "-n", "x", "--trunk-rate", "2"), "from 0 to 1"),
+    "pretrain: no such dataset": Refusal(("pretrain", "-d", "99"), "no planned dataset '99'"),
+    "pretrain: no such fold": Refusal((*PRETRAIN, "--without-fold", "9"), "no fold"),
+    "pretrain: all folds": Refusal((*PRETRAIN, "--without-fold", "all"), "keeps no case apart"),
+    "pretrain: no images": Refusal((*PRETRAIN, "-i", "nowhere"), "nowhere"),
+    "pretrain: no steps": Refusal((*PRETRAIN[:-1], "0"), "0"),
+    "pretrain: images that cannot be read": Refusal(
+        (*PRETRAIN, "-i", "imgs"),
+        "none of the 2 images",
+        lambda root: [cut(path, 0.3) for path in (root / "imgs").iterdir()],
+    ),
+    "pretrain: a case is not cached": Refusal(
+        (*PRETRAIN,), "not preprocessed", lambda root: (root / PREPARED / "3d_fullres/tiny_003.json").unlink()
+    ),
+    "pretrain: the cache is damaged": Refusal(
+        (*PRETRAIN, "--workers", "0"),
+        "tiny_00",
+        lambda root: [cut(path, 0.5) for path in (root / PREPARED / "3d_fullres").glob("*.b2nd")],
+    ),
     "train: no such block": Refusal((*TRAIN, "-n", "x", "--llm", "file:nowhere"), "nowhere"),
     "train: no first stage": Refusal((*TRAIN, "-n", "x", "--previous", "y"), "first stage"),
     "train: another run's folder": Refusal((*TRAIN, "--seed", "5"), "other settings"),

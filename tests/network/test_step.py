@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from networks import tiny
 from torch import nn
 
 from mvl_auto.network import build_network
 from mvl_auto.network.loss import deep_loss, targets_of
+from mvl_auto.network.model import TRUNK
 from mvl_auto.network.optimizer import (
     CLIP_NORM,
     EMA_DECAY,
@@ -52,6 +54,28 @@ def test_a_step_is_adamw_on_clipped_gradients_of_the_loss():
         decay = WEIGHT_DECAY if before.ndim >= 2 else 0.0
         moved = before.detach() * (1 - 1e-3 * decay) - 1e-3 * g / (g.abs() + 1e-8)
         torch.testing.assert_close(after.detach(), moved, rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.1])
+def test_a_slower_trunk_moves_by_its_share_and_a_frozen_one_not_at_all(rate):
+    """Adam's first step is the rate times the sign of the gradient, however long the gradients are."""
+    network, usual = build_network(tiny(), 1, 3).train(), learner()
+    network.rates[TRUNK] = rate
+    ours = Learner.of(network)
+    for each in (ours, usual):
+        training_step(each, *batch(), CONTEXT, learning_rate=1e-3)
+    start = dict(build_network(tiny(), 1, 3).named_parameters())
+    other = dict(usual.network.named_parameters())
+    for name, now in network.named_parameters():
+        moved, usually = (now - start[name]).detach(), (other[name] - start[name]).detach()
+        torch.testing.assert_close(moved, usually * (rate if name.startswith("trunk.") else 1), rtol=1e-2, atol=2e-6)
+    groups = sorted({group["lr"] for group in ours.optimizer.param_groups})
+    assert groups == pytest.approx([1e-3 * rate, 1e-3])
+    if rate == 0:
+        assert not any(p in ours.optimizer.state for name, p in network.named_parameters() if name.startswith("trunk."))
+        assert all(torch.equal(p, start[name]) for name, p in network.named_parameters() if name.startswith("trunk."))
+        assert all(p.requires_grad for p in network.parameters())  # they are of the checkpoint, as all others
+        assert ours.average.tensors().keys() == start.keys()
 
 
 def test_a_step_with_the_rate_zero_changes_no_weight():

@@ -58,6 +58,15 @@ def test_another_depth_takes_the_blocks_that_are_there():
     assert all(name.startswith("trunk.2.") for name in taken.fresh)
 
 
+@pytest.mark.parametrize("change", [{"spacing": (3.0, 1.0, 0.5)}, {"depth": 1}])
+def test_another_voxel_size_and_fewer_blocks_need_nothing_new(change):
+    source, network = build_network(tiny(), 1, 3, seed=1), build_network(tiny(**change), 1, 3, seed=2)
+    taken = take_what_fits(network, weights_of(source))
+    assert not taken.fresh
+    assert not taken.adapted
+    assert torch.equal(weights_of(network)["trunk.0.scale_1"], weights_of(source)["trunk.0.scale_1"])
+
+
 def test_a_run_a_fold_or_a_file_is_found_and_several_folds_are_a_question(tmp_path):
     run = write_trained(tmp_path)
     file = run / "fold0" / CHECKPOINT

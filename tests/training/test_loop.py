@@ -183,7 +183,7 @@ def test_the_bar_counts_steps_and_says_loss_dice_and_rate(tmp_path, caplog):
     assert len(bar.notes) == 2
     assert all(re.fullmatch(r"loss \d\.\d{3}, Dice 0\.250, rate .*e-\d+, .* steps/s", note) for note in bar.notes)
     (said,) = (record for record in caplog.records if "on this device" in record.getMessage())
-    left, per_step, duration, _ = said.args
+    left, per_step, duration, *_ = said.args
     assert left == 12
     assert duration == duration_text(12 * per_step)
 

@@ -30,7 +30,7 @@ def begin(prepared, monkeypatch):
         seen.append((weights, next(batches).image))
 
     seen = []
-    monkeypatch.setattr(importlib.import_module("mvl_auto.training.train"), "optimise", look)
+    monkeypatch.setattr(importlib.import_module("mvl_auto.training.task"), "optimise", look)
 
     def begun(seed, name):
         with pytest.raises(MvlError, match="before the first step"):  # as none was taken
