@@ -87,10 +87,11 @@ def train(
         start_from=None if start_from is None else Path(start_from),
     )
     results, blocks = results_folder(root, plan.dataset), blocks_folder(root)
-    return TrainingResults(
-        training.train(folder, fold, options, results_folder=results, blocks_folder=blocks, progress=progress)
-        for fold in chosen
-    )
+    with training.together(device):  # the same processes for all folds
+        return TrainingResults(
+            training.train(folder, fold, options, results_folder=results, blocks_folder=blocks, progress=progress)
+            for fold in chosen
+        )
 
 
 def choose_folds(wanted: Folds, number: int) -> list[str]:

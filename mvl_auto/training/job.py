@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from mvl_auto.network.team import ALONE, Team
 from mvl_auto.plans import Configuration, Plan
 from mvl_auto.progress import Progress, silent
 from mvl_auto.training.schedule import TrainingLimit
@@ -49,7 +50,7 @@ class TrainingJob:
     """One training of one fold.
 
     limit: None, that of the run's checkpoint, else the plan's. workers: processes that make batches; None: as many as
-    are good here.
+    are good here. team: the processes that train it together; device: of this one.
     """
 
     fold: FoldOfPlan
@@ -61,6 +62,7 @@ class TrainingJob:
     seed: int = 0
     workers: int | None = None
     progress: Progress = silent
+    team: Team = ALONE
 
     @property
     def folder(self) -> Path:

@@ -6,7 +6,7 @@ import logging
 import shutil
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,9 +18,10 @@ from mvl_auto.errors import MvlError
 from mvl_auto.extras import is_installed
 from mvl_auto.files import clear_unfinished, ensure_writable_folder, locked
 from mvl_auto.logs import LOG, log_file
-from mvl_auto.network.device import choose_device, place
+from mvl_auto.network.device import place
 from mvl_auto.network.optimizer import PEAK_LEARNING_RATE
 from mvl_auto.network.step import Learner, step_context
+from mvl_auto.network.team import Team, together
 from mvl_auto.outputs import TRACES, check_apart, leaving_no_trace
 from mvl_auto.plans import DatasetRecord, LlmSettings, read_document
 from mvl_auto.progress import Progress, silent
@@ -29,6 +30,7 @@ from mvl_auto.report.machine import write_environment
 from mvl_auto.runs import VALIDATION, load_trained, network_of
 from mvl_auto.runs import checkpoint as ckpt
 from mvl_auto.runs.trained import load_block_of
+from mvl_auto.text import count_text
 from mvl_auto.training import finetune
 from mvl_auto.training.batches import batches_ahead, default_workers
 from mvl_auto.training.cases import Cases, memory_for_cases
@@ -48,7 +50,7 @@ from mvl_auto.training.plot import draw_progress
 from mvl_auto.training.record import cut_progress
 from mvl_auto.training.schedule import TrainingLimit, planned
 from mvl_auto.training.session import Session, precision_name
-from mvl_auto.training.validation import validate
+from mvl_auto.training.validation import scores_of, validate
 from mvl_auto.training.watch import Watch, validation_batch
 
 if TYPE_CHECKING:
@@ -68,7 +70,7 @@ class TrainingResult:
     folder: Path
     steps: int
     seconds: float  # of optimisation, over all sessions
-    validation: Summary | None  # None for the fold "all", which keeps no case apart
+    validation: Summary | None  # None for the fold "all", which keeps no case apart, and where another process leads
 
 
 @dataclass(frozen=True)
@@ -113,30 +115,56 @@ def train(
 ) -> TrainingResult:
     """Train, then validate, one fold of a preprocessed dataset; resume where an earlier call was stopped.
 
-    preprocessed: its folder. fold: "0", ... or "all". results_folder: of the dataset.
+    preprocessed: its folder. fold: "0", ... or "all". results_folder: of the dataset. Started by torchrun, its
+    processes train together: each computes its share of every batch, and the first alone writes.
     Raises MvlError for what the user can mend, Stopped when a signal ended it after a checkpoint, FloatingPointError
     when the loss of several steps in a row is not finite.
     """
+    with together(options.device) as (team, device):
+        with team.lead_first():  # what is refused is refused once
+            job = job_of(preprocessed, fold, options, device, results_folder, blocks_folder)
+            check_shares(job.fold.configuration.batch_size, team)
+        return train_fold(replace(job, team=team, progress=progress if team.leads else silent))
+
+
+def job_of(
+    preprocessed: Path,
+    fold: str,
+    options: TrainingOptions,
+    device: torch.device,
+    results_folder: Path,
+    blocks_folder: Path,
+) -> TrainingJob:
+    """Raises MvlError for what the user can mend."""
     changes = Changes(options.batch_size, options.network, options.llm)
     plan, chosen = read_plan(preprocessed, options.configuration, changes)
     name = options.run or "_".join([chosen.name] + ([options.network] if options.network not in (None, "mvl") else []))
     limited = options.steps or options.seconds
-    job = TrainingJob(
+    return TrainingJob(
         find_fold(preprocessed, plan, chosen, fold, results_folder, options.previous),
         Places(preprocessed, results_folder / name, blocks_folder),
-        choose_device(options.device),
+        device,
         limit=TrainingLimit(options.steps, options.seconds) if limited else None,
         learning_rate=options.learning_rate,
         start_from=options.start_from,
         seed=options.seed,
         workers=options.workers,
-        progress=progress,
     )
-    return train_fold(job)
+
+
+def check_shares(batch_size: int, team: Team) -> None:
+    """Raise MvlError where a process would have no sample of a batch."""
+    if batch_size < team.size:
+        raise MvlError(
+            f"a batch of {count_text(batch_size, 'sample')} cannot be shared by {team.size} processes",
+            remedy=f"Start at most {batch_size}, or give --batch-size {team.size}.",
+        )
 
 
 def train_fold(job: TrainingJob) -> TrainingResult:
     """Raises what `train` does."""
+    if not job.team.leads:
+        return assist(job)
     folder, cache = job.folder, job.places.cache(job.fold.configuration)
     start = [] if job.start_from is None or (folder / ckpt.CHECKPOINT).is_file() else [job.start_from]
     for written, read in ((folder, [job.places.preprocessed, cache, *start]), (job.places.run, [cache])):
@@ -149,10 +177,22 @@ def train_fold(job: TrainingJob) -> TrainingResult:
     ):
         clear_unfinished(folder)
         keep_plan(job.places.run, job.fold.plan)
+        job.team.wait()
         state = train_network(job)
         summary = validate_fold(job)
         report_run(job)
+        job.team.wait()
         return TrainingResult(folder, state.step, state.elapsed, summary)
+
+
+def assist(job: TrainingJob) -> TrainingResult:
+    """What a process does that does not lead: it trains and predicts with the others, and writes predictions alone."""
+    job.team.wait()  # the one that leads holds the folder now
+    with shared_lock(job.places.cache(job.fold.configuration)):
+        state = train_network(job)
+        validate_fold(job)
+        job.team.wait()
+    return TrainingResult(job.folder, state.step, state.elapsed, None)
 
 
 def report_run(job: TrainingJob) -> None:
@@ -171,9 +211,11 @@ def train_network(job: TrainingJob) -> ckpt.State:
     """
     fold = job.fold
     block = load_block_of(fold.configuration, None, job.places.blocks)
-    channels = previous_channels(fold, job.places, job.progress)
-    state = first_state(job, block)
-    earlier = read_earlier(job, state)
+    team = job.team
+    with team.lead_first():
+        channels = previous_channels(fold, job.places, job.progress)
+        state = first_state(job, block)
+        earlier = read_earlier(job, state)
     limit = limit_of(job, earlier)
     if earlier is not None and earlier.finished and limit.share_done(earlier.step, earlier.elapsed) >= 1:
         log.info("%s is trained already (%d steps)", job.folder, earlier.step)
@@ -185,32 +227,43 @@ def train_network(job: TrainingJob) -> ckpt.State:
     if earlier is not None:
         session.resume(job.folder / (ckpt.RESUME if earlier.finished else ckpt.CHECKPOINT), earlier)
         log.info("%s: resumed from step %d", job.folder, session.step)
-    write_environment(job.folder)  # now it is certain that this machine trains
-    cut_progress(job.folder, session.step)
+    if team.leads:
+        write_environment(job.folder)  # now it is certain that this machine trains
+        cut_progress(job.folder, session.step)
     before = session.elapsed
-    workers = default_workers(job.device) if job.workers is None else job.workers
-    cases = Cases(job.places.cache(fold.configuration), channels, memory_for_cases(workers))
-    patches = Patches(cases, fold.training_cases, fold.configuration, fold.plan.labels, job.seed)
+    workers = default_workers(job.device, team.rank) if job.workers is None else job.workers
+    memory = memory_for_cases(max(1, workers) * team.rank.local_ranks)
+    cases = Cases(job.places.cache(fold.configuration), channels, memory)
+    share = (team.rank.number, team.size)
+    patches = Patches(cases, fold.training_cases, fold.configuration, fold.plan.labels, job.seed, share)
     with ExitStack() as stack:
         stack.enter_context(torch.backends.cudnn.flags(enabled=True, benchmark=True))  # patches are all of one size
-        batch = validation_batch(patches, fold.validation_cases or fold.training_cases)
-        watch = Watch(batch, fold.plan.labels, session.context)
+        watch = None
+        if team.leads:
+            batch = validation_batch(patches, fold.validation_cases or fold.training_cases)
+            watch = Watch(batch, fold.plan.labels, session.context)
         batches = stack.enter_context(batches_ahead(patches, session.step, workers, job.device))
         optimise(session, batches, limit, fold.training_cases, job.progress, started, watch)
     if session.step == 0:
         raise MvlError(f"{limit} were over before the first step", remedy="Give more with --time.")
+    if team.leads:
+        conclude(session, before)
+    return session.save(finished=True)
+
+
+def conclude(session: Session, before: float) -> None:
+    """What is left to do in the folder of a trained network. before: seconds of optimisation in earlier sessions."""
     log.info(
         "%s: %d steps in %.0f s; %.1f %% of the time was spent waiting for batches",
-        job.folder,
+        session.folder,
         session.step,
         session.elapsed,
         100 * session.waited / max(session.elapsed - before, 1e-9),
     )
     # predictions of an earlier training must not be taken for this one's
-    shutil.rmtree(job.folder / VALIDATION, ignore_errors=True)
-    if draw_progress(job.folder) is None and not is_installed("matplotlib"):
-        log.info("%s: no progress.png, as matplotlib is not installed (pip install 'mvl-auto[demo]')", job.folder)
-    return session.save(finished=True)
+    shutil.rmtree(session.folder / VALIDATION, ignore_errors=True)
+    if draw_progress(session.folder) is None and not is_installed("matplotlib"):
+        log.info("%s: no progress.png, as matplotlib is not installed (pip install 'mvl-auto[demo]')", session.folder)
 
 
 def first_state(job: TrainingJob, block: FrozenBlock | None) -> ckpt.State:
@@ -280,7 +333,7 @@ def check_can_resume(job: TrainingJob, earlier: ckpt.State, limit: TrainingLimit
 def new_session(job: TrainingJob, state: ckpt.State, limit: TrainingLimit, block: FrozenBlock | None) -> Session:
     """An untrained network on its device, with a fresh optimizer."""
     fold = job.fold
-    context = step_context(fold.plan.labels, job.device, fold.configuration.batch_dice)
+    context = step_context(fold.plan.labels, job.device, fold.configuration.batch_dice, job.team)
     network = network_of(fold.plan, fold.configuration, block, job.seed)
     if job.start_from is not None and not (job.folder / ckpt.CHECKPOINT).is_file():
         finetune.start_from(network, job.start_from)
@@ -291,17 +344,26 @@ def new_session(job: TrainingJob, state: ckpt.State, limit: TrainingLimit, block
         "learning_rate": job.learning_rate or PEAK_LEARNING_RATE,
         "precision": precision_name(context),
         "threads": torch.get_num_threads(),
+        "processes": job.team.size,
     }
-    return Session(Learner.of(network), context, job.folder, state.model_copy(update=now))
+    return Session(Learner.of(network, job.team), context, job.folder, state.model_copy(update=now))
 
 
 def validate_fold(job: TrainingJob, mirror: bool = True) -> Summary | None:
     """None where no case is kept apart. mirror: average over mirrored versions, as prediction does."""
-    fold = job.fold
+    fold, team = job.fold, job.team
+    team.wait()  # the checkpoint is written
     trained = load_trained(job.folder, job.places.blocks)
     if not fold.validation_cases:
         return None
     raw = raw_dataset(job.places.preprocessed)
+    if team.size > 1:  # each predicts its share, and the one that leads scores them all
+        share = fold.validation_cases[team.rank.number :: team.size]
+        for _ in scores_of(trained, raw, share, job.folder, job.device, job.progress, fold.first_stage, mirror):
+            pass
+        team.wait()
+        if not team.leads:
+            return None
     return validate(trained, raw, fold.validation_cases, job.folder, job.device, job.progress, fold.first_stage, mirror)
 
 
