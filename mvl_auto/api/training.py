@@ -93,10 +93,11 @@ def train(
         trunk_rate=trunk_rate,
     )
     results, blocks = results_folder(root, plan.dataset), blocks_folder(root)
-    return TrainingResults(
-        training.train(folder, fold, options, results_folder=results, blocks_folder=blocks, progress=progress)
-        for fold in chosen
-    )
+    with training.together(device):  # the same processes for all folds
+        return TrainingResults(
+            training.train(folder, fold, options, results_folder=results, blocks_folder=blocks, progress=progress)
+            for fold in chosen
+        )
 
 
 def pretrain(

@@ -8,7 +8,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mvl_auto.cli.common import DONE, Command, device, duration, learning_rate, positive, run_command, share, whole
+from mvl_auto.cli.common import (
+    DEVICES,
+    DONE,
+    Command,
+    device,
+    duration,
+    learning_rate,
+    positive,
+    run_command,
+    share,
+    whole,
+)
 from mvl_auto.cli.plan_and_preprocess import CONFIGURATIONS
 from mvl_auto.tables import table
 from mvl_auto.text import count_text, duration_text, memory_text
@@ -70,9 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     work.add_argument("--scheduler", metavar="ADDRESS", help="train on the Dask cluster at tcp://HOST:PORT")
     work.add_argument("--keep", action="store_true", help="keep checkpoints and predictions of finished runs")
-    work.add_argument(
-        "--device", type=device, default="auto", metavar="DEVICE", help="auto, cpu, cuda or cuda:1 (default: auto)"
-    )
+    work.add_argument("--device", type=device, default="auto", metavar="DEVICE", help=DEVICES)
 
 
 def factor(text: str) -> float:

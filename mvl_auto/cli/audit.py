@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from mvl_auto.cli.common import DONE, PARTLY_FAILED, Command, device, positive, run_command
+from mvl_auto.cli.common import DEVICES, DONE, PARTLY_FAILED, Command, device, positive, run_command
 from mvl_auto.tables import table
 
 SHOWN = 20
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fix-list", type=Path, metavar="FOLDER", help="write the places as 3D Slicer markups there, a file per case"
     )
-    parser.add_argument("--device", type=device, default="auto", help="auto, cpu, cuda or cuda:1 (default: auto)")
+    parser.add_argument("--device", type=device, default="auto", help=DEVICES)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -45,6 +45,7 @@ from mvl_auto.logs import LOGGER
 from mvl_auto.paths import DEFAULT_ROOT, ROOT_VARIABLE, find_root
 from mvl_auto.printable import printable
 from mvl_auto.progress import ONLY_IN_FILE, silent
+from mvl_auto.ranks import SINGLE, rank_here
 from mvl_auto.text import parse_duration, parse_memory
 from mvl_auto.version import __version__
 
@@ -57,7 +58,8 @@ PIPE_CLOSED = 141  # 128 + SIGPIPE: `mvl_block list | head`
 
 Value = TypeVar("Value")
 SINGLE_DASH = re.compile(r"-[A-Za-z_][^-]*.")  # more than one letter behind it
-DEVICE = re.compile(r"auto|cpu|cuda(?::\d+)?")
+DEVICE = re.compile(r"auto|cpu|mps|cuda(?::\d{1,4})?")
+DEVICES = "auto, cpu, cuda, cuda:1 or mps (default: auto)"
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,8 @@ class Command:
 
     add_arguments: adds the command's own arguments to the parser. run: does it, returns the exit code.
     uses_root: whether it works on a root folder; then it has --root and prints the root first.
-    trains: whether it computes for long in threads that wait for each other.
+    trains: whether it computes for long in threads that wait for each other. joint: whether it works with its other
+    processes where torchrun has started several.
     """
 
     name: str
@@ -76,6 +79,7 @@ class Command:
     run: Callable[[argparse.Namespace], int]
     uses_root: bool = True
     trains: bool = False
+    joint: bool = False
 
 
 def run_command(command: Command, argv: Sequence[str] | None = None) -> int:
@@ -83,8 +87,15 @@ def run_command(command: Command, argv: Sequence[str] | None = None) -> int:
     prepare_streams()
     args = parse_arguments(command, sys.argv[1:] if argv is None else argv)
     choose_waiting(os.environ, command.trains)  # before torch is imported
-    args.progress = silent if _quiet(args) else bars()
-    with _log_on_screen(args):
+    try:
+        rank = rank_here() if command.joint else SINGLE
+    except MvlError as error:
+        _say(f"{command.name}: {error}")
+        return BAD_INPUT
+    args.leads = rank.leads
+    args.progress = silent if _quiet(args) or not rank.leads else bars()
+    called = command.name if rank.leads else f"{command.name} ({rank})"
+    with _log_on_screen(args, "" if rank.leads else f"{rank}: "):
         try:
             if command.uses_root:
                 args.root = _announce_root(args)
@@ -94,11 +105,12 @@ def run_command(command: Command, argv: Sequence[str] | None = None) -> int:
         except PartlyFailed as error:
             return partly_failed(command, [error])
         except MvlError as error:
-            _say(f"{command.name}: {error}")
+            _say(f"{called}: {error}")
             return BAD_INPUT
         except Stopped as stop:
             again = shlex.join([command.name, *(sys.argv[1:] if argv is None else argv)])
-            _say(f"{command.name}: stopped by {signal.Signals(stop.number).name}; {stop.done}. To resume: {again}")
+            if rank.leads:
+                _say(f"{command.name}: stopped by {signal.Signals(stop.number).name}; {stop.done}. To resume: {again}")
             return SIGNALLED + stop.number
         except KeyboardInterrupt:
             _say(f"{command.name}: stopped. Run the same command again to resume.")
@@ -290,9 +302,9 @@ def share(text: str) -> float:
 
 
 def device(text: str) -> str:
-    """auto, cpu, cuda or cuda:1."""
+    """auto, cpu, cuda, cuda:1 or mps."""
     if not DEVICE.fullmatch(text):
-        raise argparse.ArgumentTypeError(f"'{text}' is not a device: give auto, cpu, cuda or cuda:1")
+        raise argparse.ArgumentTypeError(f"'{text}' is not a device: give auto, cpu, cuda, cuda:1 or mps")
     return text
 
 
@@ -324,19 +336,26 @@ def _someone_reads_stdout() -> bool:
 
 
 def _announce_root(args: argparse.Namespace) -> Path:
-    """Print which root is used and who chose it: the first line of every command that works on one."""
+    """Print which root is used and who chose it: the first line of every command that works on one.
+
+    Of several processes that work together only the one that leads prints it.
+    """
     given: Path | None = getattr(args, "root", None)
     chosen_by = "--root" if given else f"${ROOT_VARIABLE}" if os.environ.get(ROOT_VARIABLE) else "default"
     root = find_root(given)
-    print(f"root: {root} ({chosen_by})", flush=True)
+    if args.leads:
+        print(f"root: {root} ({chosen_by})", flush=True)
     return root
 
 
 @contextmanager
-def _log_on_screen(args: argparse.Namespace) -> Iterator[None]:
-    """Show what mvl_auto logs on stderr: from INFO on, from DEBUG with -v, from WARNING with -q."""
-    handler = _ScreenHandler()
-    handler.setLevel(logging.WARNING if _quiet(args) else logging.DEBUG)
+def _log_on_screen(args: argparse.Namespace, prefix: str = "") -> Iterator[None]:
+    """Show what mvl_auto logs on stderr: from INFO on, from DEBUG with -v, from WARNING with -q.
+
+    prefix: of each line, for a process that does not lead; it shows warnings only.
+    """
+    handler = _ScreenHandler(prefix)
+    handler.setLevel(logging.WARNING if _quiet(args) or prefix else logging.DEBUG)
     level, propagate = LOGGER.level, LOGGER.propagate
     LOGGER.propagate = False  # some libraries give the root logger a handler that would repeat every line
     LOGGER.setLevel(logging.DEBUG if getattr(args, "verbose", False) else logging.INFO)
@@ -350,11 +369,15 @@ def _log_on_screen(args: argparse.Namespace) -> Iterator[None]:
 
 
 class _ScreenHandler(logging.Handler):
+    def __init__(self, prefix: str) -> None:
+        super().__init__()
+        self.prefix = prefix
+
     def emit(self, record: logging.LogRecord) -> None:
         if hasattr(record, ONLY_IN_FILE):
             return
         prefix = "warning: " if record.levelno == logging.WARNING else ""
-        _say(prefix + self.format(record))
+        _say(self.prefix + prefix + self.format(record))
 
 
 def _say(line: str) -> None:

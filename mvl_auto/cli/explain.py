@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from mvl_auto.cli.common import DONE, Command, device, run_command
+from mvl_auto.cli.common import DEVICES, DONE, Command, device, run_command
 from mvl_auto.tables import table
 
 
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-c", "--configuration", metavar="NAME", help="2d, 3d_fullres, ... (default: the trained one)")
     parser.add_argument("-n", "--name", metavar="RUN", help="name of the run (default: the only one)")
     parser.add_argument("-f", "--fold", metavar="FOLD", help="which network (default: the first that is trained)")
-    parser.add_argument("--device", type=device, default="auto", help="auto, cpu, cuda or cuda:1 (default: auto)")
+    parser.add_argument("--device", type=device, default="auto", help=DEVICES)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from mvl_auto.cli.common import (
     BAD_INPUT,
+    DEVICES,
     DONE,
     Command,
     device,
@@ -70,9 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what the training of a fold may take: 30m, 2h; the speed of this device is measured "
         "(default: as long as the task needs)",
     )
-    parser.add_argument(
-        "--device", type=device, default="auto", metavar="DEVICE", help="auto, cpu, cuda or cuda:1 (default: auto)"
-    )
+    parser.add_argument("--device", type=device, default="auto", metavar="DEVICE", help=DEVICES)
     parser.add_argument(
         "--llm",
         default="auto",

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from mvl_auto.cli.common import BAD_INPUT, DONE, PARTLY_FAILED, Command, device, run_command, share
+from mvl_auto.cli.common import BAD_INPUT, DEVICES, DONE, PARTLY_FAILED, Command, device, run_command, share
 from mvl_auto.text import count_text
 
 
@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLD",
         help="folds whose networks predict together: 0 1, fold0, ... (default: all that are finished)",
     )
-    parser.add_argument("--device", type=device, default="auto", help="auto, cpu, cuda or cuda:1 (default: auto)")
+    parser.add_argument("--device", type=device, default="auto", help=DEVICES)
     parser.add_argument(
         "--no-mirroring",
         action="store_true",

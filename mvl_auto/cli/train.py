@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mvl_auto.cli.common import DONE, Command, device, duration, factor, learning_rate, positive, run_command, whole
+from mvl_auto.cli.common import (
+    DEVICES,
+    DONE,
+    Command,
+    device,
+    duration,
+    factor,
+    learning_rate,
+    positive,
+    run_command,
+    whole,
+)
 from mvl_auto.cli.evaluate import labels
 from mvl_auto.cli.plan_and_preprocess import CONFIGURATIONS
 from mvl_auto.errors import MvlError
@@ -35,9 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "than it had goes on",
     )
     length.add_argument("--steps", type=positive, metavar="N", help="train each fold for N steps; as with --time")
-    parser.add_argument(
-        "--device", type=device, default="auto", metavar="DEVICE", help="auto, cpu, cuda or cuda:1 (default: auto)"
-    )
+    parser.add_argument("--device", type=device, default="auto", metavar="DEVICE", help=DEVICES)
     parser.add_argument(
         "--seed", type=whole, default=0, metavar="N", help="of weights, crops and augmentation (default: 0)"
     )
@@ -98,6 +108,8 @@ def run(args: argparse.Namespace) -> int:
         trunk_rate=args.trunk_rate,
         progress=args.progress,
     )
+    if not args.leads:
+        return DONE
     for result in results:
         print(f"\n{result.folder}: {result.steps} steps in {result.seconds:.0f} s")
         if result.validation is not None:
@@ -136,4 +148,8 @@ COMMAND = Command(
     add_arguments=add_arguments,
     run=run,
     trains=True,
+    joint=True,
 )
+
+if __name__ == "__main__":  # torchrun -m mvl_auto.cli.train
+    sys.exit(main())

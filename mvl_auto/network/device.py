@@ -2,33 +2,58 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import torch
 
 from mvl_auto.errors import MvlError
 from mvl_auto.network.layers import keep_in_float32
+from mvl_auto.ranks import SINGLE, Rank
 from mvl_auto.text import count_text
 
 if TYPE_CHECKING:
     from mvl_auto.network.model import MedVisionLlama
 
+NAMES = re.compile(r"auto|cpu|mps|cuda(?::\d{1,4})?")
 
-def choose_device(name: str) -> torch.device:
-    """auto: the GPU where there is one. Raises MvlError when the wanted one is not there."""
+
+def choose_device(name: str, rank: Rank = SINGLE) -> torch.device:
+    """auto: the NVIDIA GPU where there is one. Raises MvlError when the wanted one is not there.
+
+    rank: of this process; of several on one machine each gets a GPU of its own.
+    """
+    if not NAMES.fullmatch(name):
+        raise MvlError(f"'{name}' is no device", remedy="Use auto, cpu, cuda, cuda:1 or mps.")
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise MvlError(f"'{name}' is no device", remedy="Use auto, cpu, cuda or cuda:1.") from error
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(name)
+    if device.type == "mps":
+        if not torch.backends.mps.is_available():
+            raise MvlError("device mps was asked for, torch sees no Apple GPU", remedy="Use --device cpu.")
+        if rank.ranks > 1:
+            raise MvlError("several processes cannot train on mps", remedy="Start one, or use --device cpu.")
+    if device.type == "cuda":
         there = torch.cuda.device_count()
-        raise MvlError(
-            f"device {name} was asked for, torch sees {count_text(there, 'GPU')}",
-            remedy="Use --device cpu." if not there else "Use --device cuda.",
-        )
+        if (device.index or 0) >= there:
+            raise MvlError(
+                f"device {name} was asked for, torch sees {count_text(there, 'GPU')}",
+                remedy="Use --device cpu." if not there else "Use --device cuda.",
+            )
+        if rank.ranks > 1:
+            return _own_gpu(device, rank, there)
     return device
+
+
+def _own_gpu(device: torch.device, rank: Rank, there: int) -> torch.device:
+    if device.index is not None:
+        raise MvlError(f"{rank.ranks} processes cannot share {device}", remedy="Use --device cuda: each gets its own.")
+    if rank.local_ranks > there:
+        raise MvlError(
+            f"{rank.local_ranks} processes were started on a machine where torch sees {count_text(there, 'GPU')}",
+            remedy=f"Start at most {there} with torchrun --nproc-per-node, or use --device cpu.",
+        )
+    return torch.device("cuda", rank.local)
 
 
 def place(network: MedVisionLlama, device: torch.device) -> MedVisionLlama:
@@ -37,9 +62,9 @@ def place(network: MedVisionLlama, device: torch.device) -> MedVisionLlama:
     store_block(network, autocast(device, training=True))
     if device.type == "cpu":
         keep_in_float32(network)
-    elif device.type == "cuda":
-        # torch's group normalisation returns contiguous tensors there (pytorch issue 111824): channels last would be
-        # restored, and lost again, at every layer
+    else:
+        # torch's group normalisation returns contiguous tensors on CUDA (pytorch issue 111824): channels last would be
+        # restored, and lost again, at every layer; mps does not know it in three dimensions
         network.memory_format = torch.contiguous_format
         network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # torch's stub lacks it
     return network

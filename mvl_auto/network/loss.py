@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mvl_auto.network.team import ALONE, Team
 from mvl_auto.plans import IGNORE, LabelScheme
 
 SMOOTH = 1e-5
@@ -31,11 +32,12 @@ class Targets:
     softmax: bool  # exclusive classes; otherwise overlapping regions, each with a sigmoid of its own
     masked: bool  # whether voxels may be IGNORE
     batch_dice: bool = False  # Dice of all samples of a batch together, instead of a mean over the samples
+    team: Team = ALONE  # the processes that the batch is shared by
 
 
-def targets_of(scheme: LabelScheme, device: torch.device, batch_dice: bool = False) -> Targets:
+def targets_of(scheme: LabelScheme, device: torch.device, batch_dice: bool = False, team: Team = ALONE) -> Targets:
     masked = scheme.ignore_value is not None
-    return Targets(membership(scheme, device), not scheme.has_regions, masked, batch_dice)
+    return Targets(membership(scheme, device), not scheme.has_regions, masked, batch_dice, team)
 
 
 def membership(scheme: LabelScheme, device: torch.device) -> Tensor:
@@ -81,10 +83,10 @@ def loss_at_finest(logits_bkzyx: Tensor, label_bzyx: Tensor, targets: Targets) -
     # without a one-hot target: it would be as large as the logits
     log_probability_bkn = logits_bkn.log_softmax(dim=1)
     if targets.masked:
-        seen = (label_bn != IGNORE).sum().clamp_min(1)
-        entropy = F.nll_loss(log_probability_bkn, label_bn, ignore_index=IGNORE, reduction="sum") / seen
+        missed = F.nll_loss(log_probability_bkn, label_bn, ignore_index=IGNORE, reduction="sum")
+        entropy = _share(missed, (label_bn != IGNORE).sum(), targets, least=1)
     else:
-        entropy = F.nll_loss(log_probability_bkn, label_bn)
+        entropy = _mean(F.nll_loss(log_probability_bkn, label_bn), label_bn.numel(), targets)
     overlaps, actual = [], []
     probability_bkn = log_probability_bkn[:, 1:].exp()
     if targets.masked:
@@ -109,8 +111,11 @@ def loss_of_shares(logits_bkzyx: Tensor, shares_bczyx: Tensor, targets: Targets)
         target_bkn = torch.einsum("ck,bcn->bkn", targets.table, shares_bcn)
         return _binary_loss(logits_bkn, target_bkn, seen_bn, targets)
     log_probability_bkn = logits_bkn.log_softmax(dim=1)
-    voxels = shares_bcn[:, 0].numel() if seen_bn is None else seen_bn.sum().clamp_min(LEAST_SEEN)
-    entropy = -(log_probability_bkn * shares_bcn).sum() / voxels
+    missed = -(log_probability_bkn * shares_bcn).sum()
+    if seen_bn is None:
+        entropy = _share(missed, shares_bcn[:, 0].numel(), targets)
+    else:
+        entropy = _share(missed, seen_bn.sum(), targets, least=LEAST_SEEN)
     if logits_bkn.shape[1] == 1:
         return entropy
     return entropy + _dice_of(log_probability_bkn[:, 1:].exp(), shares_bcn[:, 1:], seen_bn, targets)
@@ -119,10 +124,10 @@ def loss_of_shares(logits_bkzyx: Tensor, shares_bczyx: Tensor, targets: Targets)
 def _binary_loss(logits_bkn: Tensor, target_bkn: Tensor, seen_bn: Tensor | None, targets: Targets) -> Tensor:
     """Of regions. seen: how much of each voxel is annotated, 0 to 1; the targets are shares of the whole voxel."""
     if seen_bn is None:
-        entropy = F.binary_cross_entropy_with_logits(logits_bkn, target_bkn)
+        entropy = _mean(F.binary_cross_entropy_with_logits(logits_bkn, target_bkn), logits_bkn.numel(), targets)
     else:  # softplus(x) - x t of a whole voxel
         entropy_bkn = F.softplus(logits_bkn) * seen_bn[:, None] - logits_bkn * target_bkn
-        entropy = entropy_bkn.sum() / (seen_bn.sum().clamp_min(LEAST_SEEN) * logits_bkn.shape[1])
+        entropy = _share(entropy_bkn.sum(), seen_bn.sum(), targets, least=LEAST_SEEN, times=logits_bkn.shape[1])
     return entropy + _dice_of(logits_bkn.sigmoid(), target_bkn, seen_bn, targets)
 
 
@@ -136,11 +141,29 @@ def dice_loss(overlap_bk: Tensor, predicted_bk: Tensor, actual_bk: Tensor, targe
     """1 - the mean soft Dice of the outputs that are there; 0 where none is. All three are sums over voxels."""
     if targets.batch_dice:
         overlap_bk, predicted_bk, actual_bk = (
-            x.sum(dim=0, keepdim=True) for x in (overlap_bk, predicted_bk, actual_bk)
+            targets.team.total(x.sum(dim=0, keepdim=True)) for x in (overlap_bk, predicted_bk, actual_bk)
         )
     there_bk = (actual_bk > 0).float()
     dice_bk = (2 * overlap_bk + SMOOTH) / (predicted_bk + actual_bk + SMOOTH)
-    return ((1 - dice_bk) * there_bk).sum() / there_bk.sum().clamp_min(1)
+    missed = ((1 - dice_bk) * there_bk).sum()
+    if targets.batch_dice:  # of all processes already
+        return missed / there_bk.sum().clamp_min(1)
+    return _share(missed, there_bk.sum(), targets, least=1)
+
+
+def _share(part: Tensor, whole: Tensor | int, targets: Targets, least: float = 0, times: int = 1) -> Tensor:
+    """part / (whole * times), both added up over the processes; the whole is taken as at least `least`."""
+    if targets.team.size > 1:
+        whole = torch.as_tensor(whole, dtype=part.dtype, device=part.device)
+        part, whole = targets.team.total(torch.stack([part, whole])).unbind()
+    if isinstance(whole, Tensor):
+        whole = whole.clamp_min(least)
+    return part / (whole * times)
+
+
+def _mean(mean: Tensor, count: int, targets: Targets) -> Tensor:
+    """The mean over all processes. mean: over the `count` values of this one."""
+    return mean if targets.team.size == 1 else _share(mean * count, count, targets)
 
 
 def class_shares(label_bzyx: Tensor, grid: torch.Size, classes: int) -> Tensor:

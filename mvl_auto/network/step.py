@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mvl_auto.network.device import autocast
 from mvl_auto.network.loss import Targets, deep_loss, targets_of
 from mvl_auto.network.optimizer import CLIP_NORM, RATE, Average, make_optimizer, set_learning_rate
+from mvl_auto.network.team import ALONE, Team
 from mvl_auto.plans import LabelScheme
 
 Objective = Callable[[nn.Module, Tensor, Tensor, Targets], Tensor]  # network, image, label, targets -> loss
@@ -39,28 +40,36 @@ class StepContext:
     parts: int = 1
     objective: Objective = segmentation_loss
 
+    @property
+    def team(self) -> Team:
+        return self.targets.team
+
 
 @dataclass
 class Learner:
-    """What a step changes."""
+    """What a step changes. parallel: the network as it computes in steps (network/team.py)."""
 
     network: nn.Module
     optimizer: torch.optim.AdamW
     average: Average
+    parallel: nn.Module
     step: int = 0  # steps taken, those that were left out included
 
     @classmethod
-    def of(cls, network: nn.Module) -> Learner:
+    def of(cls, network: nn.Module, team: Team = ALONE) -> Learner:
         """A fresh optimizer and moving average for the network, which is in training mode on its device."""
-        return cls(network, make_optimizer(network), Average(network))
+        parallel = team.parallel(network)  # before the average copies its weights: those of the one that leads
+        return cls(network, make_optimizer(network), Average(network), parallel)
 
 
-def step_context(labels: LabelScheme, device: torch.device, batch_dice: bool = False) -> StepContext:
+def step_context(
+    labels: LabelScheme, device: torch.device, batch_dice: bool = False, team: Team = ALONE
+) -> StepContext:
     """Mixed precision where it is faster; on a GPU without bfloat16 in float16, with loss scaling."""
     precision = autocast(device, training=True)
     scaled = device.type == "cuda" and precision.fast_dtype == torch.float16
     scaler = torch.amp.GradScaler("cuda") if scaled else None
-    return StepContext(targets_of(labels, device, batch_dice), device, precision, scaler)
+    return StepContext(targets_of(labels, device, batch_dice, team), device, precision, scaler)
 
 
 def training_step(
@@ -75,7 +84,7 @@ def training_step(
     set_learning_rate(optimizer, learning_rate)
     optimizer.zero_grad(set_to_none=True)
     with _left_out(p for group in optimizer.param_groups if group[RATE] == 0 for p in group["params"]):
-        loss = _backward(learner.network, image_bczyx, label_bzyx, context)
+        loss = _backward(learner.parallel, image_bczyx, label_bzyx, context)
     weights = [p for group in optimizer.param_groups for p in group["params"]]
     if scaler is not None:
         scaler.unscale_(optimizer)
@@ -102,7 +111,8 @@ def _backward(network: nn.Module, image_bczyx: Tensor, label_bzyx: Tensor, conte
     for image, label in zip(images, labels, strict=True):
         with context.precision:
             loss = context.objective(network, image, label, context.targets) * (len(image) / len(image_bczyx))
-        (loss if context.scaler is None else context.scaler.scale(loss)).backward()
+        scaled = loss if context.team.size == 1 else loss * context.team.size  # their gradients are averaged
+        (scaled if context.scaler is None else context.scaler.scale(scaled)).backward()
         total += loss.detach()
     return total
 

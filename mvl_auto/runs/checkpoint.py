@@ -97,6 +97,7 @@ class State(Document):
     images_hash: Text = Field("", description="of the images beside the dataset's own that a pretraining has seen")
     precision: str = Field("", max_length=20, description="of the steps: float32, bfloat16 or float16")
     threads: int = Field(0, ge=0, le=1 << 16, description="of torch on the CPU; 0: not known")
+    processes: int = Field(1, ge=1, le=1 << 16, description="that trained together")
     scaler: dict[str, float] = Field({}, description="state of the loss scaler, where the precision is float16")
 
 

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 from mvl_auto.errors import MvlError
 from mvl_auto.jobs import available_cores
 from mvl_auto.jobs.parent import cause_of_end, end_with_parent, starting_workers
+from mvl_auto.ranks import SINGLE, Rank, rank_here
 from mvl_auto.training.patches import Batch, Patches
 
 BATCHES_AHEAD = 3  # per worker
@@ -99,7 +100,7 @@ def _loader(
         yield loaded, processes
     finally:
         for process in processes:
-            process.terminate()
+            process.kill()  # some ignore SIGTERM
         del loaded
 
 
@@ -109,6 +110,8 @@ def _as_it_is(batch: Any) -> Any:
 
 def _start_worker(number: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the training process
+    if rank_here().ranks > 1:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun sends it to a whole process group
     end_with_parent()
 
 
@@ -119,9 +122,12 @@ def _causes(processes: list[BaseProcess]) -> str:
     return ", ".join(cause_of_end(process.exitcode) for process in processes if process.exitcode)
 
 
-def default_workers(device: torch.device) -> int:
-    """None on few cores, where they would take from the steps; a GPU leaves the cores free, and wants one at least."""
-    cores = available_cores()
+def default_workers(device: torch.device, rank: Rank = SINGLE) -> int:
+    """None on few cores, where they would take from the steps; a GPU leaves the cores free, and wants one at least.
+
+    rank: of this process; those of one machine share its cores.
+    """
+    cores = available_cores() // rank.local_ranks
     if device.type == "cpu" and cores <= FEW_CORES:
         return 0
     return max(1, min(MOST_WORKERS, cores - 1))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from mvl_auto.network.team import ALONE, Team
 from mvl_auto.plans import Configuration, Plan
 from mvl_auto.progress import Progress, silent
 from mvl_auto.runs import PRETRAINING
@@ -51,6 +52,7 @@ class TrainingJob:
 
     limit, learning_rate, trunk_rate: None, that of the run's checkpoint, else the plan's or the default. workers:
     processes that make batches; None: as many as are good here. pretrains: it reconstructs images, and reads no labels.
+    team: the processes that train it together; device: of this one.
     """
 
     fold: FoldOfPlan
@@ -64,6 +66,7 @@ class TrainingJob:
     workers: int | None = None
     pretrains: bool = False
     progress: Progress = silent
+    team: Team = ALONE
 
     @property
     def folder(self) -> Path:

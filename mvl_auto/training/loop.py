@@ -72,7 +72,7 @@ def optimise(
     if limit.seconds is not None:
         left = max(0.0, limit.seconds - session.elapsed)
         log.info("%s for the training, until %s%s", duration_text(left), clock_in(left), _after(watch))
-    with _bar(session, limit, progress) as advance, stop_requests() as stop:
+    with _bar(session, limit, progress) as advance, stop_requests(repeated=session.team.size > 1) as stop:
         while (share := limit.share_done(session.step, session.elapsed)) < 1:
             begun = time.monotonic()
             batch = next(batches)
@@ -87,15 +87,18 @@ def optimise(
             advance(spent - session.elapsed if limit.steps is None else 1)
             session.elapsed = spent
             announce(session, limit, recent, watch)
-            if session.step % REPORT_EVERY == 0 or limit.share_done(session.step, session.elapsed) >= 1:
+            ending = limit.share_done(session.step, session.elapsed) >= 1
+            if session.team.leads and (session.step % REPORT_EVERY == 0 or ending):
                 done = limit.share_done(session.step, session.elapsed)
                 report(session, recent, (rate, done, now - started), advance, watch)
                 if now - saved > SAVE_EVERY and stop.number is None:
                     session.save()
                     draw_progress(session.folder)
                     saved = time.monotonic()
+            session.elapsed, stop.number = session.team.agree(session.elapsed, stop.number)
             if stop.number is not None and limit.share_done(session.step, session.elapsed) < 1:
                 session.save()
+                session.team.wait()  # if one process ends, torchrun ends the others: not before the checkpoint is whole
                 raise Stopped(stop.number, f"step {session.step} is saved in {session.folder}")
 
 
@@ -115,6 +118,11 @@ def take_step(session: Session, batch: Batch, rate: float) -> Tensor:
             return training_step(session.learner, image, label, context, rate)
         except torch.OutOfMemoryError as error:
             parts = 2 * context.parts
+            if session.team.size > 1:  # the others would wait for a step that this process does not take
+                raise MvlError(
+                    f"the memory of {context.device} is too small for {len(batch.image)} samples of a batch",
+                    remedy="Give a smaller --batch-size, or start more processes.",
+                ) from error
             if session.step - session.begun_at >= MEMORY_KNOWN_AFTER or parts > len(batch.image):
                 raise MvlError(
                     f"the memory of {context.device} is too small for this network and its patches",

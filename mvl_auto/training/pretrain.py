@@ -26,6 +26,7 @@ from mvl_auto.outputs import TRACES, check_apart, leaving_no_trace
 from mvl_auto.plans import Splits, read_document
 from mvl_auto.preprocessing.unlabelled import cache_of, preprocess_images
 from mvl_auto.progress import Progress, silent
+from mvl_auto.ranks import rank_here
 from mvl_auto.runs import ALL
 from mvl_auto.runs import checkpoint as ckpt
 from mvl_auto.runs.trained import load_block_of
@@ -82,6 +83,8 @@ def pretrain(
     Raises MvlError for what the user can mend, Stopped when a signal ended it after a checkpoint, FloatingPointError
     when the loss of several steps in a row is not finite.
     """
+    if rank_here().ranks > 1:
+        raise MvlError("pretraining is done by one process", remedy="Start mvl_pretrain without torchrun.")
     plan, chosen = read_plan(
         preprocessed, options.configuration, Changes(options.batch_size, options.network, options.llm)
     )

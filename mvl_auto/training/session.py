@@ -16,6 +16,7 @@ from torch import Tensor
 from mvl_auto.network.enrich import Enrich
 from mvl_auto.network.optimizer import optimizer_tensors, restore_optimizer, trainable
 from mvl_auto.network.step import Learner, StepContext
+from mvl_auto.network.team import Team
 from mvl_auto.runs import checkpoint as ckpt
 from mvl_auto.runs.trained import load_weights
 
@@ -37,6 +38,10 @@ class Session:
     @property
     def step(self) -> int:
         return self.learner.step
+
+    @property
+    def team(self) -> Team:
+        return self.context.team
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything that the next session needs."""
@@ -61,8 +66,9 @@ class Session:
         for what, before, now in (
             ("in", earlier.precision, self.state.precision),
             ("with threads:", earlier.threads, self.state.threads),
+            ("by processes:", earlier.processes, self.state.processes),
         ):
-            if before and before != now:
+            if before and before != now and self.team.leads:
                 log.warning(
                     "the checkpoint was computed %s %s, now it is %s: the result is as good, but not the same to the "
                     "last bit as that of a run without a stop",
@@ -88,6 +94,7 @@ class Session:
     def save(self, finished: bool = False) -> ckpt.State:
         """Write the checkpoint; of a finished run also resume.safetensors, from which a longer run resumes.
 
+        Of several processes only the one that leads writes.
         Raises MvlError when the folder cannot be written; the last checkpoint is then as it was.
         """
         scaler = self.context.scaler
@@ -99,6 +106,8 @@ class Session:
                 "scaler": {} if scaler is None else {k: float(v) for k, v in scaler.state_dict().items()},
             }
         )
+        if not self.team.leads:
+            return self.state
         if finished:
             ckpt.save_finished(self.folder, self.state, self.tensors())
         else:

@@ -1,4 +1,7 @@
-"""Signals that ask a run to stop: it finishes its step and saves first; a second signal ends it at once."""
+"""Signals that ask a run to stop: it finishes its step and saves first; a second signal ends it at once.
+
+Of several processes of one training a second signal means nothing: torchrun passes on what Slurm has sent already.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +24,8 @@ class StopRequest:
 
 
 @contextmanager
-def stop_requests() -> Iterator[StopRequest]:
-    """Signals are noted while the block runs, instead of ending the process.
+def stop_requests(repeated: bool = False) -> Iterator[StopRequest]:
+    """Signals are noted while the block runs, instead of ending the process. repeated: a second one too.
 
     Only the main thread can do this; elsewhere nothing changes. A signal that is ignored, as nohup does with SIGHUP,
     stays ignored.
@@ -37,7 +40,8 @@ def stop_requests() -> Iterator[StopRequest]:
 
     def note(number: int, frame: FrameType | None) -> None:
         request.number = number
-        put_back()
+        if not repeated:
+            put_back()
 
     if threading.current_thread() is threading.main_thread():
         for number in SIGNALS:

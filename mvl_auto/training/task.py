@@ -66,7 +66,9 @@ def carry_out(job: TrainingJob, task: Task) -> ckpt.State:
     A limit of time counts from here on, with the start of the workers in it. Raises MvlError when it is over before the
     first step, or the device's memory is too small; and what `optimise` does.
     """
-    earlier = read_earlier(job, task.state)
+    team = job.team
+    with team.lead_first():
+        earlier = read_earlier(job, task.state)
     limit = limit_of(job, earlier)
     if earlier is not None and earlier.finished and limit.share_done(earlier.step, earlier.elapsed) >= 1:
         log.info("%s is trained already (%d steps)", job.folder, earlier.step)
@@ -78,30 +80,37 @@ def carry_out(job: TrainingJob, task: Task) -> ckpt.State:
     if earlier is not None:
         session.resume(job.folder / (ckpt.RESUME if earlier.finished else ckpt.CHECKPOINT), earlier)
         log.info("%s: resumed from step %d", job.folder, session.step)
-    write_environment(job.folder)  # now it is certain that this machine trains
-    cut_progress(job.folder, session.step)
+    if team.leads:
+        write_environment(job.folder)  # now it is certain that this machine trains
+        cut_progress(job.folder, session.step)
     before = session.elapsed
-    workers = default_workers(job.device) if job.workers is None else job.workers
+    workers = default_workers(job.device, team.rank) if job.workers is None else job.workers
     patches = task.patches(workers)
     with ExitStack() as stack:
         stack.enter_context(torch.backends.cudnn.flags(enabled=True, benchmark=True))  # patches are all of one size
-        watch = None if task.watch is None else task.watch(patches, session.context)
+        watch = None if task.watch is None or not team.leads else task.watch(patches, session.context)
         batches = stack.enter_context(batches_ahead(patches, session.step, workers, job.device))
         optimise(session, batches, limit, patches.names, job.progress, started, watch)
     if session.step == 0:
         raise MvlError(f"{limit} were over before the first step", remedy="Give more with --time.")
+    if team.leads:
+        conclude(session, before)
+    return session.save(finished=True)
+
+
+def conclude(session: Session, before: float) -> None:
+    """What is left to do in the folder of a trained network. before: seconds of optimisation in earlier sessions."""
     log.info(
         "%s: %d steps in %.0f s; %.1f %% of the time was spent waiting for batches",
-        job.folder,
+        session.folder,
         session.step,
         session.elapsed,
         100 * session.waited / max(session.elapsed - before, 1e-9),
     )
     # predictions of an earlier training must not be taken for this one's
-    shutil.rmtree(job.folder / VALIDATION, ignore_errors=True)
-    if draw_progress(job.folder) is None and not is_installed("matplotlib"):
-        log.info("%s: no progress.png, as matplotlib is not installed (pip install 'mvl-auto[demo]')", job.folder)
-    return session.save(finished=True)
+    shutil.rmtree(session.folder / VALIDATION, ignore_errors=True)
+    if draw_progress(session.folder) is None and not is_installed("matplotlib"):
+        log.info("%s: no progress.png, as matplotlib is not installed (pip install 'mvl-auto[demo]')", session.folder)
 
 
 def new_session(job: TrainingJob, task: Task, limit: TrainingLimit, earlier: ckpt.State | None) -> Session:
@@ -118,10 +127,11 @@ def new_session(job: TrainingJob, task: Task, limit: TrainingLimit, earlier: ckp
         "trunk_rate": before.trunk_rate if job.trunk_rate is None else job.trunk_rate,
         "precision": precision_name(task.context),
         "threads": torch.get_num_threads(),
+        "processes": job.team.size,
     }
     state = task.state.model_copy(update=now)
     network.rates[TRUNK] = state.trunk_rate
-    return Session(Learner.of(network), task.context, job.folder, state)
+    return Session(Learner.of(network, job.team), task.context, job.folder, state)
 
 
 def read_earlier(job: TrainingJob, state: ckpt.State) -> ckpt.State | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +12,8 @@ from mvl_auto.datasets import inspect_dataset
 from mvl_auto.errors import MvlError
 from mvl_auto.files import clear_unfinished, ensure_writable_folder, locked
 from mvl_auto.logs import LOG, log_file
-from mvl_auto.network.device import choose_device
 from mvl_auto.network.step import StepContext, step_context
+from mvl_auto.network.team import Team, together
 from mvl_auto.outputs import TRACES, check_apart, leaving_no_trace
 from mvl_auto.plans import DatasetRecord, LlmSettings, read_document
 from mvl_auto.progress import Progress, silent
@@ -21,16 +21,19 @@ from mvl_auto.report import write_report
 from mvl_auto.runs import checkpoint as ckpt
 from mvl_auto.runs import load_trained, network_of
 from mvl_auto.runs.trained import load_block_of
+from mvl_auto.text import count_text
 from mvl_auto.training.cases import Cases, memory_for_cases
 from mvl_auto.training.job import Places, TrainingJob
 from mvl_auto.training.lookup import PLAN_AGAIN, Changes, find_fold, keep_plan, previous_channels, read_plan
 from mvl_auto.training.patches import Patches
 from mvl_auto.training.schedule import TrainingLimit
 from mvl_auto.training.task import Task, carry_out, first_state
-from mvl_auto.training.validation import validate
+from mvl_auto.training.validation import scores_of, validate
 from mvl_auto.training.watch import Watch, validation_batch
 
 if TYPE_CHECKING:
+    import torch
+
     from mvl_auto.datasets import Dataset
     from mvl_auto.evaluation import Summary
     from mvl_auto.network.model import MedVisionLlama
@@ -45,7 +48,7 @@ class TrainingResult:
     folder: Path
     steps: int
     seconds: float  # of optimisation, over all sessions
-    validation: Summary | None  # None for the fold "all", which keeps no case apart
+    validation: Summary | None  # None for the fold "all", which keeps no case apart, and where another process leads
 
 
 @dataclass(frozen=True)
@@ -92,31 +95,63 @@ def train(
 ) -> TrainingResult:
     """Train, then validate, one fold of a preprocessed dataset; resume where an earlier call was stopped.
 
-    preprocessed: its folder. fold: "0", ... or "all". results_folder: of the dataset.
+    preprocessed: its folder. fold: "0", ... or "all". results_folder: of the dataset. Started by torchrun, its
+    processes train together: each computes its share of every batch, and the first alone writes.
     Raises MvlError for what the user can mend, Stopped when a signal ended it after a checkpoint, FloatingPointError
     when the loss of several steps in a row is not finite.
     """
+    with together(options.device) as (team, device):
+        with team.lead_first():  # what is refused is refused once
+            job = job_of(preprocessed, fold, options, device, results_folder, blocks_folder)
+            check_shares(job, team)
+        return train_fold(replace(job, team=team, progress=progress if team.leads else silent))
+
+
+def job_of(
+    preprocessed: Path,
+    fold: str,
+    options: TrainingOptions,
+    device: torch.device,
+    results_folder: Path,
+    blocks_folder: Path,
+) -> TrainingJob:
+    """Raises MvlError for what the user can mend."""
     changes = Changes(options.batch_size, options.network, options.llm)
     plan, chosen = read_plan(preprocessed, options.configuration, changes)
     name = options.run or "_".join([chosen.name] + ([options.network] if options.network not in (None, "mvl") else []))
     limited = options.steps or options.seconds
-    job = TrainingJob(
+    return TrainingJob(
         find_fold(preprocessed, plan, chosen, fold, results_folder, options.previous),
         Places(preprocessed, results_folder / name, blocks_folder),
-        choose_device(options.device),
+        device,
         limit=TrainingLimit(options.steps, options.seconds) if limited else None,
         learning_rate=options.learning_rate,
         trunk_rate=options.trunk_rate,
         start_from=options.start_from,
         seed=options.seed,
         workers=options.workers,
-        progress=progress,
     )
-    return train_fold(job)
+
+
+def check_shares(job: TrainingJob, team: Team) -> None:
+    """Raise MvlError where a process would have no sample of a batch, or would wait for gradients of a still trunk."""
+    batch_size = job.fold.configuration.batch_size
+    if team.size > 1 and job.trunk_rate == 0:
+        raise MvlError(
+            "a trunk that stays as it is (--trunk-rate 0) is trained by one process",
+            remedy="Start mvl_train without torchrun, or give a small rate such as 0.01.",
+        )
+    if batch_size < team.size:
+        raise MvlError(
+            f"a batch of {count_text(batch_size, 'sample')} cannot be shared by {team.size} processes",
+            remedy=f"Start at most {batch_size}, or give --batch-size {team.size}.",
+        )
 
 
 def train_fold(job: TrainingJob) -> TrainingResult:
     """Raises what `train` does."""
+    if not job.team.leads:
+        return assist(job)
     folder, cache = job.folder, job.places.cache(job.fold.configuration)
     start = [] if job.start_from is None or (folder / ckpt.CHECKPOINT).is_file() else [job.start_from]
     for written, read in ((folder, [job.places.preprocessed, cache, *start]), (job.places.run, [cache])):
@@ -129,10 +164,22 @@ def train_fold(job: TrainingJob) -> TrainingResult:
     ):
         clear_unfinished(folder)
         keep_plan(job.places.run, job.fold.plan)
+        job.team.wait()
         state = train_network(job)
         summary = validate_fold(job)
         report_run(job)
+        job.team.wait()
         return TrainingResult(folder, state.step, state.elapsed, summary)
+
+
+def assist(job: TrainingJob) -> TrainingResult:
+    """What a process does that does not lead: it trains and predicts with the others, and writes predictions alone."""
+    job.team.wait()  # the one that leads holds the folder now
+    with shared_lock(job.places.cache(job.fold.configuration)):
+        state = train_network(job)
+        validate_fold(job)
+        job.team.wait()
+    return TrainingResult(job.folder, state.step, state.elapsed, None)
 
 
 def report_run(job: TrainingJob) -> None:
@@ -150,29 +197,41 @@ def train_network(job: TrainingJob) -> ckpt.State:
     """
     fold = job.fold
     block = load_block_of(fold.configuration, None, job.places.blocks)
-    channels = previous_channels(fold, job.places, job.progress)
+    team = job.team
+    with team.lead_first():
+        channels = previous_channels(fold, job.places, job.progress)
 
     def network() -> MedVisionLlama:
         return network_of(fold.plan, fold.configuration, block, job.seed)
 
     def patches(workers: int) -> Patches:
-        cases = Cases(job.places.cache(fold.configuration), channels, memory_for_cases(workers))
-        return Patches(cases, fold.training_cases, fold.configuration, fold.plan.labels, job.seed)
+        memory = memory_for_cases(max(1, workers) * team.rank.local_ranks)
+        cases = Cases(job.places.cache(fold.configuration), channels, memory)
+        share = (team.rank.number, team.size)
+        return Patches(cases, fold.training_cases, fold.configuration, fold.plan.labels, job.seed, share)
 
     def watch(patches: Patches, context: StepContext) -> Watch:
         return Watch(validation_batch(patches, fold.validation_cases or fold.training_cases), fold.plan.labels, context)
 
-    context = step_context(fold.plan.labels, job.device, fold.configuration.batch_dice)
+    context = step_context(fold.plan.labels, job.device, fold.configuration.batch_dice, team)
     return carry_out(job, Task(first_state(job, block), context, network, patches, watch))
 
 
 def validate_fold(job: TrainingJob, mirror: bool = True) -> Summary | None:
     """None where no case is kept apart. mirror: average over mirrored versions, as prediction does."""
-    fold = job.fold
+    fold, team = job.fold, job.team
+    team.wait()  # the checkpoint is written
     trained = load_trained(job.folder, job.places.blocks)
     if not fold.validation_cases:
         return None
     raw = raw_dataset(job.places.preprocessed)
+    if team.size > 1:  # each predicts its share, and the one that leads scores them all
+        share = fold.validation_cases[team.rank.number :: team.size]
+        for _ in scores_of(trained, raw, share, job.folder, job.device, job.progress, fold.first_stage, mirror):
+            pass
+        team.wait()
+        if not team.leads:
+            return None
     return validate(trained, raw, fold.validation_cases, job.folder, job.device, job.progress, fold.first_stage, mirror)
 
 

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ from mvl_auto.runs import SUMMARY, VALIDATION
 if TYPE_CHECKING:
     import torch
 
-    from mvl_auto.evaluation import Summary
+    from mvl_auto.evaluation import LabelScore, Summary
     from mvl_auto.runs import Trained
     from mvl_auto.training.first_stage import FirstStage
 
@@ -41,13 +41,30 @@ def validate(
     them together, as they segment a new image, would flatter the score. mirror: average over mirrored versions.
     Raises MvlError when a case is not in the raw dataset any more.
     """
-    from mvl_auto.evaluation import score_case, summarise
+    from mvl_auto.evaluation import summarise
     from mvl_auto.evaluation.summary import as_json
+
+    summary = summarise(dict(scores_of(trained, raw, names, folder, device, progress, first, mirror)))
+    write_json(folder / SUMMARY, as_json(summary, {"steps": trained.state.step}))
+    return summary
+
+
+def scores_of(
+    trained: Trained,
+    raw: Dataset,
+    names: Sequence[str],
+    folder: Path,
+    device: torch.device,
+    progress: Progress,
+    first: FirstStage | None = None,
+    mirror: bool = True,
+) -> Iterator[tuple[str, tuple[LabelScore, ...]]]:
+    """Each case and its scores; the words are those of `validate`."""
+    from mvl_auto.evaluation import score_case
     from mvl_auto.inference import predict_case
 
     cases = {case.name: case for case in raw.cases}
     network = trained.network.to(device)
-    scores = {}
     with progress("validating", len(names)) as advance:
         for name in names:
             volume, classes = load_case(case_named(name, cases, raw), trained.labels, len(raw.channels))
@@ -67,11 +84,8 @@ def validate(
                     mirror=mirror,
                 )
                 write_label(path, to_values(predicted, trained.labels), volume.geometry, trained.labels.class_values)
-            scores[name] = score_case(classes, predicted, trained.labels)
+            yield name, score_case(classes, predicted, trained.labels)
             advance(1, note=name)
-    summary = summarise(scores)
-    write_json(folder / SUMMARY, as_json(summary, {"steps": trained.state.step}))
-    return summary
 
 
 def case_named(name: str, cases: dict[str, Case], raw: Dataset) -> Case:

@@ -1,0 +1,210 @@
+"""Training by two processes: the gradients of one with the whole batch, one writer, and they end together."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import signal
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+from networks import RANDOM_BLOCK, tiny, tiny_llm
+from teams import in_ranks
+
+from mvl_auto.errors import MvlError, Stopped
+from mvl_auto.llm import load_block
+from mvl_auto.network import build_network
+from mvl_auto.network.loss import deep_loss
+from mvl_auto.network.optimizer import trainable
+from mvl_auto.network.step import Learner, _backward, step_context
+from mvl_auto.network.team import together
+from mvl_auto.plans import IGNORE, LabelScheme
+from mvl_auto.runs.checkpoint import read_state
+from mvl_auto.training import TrainingOptions, patches, train
+
+CPU = torch.device("cpu")
+NAMES = ("background", "a", "b")
+PLAIN = LabelScheme(class_values=(0, 1, 2), class_names=NAMES)
+MASKED = LabelScheme(class_values=(0, 1, 2), class_names=NAMES, ignore_value=3)
+REGIONS = LabelScheme(
+    class_values=(0, 1, 2),
+    class_names=NAMES,
+    regions=((1, 2), (2,)),
+    region_names=("all", "b"),
+    regions_class_order=(1, 2),
+)
+MASKED_REGIONS = REGIONS.model_copy(update={"ignore_value": 3})
+KINDS = [(scheme, batch_dice) for scheme in (PLAIN, MASKED, REGIONS, MASKED_REGIONS) for batch_dice in (False, True)]
+
+
+def batch(labels: LabelScheme):
+    """Three samples that differ in what they show and in how much of them is annotated."""
+    random = torch.Generator().manual_seed(0)
+    image = torch.randn(3, 1, 16, 16, 16, generator=random)
+    label = torch.randint(0, 3, (3, 16, 16, 16), generator=random, dtype=torch.int16)
+    label[0][label[0] == 2] = 0
+    if labels.ignore_value is not None:
+        label[2, 4:] = IGNORE
+    return image, label
+
+
+def gradients(network):
+    return {name: p.grad.clone() for name, p in trainable(network).items()}
+
+
+def gradients_of_shares(rank):
+    found = []
+    with together("cpu") as (team, device):
+        for labels, batch_dice in KINDS:
+            context = step_context(labels, device, batch_dice, team)
+            context = replace(context, precision=torch.autocast("cpu", enabled=False))
+            learner = Learner.of(build_network(tiny(), 1, labels.num_outputs, seed=rank).train(), team)
+            image, label = batch(labels)
+            loss = _backward(learner.parallel, image[rank::2], label[rank::2], context)
+            found.append((loss, gradients(learner.network)))
+    return found
+
+
+def test_the_gradients_of_two_processes_are_those_of_one_with_the_whole_batch(tmp_path):
+    """Two samples and one: for each loss, and from the weights of the first process."""
+    both = in_ranks(gradients_of_shares, tmp_path)
+    for place, (labels, batch_dice) in enumerate(KINDS):
+        network = build_network(tiny(), 1, labels.num_outputs, seed=0).train()
+        image, label = batch(labels)
+        loss = deep_loss(network(image), label, step_context(labels, CPU, batch_dice).targets)
+        loss.backward()
+        expected = gradients(network)
+        largest = max(float(g.abs().max()) for g in expected.values())
+        for ours, found in (each[place] for each in both):
+            torch.testing.assert_close(ours, loss.detach(), rtol=1e-5, atol=0)
+            for name, gradient in expected.items():
+                torch.testing.assert_close(
+                    found[name], gradient, rtol=1e-5, atol=1e-5 * largest, msg=lambda m, n=name: f"{n}: {m}"
+                )
+        assert all(torch.equal(both[0][place][1][name], both[1][place][1][name]) for name in expected)
+
+
+def test_the_frozen_block_is_not_sent_and_all_else_is(prepared, tmp_path):
+    settings = tiny(llm=tiny_llm(), width=48, heads=3)
+    block = load_block(RANDOM_BLOCK, "last", prepared.blocks)
+
+    def weights(rank):
+        with together("cpu") as (team, _):
+            network = build_network(settings, 1, 2, block, seed=rank)
+            with torch.no_grad():
+                for p in network.llm.block.parameters():
+                    p.fill_(rank)
+            Learner.of(network, team)
+            return network.state_dict()
+
+    one, other = in_ranks(weights, tmp_path)
+    frozen = [name for name in one if name.startswith("llm.block.")]
+    assert frozen
+    for name in one:
+        assert torch.equal(one[name], other[name]) != (name in frozen), name
+
+
+def start(prepared, name, steps=4, fold="0", **words):
+    return train(
+        prepared.folder,
+        fold,
+        TrainingOptions(run=name, steps=steps, device="cpu", **({"workers": 0} | words)),
+        results_folder=prepared.root / "results" / "Dataset007_Tiny",
+        blocks_folder=prepared.blocks,
+    )
+
+
+def losses(folder):
+    return [float(line.split(",")[2]) for line in (folder / "progress.csv").read_text().splitlines()[1:]]
+
+
+def test_the_command_trains_with_two_processes_what_it_trains_with_one(prepared, tmp_path):
+    from mvl_auto.cli.train import main
+
+    alone = start(prepared, "alone")
+
+    def command(rank):
+        sys.stdout, sys.stderr = io.StringIO(), io.StringIO()
+        root = str(prepared.root)
+        code = main(["7", "fold0", "-n", "pair", "--steps", "4", "--workers", "0", "--device", "cpu", "--root", root])
+        return code, sys.stdout.getvalue(), sys.stderr.getvalue()
+
+    lead, other = in_ranks(command, tmp_path)
+    assert lead[0] == other[0] == 0
+    assert "4 steps" in lead[1]
+    assert other[1:] == ("", "")
+    folder = prepared.root / "results" / "Dataset007_Tiny" / "pair" / "fold0"
+    state = read_state(folder)
+    assert (state.step, state.processes, state.finished) == (4, 2, True)
+    assert {path.name.partition(".")[0] for path in (folder / "validation").iterdir()} == set(state.validation_cases)
+    assert losses(folder) == pytest.approx(losses(alone.folder), rel=1e-4)
+
+
+def test_a_run_goes_on_with_another_number_of_processes(prepared, tmp_path, caplog):
+    caplog.set_level("WARNING")
+    folder = start(prepared, "changing", steps=2).folder
+    lead, other = in_ranks(lambda rank: start(prepared, "changing", steps=4), tmp_path)
+    assert lead.steps == other.steps == 4
+    assert lead.validation is not None
+    assert other.validation is None
+    assert start(prepared, "changing", steps=5).steps == 5
+    assert read_state(folder).processes == 1
+    assert "was computed by processes: 2, now it is 1" in caplog.text
+
+
+@contextlib.contextmanager
+def before_batch(step, do):
+    """Call `do` in this process before it makes the batch of a step."""
+    make = patches.Patches.batch
+    patches.Patches.batch = lambda own, number: (number == step and do()) or make(own, number)
+    try:
+        yield
+    finally:
+        patches.Patches.batch = make
+
+
+@pytest.mark.parametrize("asked", [0, 1])
+def test_a_signal_to_either_saves_once_and_ends_both(prepared, tmp_path, asked):
+    name = f"signalled{asked}"
+
+    def stopped(rank):
+        def ask():
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)  # torchrun passes on what Slurm has sent already
+
+        with before_batch(2, ask) if rank == asked else contextlib.nullcontext():
+            try:
+                start(prepared, name, steps=50)
+            except Stopped as stop:
+                return stop.number
+        return None
+
+    assert in_ranks(stopped, tmp_path) == [signal.SIGTERM] * 2
+    folder = prepared.root / "results" / "Dataset007_Tiny" / name / "fold0"
+    assert read_state(folder).step == 3
+    assert not (folder / "earlier.safetensors").exists()
+
+
+@pytest.mark.parametrize("dying", [0, 1])
+def test_where_one_dies_the_other_ends_with_one_line(prepared, tmp_path, dying):
+    def run(rank):
+        with before_batch(2, lambda: os._exit(9)) if rank == dying else contextlib.nullcontext():
+            return start(prepared, f"dead{dying}", steps=50)
+
+    results = in_ranks(run, tmp_path)
+    assert results[dying] == 9
+    error = results[1 - dying]
+    assert isinstance(error, MvlError)
+    assert "another process of this training has ended" in str(error)
+
+
+def test_more_processes_than_samples_are_refused_once(prepared, tmp_path):
+    results = in_ranks(lambda rank: start(prepared, "many"), tmp_path, ranks=3)
+    assert str(results[0]) == (
+        "a batch of 2 samples cannot be shared by 3 processes. Start at most 2, or give --batch-size 3."
+    )
+    assert all("another process" in str(each) for each in results[1:])
+    assert not (prepared.root / "results" / "Dataset007_Tiny" / "many").exists()
