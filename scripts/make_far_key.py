@@ -5,7 +5,7 @@ python scripts/make_far_key.py Task04_Hippocampus raw/Dataset204_FarKey [--cases
 Each image has two slices with nothing between them: at the right end the slice to segment, that of a case's largest
 label area, at the left end a key: the same slice again, either as it is or with its pixels shuffled. The organ is
 "near_key" where the key is a picture and "near_noise" where it is shuffled, so no neighbourhood of the organ tells
-which. Shuffling keeps mean and standard deviation of the image; mirrors, small turns and noise leave a picture a picture.
+which. Shuffling keeps mean and standard deviation of the image; mirrors, small turns and noise leave pictures pictures.
 The task is made and means nothing in medicine: it asks a network to look far.
 """
 

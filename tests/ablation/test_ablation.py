@@ -276,3 +276,13 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_written(root, tmp
 def test_every_arm_is_described():
     assert all(arm.what for arm in ARMS.values())
     assert torch.tensor([ARMS["aa"].seed_shift]).item() > 0
+
+
+def test_python_users_ablate_with_options_of_the_public_surface(root, tmp_path):
+    import mvl_auto
+
+    asked = mvl_auto.AblationOptions(arms=("no-trunk",), length=Length(steps=1), output=tmp_path)
+    (record,) = mvl_auto.ablate(7, asked, root=root, progress=False)
+    assert (record.arm, record.steps) == ("no-trunk", 1)
+    with pytest.raises(MvlError, match="there is no arm 'magic'"):
+        mvl_auto.ablate(7, mvl_auto.AblationOptions(arms=("magic",)), root=root, progress=False)
