@@ -7,6 +7,8 @@ label area, at the left end a key: the same slice again, either as it is or with
 "near_key" where the key is a picture and "near_noise" where it is shuffled, so no neighbourhood of the organ tells
 which. Shuffling keeps mean and standard deviation of the image; mirrors, small turns and noise leave pictures pictures.
 The task is made and means nothing in medicine: it asks a network to look far.
+
+A normalisation over the whole image may tell the key too, without a trunk: docs/evidence.md has what was measured.
 """
 
 from __future__ import annotations
