@@ -18,15 +18,29 @@ from typing import TYPE_CHECKING, Any
 from mvl_auto.version import __version__
 
 if TYPE_CHECKING:
+    from mvl_auto.ablation.options import AblationOptions
     from mvl_auto.errors import MvlError
     from mvl_auto.inference.predictor import Predictor
     from mvl_auto.plans import Plan
-    from mvl_auto.public import audit, compare, doctor, evaluate, explain, plan_and_preprocess, predict, pretrain, train
+    from mvl_auto.public import (
+        ablate,
+        audit,
+        compare,
+        doctor,
+        evaluate,
+        explain,
+        plan_and_preprocess,
+        predict,
+        pretrain,
+        train,
+    )
 
 HOMES = {  # public name -> the module that has it
+    "AblationOptions": "mvl_auto.ablation.options",
     "MvlError": "mvl_auto.errors",
     "Plan": "mvl_auto.plans",
     "Predictor": "mvl_auto.inference.predictor",
+    "ablate": "mvl_auto.public",
     "audit": "mvl_auto.public",
     "compare": "mvl_auto.public",
     "doctor": "mvl_auto.public",
@@ -39,10 +53,12 @@ HOMES = {  # public name -> the module that has it
 }
 
 __all__ = [
+    "AblationOptions",
     "MvlError",
     "Plan",
     "Predictor",
     "__version__",
+    "ablate",
     "audit",
     "compare",
     "doctor",

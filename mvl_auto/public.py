@@ -32,6 +32,7 @@ def for_python(function: Callable[..., Result]) -> Callable[..., Result]:
     return call
 
 
+ablate = for_python(api.ablate)
 plan_and_preprocess = for_python(api.plan_and_preprocess)
 pretrain = for_python(api.pretrain)
 train = for_python(api.train)

@@ -45,8 +45,9 @@ def times(folder: Path) -> dict[str, int]:
 
 def test_the_public_surface():
     assert sorted(mvl_auto.__all__) == [
-        "MvlError", "Plan", "Predictor", "__version__", "audit", "compare", "doctor", "evaluate", "explain",
-        "plan_and_preprocess", "predict", "pretrain", "train",
+        "AblationOptions", "MvlError", "Plan", "Predictor", "__version__", "ablate", "audit", "compare", "doctor",
+        "evaluate", "explain", "plan_and_preprocess", "predict", "pretrain",
+        "train",
     ]  # fmt: skip
     for name in mvl_auto.__all__:
         assert getattr(mvl_auto, name) is not None

@@ -43,7 +43,7 @@ MAY_IMPORT = (
         "demo": SHARED | MODELS | RUNS | STAGES | {"api"},
         "public": SHARED | {"api"},
         "results": SHARED | {"training"},
-        "": SHARED | {"api", "public", "inference"},
+        "": SHARED | {"ablation", "api", "public", "inference"},
         "__main__": {"cli"},
     }
 )

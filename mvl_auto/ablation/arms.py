@@ -12,6 +12,8 @@ from mvl_auto.plans import NetworkSettings
 LORA_RANK = 8
 OTHER_SEED = 10_000  # added to the seed of an a/a run
 
+TRAINED_WITH_BLOCK = 0.5  # share of the run of train-only; the rest lets the network do without it
+
 Change = Callable[[NetworkSettings, BlockGeometry], NetworkSettings]
 
 
@@ -40,6 +42,10 @@ def without_llm(planned: NetworkSettings, geometry: BlockGeometry) -> NetworkSet
     return vit(planned)
 
 
+def without_trunk(planned: NetworkSettings, geometry: BlockGeometry) -> NetworkSettings:
+    return vit(planned).model_copy(update={"depth": 0})
+
+
 def deeper(planned: NetworkSettings, geometry: BlockGeometry) -> NetworkSettings:
     key_value_size = geometry.num_key_value_heads * geometry.head_dim
     return compute_matched(planned, geometry.hidden_size, geometry.intermediate_size, key_value_size)
@@ -55,12 +61,18 @@ ARMS = {
     "pretrained": Arm("the frozen block as planned", with_llm()),
     "lora": Arm("the block with low-rank adapters that train", with_llm(lora_rank=LORA_RANK)),
     "lora-random": Arm("the random block with such adapters", with_llm(control="random", lora_rank=LORA_RANK)),
+    "head": Arm("the block before the trunk", with_llm(placement="head")),
+    "middle": Arm("the block in the middle of the trunk", with_llm(placement="middle")),
+    "train-only": Arm(
+        "the block for the first half of the training, then none: none predicts", with_llm(end=TRAINED_WITH_BLOCK)
+    ),
     "pooled": Arm("the block on averages of 2x2x2 tokens", with_llm(tokens="pooled")),
     "queries": Arm("the block on 16 learned queries", with_llm(tokens="queries")),
+    "no-trunk": Arm("neither the LLM part nor the trunk: what the trunk itself brings", without_trunk),
     "aa": Arm("the frozen block again, with another seed: no difference is expected", with_llm(), OTHER_SEED),
     "rotated": Arm(
         "the block in another basis: the same function, no difference is expected", with_llm(control="rotated")
     ),
 }
 DEFAULT_ARMS = ("vit", "vit+compute", "mappers", "mlp", "random", "permuted", "pretrained", "lora")
-WITHOUT_BLOCK = ("vit", "vit+compute")
+WITHOUT_BLOCK = ("vit", "vit+compute", "no-trunk")

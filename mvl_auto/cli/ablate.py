@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="ARM",
         help="vit, vit+compute, mappers, mlp, random, permuted, pretrained, lora (these are the default), lora-random, "
-        "pooled, queries, aa, rotated",
+        "head, middle, train-only, pooled, queries, no-trunk, aa, rotated",
     )
     parser.add_argument("--folds", nargs="+", default=["0"], metavar="K", help="whose cases are scored (default: 0)")
     parser.add_argument("--seeds", type=positive, default=1, metavar="N", help="runs of each arm and fold (default: 1)")

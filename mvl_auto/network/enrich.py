@@ -50,7 +50,7 @@ LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", 
 class Enrich(nn.Module):
     """(b, n, d) -> (b, n, d); grid is the token grid, n = z * y * x.
 
-    While `attached` is false the tokens pass as they are.
+    While `attached` is false the tokens pass as they are; in eval mode also where the block is for training only.
     """
 
     attached = True
@@ -68,7 +68,7 @@ class Enrich(nn.Module):
         self.way = WAYS[settings.tokens](settings, width)
 
     def forward(self, x_bnd: Tensor, grid: Shape) -> Tensor:
-        if not self.attached:
+        if not self.attached or not (self.training or self.settings.predicts):
             return x_bnd
         read_bmd, write = self.way(self.norm(x_bnd), grid)
         y_bmd = self.map_out(self.block(self.map_in(read_bmd), **self.switches))

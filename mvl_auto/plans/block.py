@@ -13,7 +13,13 @@ from mvl_auto.plans.document import Frozen, Text
 
 BFLOAT16 = 2  # bytes: how nearly all models store their weights
 POOLED_CELL = 2  # tokens along each axis that are averaged into one, where the block sees pooled tokens
-ADDED_LATER = ("tokens", "queries", "mapper_rate", "start")  # fields of LlmSettings that version 0.1 does not know
+ADDED_LATER = (
+    "tokens",
+    "queries",
+    "mapper_rate",
+    "start",
+    "end",
+)  # LlmSettings of 0.1 has not
 
 Width = Annotated[int, Field(ge=1, le=1 << 16)]
 Layer = Annotated[int, Field(ge=-10_000, le=10_000)]
@@ -43,11 +49,21 @@ class LlmSettings(Frozen):
     start: float = Field(
         0.0, ge=0, lt=1, description="share of the run after which the block is attached; until then the plain ViT"
     )
+    end: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="share of the run after which the block is taken out; below 1 it never predicts",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> LlmSettings:
         if self.start and self.residual != "gated":
             raise ValueError("a block that is attached later than the first step must be gated")
+        if self.end < 1 and self.residual == "none":
+            raise ValueError("a block that is taken out again must stand beside a residual")
+        if self.start >= self.end:
+            raise ValueError("the block must be attached before it is taken out")
         return self
 
     @model_serializer(mode="wrap")
@@ -60,6 +76,11 @@ class LlmSettings(Frozen):
     @property
     def present(self) -> bool:
         return self.source != "none"
+
+    @property
+    def predicts(self) -> bool:
+        """Whether the trained network has the block; else it was there in training only."""
+        return self.present and self.end == 1
 
     def tokens_of_block(self, grid: Sequence[float]) -> float:
         """How many tokens of one patch pass the block. grid: its token grid."""

@@ -49,6 +49,8 @@ def load_trained(fold_folder: Path, blocks_folder: Path) -> Trained:
     network = network_of(plan, configuration, load_block_of(configuration, state, blocks_folder))
     weights = read_tensors(fold_folder / CHECKPOINT, (AVERAGED,))[AVERAGED]
     load_weights(network, weights, fold_folder / CHECKPOINT)
+    if not configuration.network.llm.predicts:
+        network.llm = None  # it was there in training only
     return Trained(network.eval(), plan, configuration, state, fold_folder)
 
 

@@ -80,7 +80,7 @@ class Session:
     def attach_block(self, share_done: float) -> None:
         """Attach the frozen block when its share of the run is done, or it was attached before; else detach it.
 
-        Once attached it stays: a run that is made longer does not lose it again.
+        Once attached it stays, until `end`: a run that is made longer does not lose it again.
         """
         llm = getattr(self.learner.network, "llm", None)
         if not isinstance(llm, Enrich):
@@ -89,7 +89,10 @@ class Session:
         if start and self.state.block_since is None and share_done >= start:
             self.state = self.state.model_copy(update={"block_since": self.step})
             log.info("step %d: the LLM block is attached", self.step)
-        llm.attached = not start or self.state.block_since is not None
+        attached = (not start or self.state.block_since is not None) and share_done < llm.settings.end
+        if llm.attached and not attached and share_done >= llm.settings.end:
+            log.info("step %d: the LLM block is taken out", self.step)
+        llm.attached = attached
 
     def save(self, finished: bool = False) -> ckpt.State:
         """Write the checkpoint; of a finished run also resume.safetensors, from which a longer run resumes.

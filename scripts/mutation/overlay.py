@@ -139,6 +139,8 @@ def pytest_in_a_fork(
 
         basis = said.parent / "basetemp"
         shutil.rmtree(basis, ignore_errors=True)
-        return pytest.main(["-q", "-n0", "-p", "no:cacheprovider", f"--basetemp={basis}", *arguments], plugins=list(plugins))
+        return pytest.main(
+            ["-q", "-n0", "-p", "no:cacheprovider", f"--basetemp={basis}", *arguments], plugins=list(plugins)
+        )
 
     return in_a_fork(work, said, seconds)

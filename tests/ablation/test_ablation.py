@@ -18,6 +18,7 @@ from mvl_auto.ablation.run import finish_run
 from mvl_auto.ablation.study import best_rates
 from mvl_auto.api.ablation import ablate, estimate_ablation, prepare
 from mvl_auto.errors import MvlError, PartlyFailed
+from mvl_auto.network.trunk import trunk
 from mvl_auto.plans import Plan, read_document, write_document
 
 ARMS_TRIED = (
@@ -29,7 +30,13 @@ ARMS_TRIED = (
     "permuted",
     "pretrained",
     "lora",
+    "lora-random",
+    "head",
+    "middle",
+    "train-only",
+    "pooled",
     "queries",
+    "no-trunk",
     "aa",
     "rotated",
 )
@@ -73,9 +80,9 @@ def test_every_arm_trains_and_is_scored(records):
 
 
 def test_arms_of_one_run_begin_with_the_same_weights_and_batches(records):
-    same = [record for record in records.values() if record.arm != "aa"]
+    same = [record for record in records.values() if record.arm not in ("aa", "no-trunk")]
     assert len({record.initial_hash for record in same}) == 1
-    assert len({record.batches_hash for record in same}) == 1
+    assert len({record.batches_hash for record in [*same, records["no-trunk"]]}) == 1
     assert records["aa"].initial_hash != same[0].initial_hash
     assert records["aa"].batches_hash != same[0].batches_hash
 
@@ -85,19 +92,33 @@ def test_arms_have_the_trainable_weights_that_they_say(records):
     count = {arm: record.trainable_parameters for arm, record in records.items()}
     llm_part = 2 * width + (width + 1) * hidden + (hidden + 1) * width + width  # norm, two mappers, gate
     assert count["pretrained"] == count["vit"] + llm_part
-    same = ("mappers", "mlp", "random", "permuted", "aa", "rotated")
+    same = ("mappers", "mlp", "random", "permuted", "head", "middle", "train-only", "pooled", "aa", "rotated")
     assert {count[arm] for arm in same} == {count["pretrained"]}
     assert count["queries"] == count["pretrained"] + 16 * width
     shapes = [(32, 32), (16, 32), (16, 32), (32, 32), (64, 32), (64, 32), (32, 64)]  # q k v o gate up down
     assert count["lora"] == count["pretrained"] + 8 * sum(outputs + inputs for outputs, inputs in shapes)
+    assert count["lora-random"] == count["lora"]
     assert count["vit+compute"] > count["vit"]
+    assert count["no-trunk"] == count["vit"] - trunk_weights(tiny(width=48, heads=3))
     assert records["vit"].frozen_parameters == records["mlp"].frozen_parameters == 0
     assert records["permuted"].frozen_parameters == records["pretrained"].frozen_parameters > 0
 
 
+def trunk_weights(settings) -> int:
+    return sum(weight.numel() for weight in trunk(settings).parameters())
+
+
+def test_placements_and_forms_are_other_networks_than_the_planned_one(records):
+    """Their scores after two steps may be the same; what they predict with is not."""
+    assert records["train-only"].gate is None
+    assert records["head"].gate != records["pretrained"].gate != records["middle"].gate
+    assert records["pooled"].gate != records["pretrained"].gate
+
+
 def test_free_looks_are_taken_at_every_run(records):
     for arm, record in records.items():
-        of_block = {"without block", "mean of block"} if record.block is not None else set()
+        predicts = record.block is not None and arm != "train-only"
+        of_block = {"without block", "mean of block"} if predicts else set()
         assert set(record.free_looks) == {"as it is", "without trunk"} | of_block, arm
         assert record.free_looks["as it is"] == pytest.approx(record.mean_dice, abs=1e-6)
         assert set(record.gradient_cosines) == {"as it is"} | (of_block - {"mean of block"})
@@ -255,3 +276,13 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_written(root, tmp
 def test_every_arm_is_described():
     assert all(arm.what for arm in ARMS.values())
     assert torch.tensor([ARMS["aa"].seed_shift]).item() > 0
+
+
+def test_python_users_ablate_with_options_of_the_public_surface(root, tmp_path):
+    import mvl_auto
+
+    asked = mvl_auto.AblationOptions(arms=("no-trunk",), length=Length(steps=1), output=tmp_path)
+    (record,) = mvl_auto.ablate(7, asked, root=root, progress=False)
+    assert (record.arm, record.steps) == ("no-trunk", 1)
+    with pytest.raises(MvlError, match="there is no arm 'magic'"):
+        mvl_auto.ablate(7, mvl_auto.AblationOptions(arms=("magic",)), root=root, progress=False)

@@ -7,6 +7,7 @@ import torch
 from networks import tiny_llm
 from safetensors.torch import load_file
 
+from mvl_auto.runs import load_trained
 from mvl_auto.runs.checkpoint import AVERAGED, read_state, read_tensors
 from mvl_auto.training import TrainingOptions, loop, patches, train
 
@@ -88,3 +89,27 @@ def test_a_finished_run_that_is_made_longer_keeps_its_block(prepared, whole, mon
     longer = run(prepared, "late", steps=60)
     assert seen == [True] * 40
     assert read_state(longer.folder).block_since == 10
+
+
+def test_a_block_that_is_taken_out_has_trained_the_network_and_is_not_in_it(prepared, monkeypatch):
+    early = tiny_llm(tokens="queries", queries=4, end=0.5, mapper_rate=10.0)
+    attached = []
+    taken = loop.training_step
+
+    def watched(learner, *args, **named):
+        attached.append(getattr(learner.network.llm, "attached", None))
+        return taken(learner, *args, **named)
+
+    monkeypatch.setattr(loop, "training_step", watched)
+    folder = run(prepared, "early", steps=4, llm=early).folder
+    plain = run(prepared, "never", steps=4, llm=tiny_llm(source="none")).folder
+    assert attached[:4] == [True, True, False, False]
+    assert averaged(folder)["llm.gate"].abs().max() > 0
+    assert not torch.equal(averaged(folder)["norm.weight"], averaged(plain)["norm.weight"])
+    assert load_trained(folder, prepared.blocks).network.llm is None
+
+
+@pytest.mark.parametrize("wrong", [{"end": 0.5, "residual": "none"}, {"start": 0.5, "end": 0.5}])
+def test_a_block_must_be_attached_before_it_is_taken_out_and_leave_a_residual(wrong):
+    with pytest.raises(ValueError, match="taken out"):
+        tiny_llm(**wrong)
