@@ -41,10 +41,11 @@ from mvl_auto.cli.nnunet_words import WORDS, Refused, translate
 from mvl_auto.cli.streams import discard_stdout, is_full, prepare_streams
 from mvl_auto.cli.waiting import choose_waiting
 from mvl_auto.errors import MvlError, PartlyFailed, Stopped
+from mvl_auto.exhausted import exhaustion
 from mvl_auto.logs import LOGGER
 from mvl_auto.paths import DEFAULT_ROOT, ROOT_VARIABLE, find_root
 from mvl_auto.printable import printable
-from mvl_auto.progress import ONLY_IN_FILE, silent
+from mvl_auto.progress import ONLY_IN_FILE, noting_stages, silent
 from mvl_auto.text import parse_duration, parse_memory
 from mvl_auto.version import __version__
 
@@ -83,7 +84,7 @@ def run_command(command: Command, argv: Sequence[str] | None = None) -> int:
     prepare_streams()
     args = parse_arguments(command, sys.argv[1:] if argv is None else argv)
     choose_waiting(os.environ, command.trains)  # before torch is imported
-    args.progress = silent if _quiet(args) else bars()
+    args.progress, stage_of = noting_stages(silent if _quiet(args) else bars())
     with _log_on_screen(args):
         try:
             if command.uses_root:
@@ -107,10 +108,13 @@ def run_command(command: Command, argv: Sequence[str] | None = None) -> int:
             if _someone_reads_stdout():
                 raise
             return PIPE_CLOSED
-        except OSError as error:
-            if not is_full(error):
+        except Exception as error:
+            if isinstance(error, OSError) and is_full(error):
+                _say(f"{command.name}: the output cannot be written ({error.strerror}). The command has stopped.")
+            elif told := exhaustion(error, stage_of(error)):
+                _say(f"{command.name}: {told}")
+            else:
                 raise
-            _say(f"{command.name}: the output cannot be written ({error.strerror}). The command has stopped.")
             return BAD_INPUT
 
 
