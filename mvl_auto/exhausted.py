@@ -7,6 +7,7 @@ with its number, and a library that cannot be loaded an ImportError. No library 
 from __future__ import annotations
 
 import errno
+import os
 import re
 from math import prod
 
@@ -26,6 +27,7 @@ FILES = re.compile(r"Too many open files")
 PROCESSES = re.compile(r"can't start new thread|unable to start new thread|Resource temporarily unavailable")
 WANTED = re.compile(r"(?:tried to allocate|Tried to allocate|Unable to allocate) (\d+(?:\.\d+)?) ?(bytes|[KMGT]iB)?")
 UNITS = {"bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
+ROOM_FOR_TORCH = 10**9  # bytes of addresses: its libraries alone take most of that, and abort where they find less
 GPU = "OutOfMemoryError"  # torch's class
 
 
@@ -51,6 +53,28 @@ def exhaustion(error: BaseException, doing: str = "") -> MvlError | None:
     return None
 
 
+def check_room_for_torch() -> None:
+    """Raise MvlError where a limit (`ulimit -v`) leaves too little for torch's libraries to be loaded."""
+    limit = _limit("RLIMIT_AS")
+    if limit is not None and limit < ROOM_FOR_TORCH:
+        needed = memory_text(ROOM_FOR_TORCH)
+        what = f"the memory is limited to {memory_text(limit)} (`ulimit -v`), and PyTorch needs {needed} to be loaded"
+        raise MvlError(what, remedy="Raise the limit.")
+
+
+def check_descriptors(needed: int) -> None:
+    """Raise MvlError where fewer than `needed` further files can be opened by this process."""
+    limit = _limit("RLIMIT_NOFILE")
+    try:
+        used = len(os.listdir("/dev/fd"))
+    except OSError as error:
+        if error.errno not in (errno.EMFILE, errno.ENFILE):  # no such folder: nothing is known
+            return
+        used = limit or 0
+    if limit is not None and limit - used < needed:
+        raise MvlError(f"too few files can be opened{_limit_of_files()}", remedy=MORE_FILES)
+
+
 def _wanted(error: BaseException) -> str:
     """How much could not be had, where the error tells: numpy's has the shape and the type of the array."""
     shape, dtype = getattr(error, "shape", None), getattr(error, "dtype", None)
@@ -63,8 +87,15 @@ def _wanted(error: BaseException) -> str:
 
 
 def _limit_of_files() -> str:
+    limit = _limit("RLIMIT_NOFILE")
+    return "" if limit is None else f" (the limit is {limit})"
+
+
+def _limit(name: str) -> int | None:
+    """A limit of this process; None where there is none."""
     try:
         import resource
     except ImportError:  # Windows
-        return ""
-    return f" (the limit is {resource.getrlimit(resource.RLIMIT_NOFILE)[0]})"
+        return None
+    limit = resource.getrlimit(getattr(resource, name))[0]
+    return None if limit == resource.RLIM_INFINITY else limit

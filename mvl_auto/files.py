@@ -88,6 +88,8 @@ def writing_folder(folder: Path, doing: str) -> Iterator[Path]:
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise MvlError("is there already", file=folder, remedy="Give a folder that does not exist yet, or is empty.")
     beside = folder.with_name(f".{folder.name}.unfinished")
+    if beside.is_symlink():
+        raise MvlError("is a link, and what it leads to would be emptied", file=beside, remedy="Remove it.")
     with locked(beside, doing):
         try:
             for leftover in beside.iterdir():

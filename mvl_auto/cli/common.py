@@ -41,7 +41,7 @@ from mvl_auto.cli.nnunet_words import WORDS, Refused, translate
 from mvl_auto.cli.streams import discard_stdout, is_full, prepare_streams
 from mvl_auto.cli.waiting import choose_waiting
 from mvl_auto.errors import MvlError, PartlyFailed, Stopped
-from mvl_auto.exhausted import exhaustion
+from mvl_auto.exhausted import check_room_for_torch, exhaustion
 from mvl_auto.logs import LOGGER
 from mvl_auto.paths import DEFAULT_ROOT, ROOT_VARIABLE, find_root
 from mvl_auto.printable import printable
@@ -67,7 +67,7 @@ class Command:
 
     add_arguments: adds the command's own arguments to the parser. run: does it, returns the exit code.
     uses_root: whether it works on a root folder; then it has --root and prints the root first.
-    trains: whether it computes for long in threads that wait for each other.
+    trains: whether it computes for long in threads that wait for each other. uses_torch: always, not only at times.
     """
 
     name: str
@@ -77,6 +77,7 @@ class Command:
     run: Callable[[argparse.Namespace], int]
     uses_root: bool = True
     trains: bool = False
+    uses_torch: bool = False
 
 
 def run_command(command: Command, argv: Sequence[str] | None = None) -> int:
@@ -87,6 +88,8 @@ def run_command(command: Command, argv: Sequence[str] | None = None) -> int:
     args.progress, stage_of = noting_stages(silent if _quiet(args) else bars())
     with _log_on_screen(args):
         try:
+            if command.uses_torch:
+                check_room_for_torch()
             if command.uses_root:
                 args.root = _announce_root(args)
             code = command.run(args)

@@ -127,4 +127,5 @@ COMMAND = Command(
     add_arguments=add_arguments,
     run=run,
     trains=True,
+    uses_torch=True,
 )

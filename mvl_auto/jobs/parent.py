@@ -18,6 +18,8 @@ from multiprocessing import parent_process
 from multiprocessing.connection import wait
 from types import ModuleType
 
+from mvl_auto.exhausted import check_descriptors
+
 LONGEST_SOCKET_PATH = 100  # bytes: the kernel allows 108 for a socket, 104 on macOS
 SOCKET_NAME = len("/pymp-12345678/listener-12345678")  # what multiprocessing appends to the temporary folder
 SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
@@ -27,6 +29,9 @@ LIKELY = {
     "SIGKILL": "most likely the system ran out of memory; try fewer workers",
     "SIGBUS": "most likely the shared memory (/dev/shm) is full; try fewer workers, or a container with more",
 }
+
+CANNOT_SEND = 74  # exit code of a worker whose result cannot be sent: EX_IOERR of sysexits.h
+LEAST_DESCRIPTORS = 16  # free ones for the start of a worker: pipes, a socket, the server that forks it
 
 _starting = threading.RLock()
 
@@ -53,7 +58,9 @@ def starting_workers() -> Iterator[None]:
 
     Python's multiprocessing would run the user's script again in each worker, which fails without an
     `if __name__ == "__main__"` guard. Our workers run functions of installed modules alone.
+    Raises MvlError where too few files may be opened: the server that forks workers would say so in a traceback.
     """
+    check_descriptors(LEAST_DESCRIPTORS)
     with _starting, _without_main(), interrupts_ignored():
         use_short_socket_paths()
         yield
@@ -100,6 +107,8 @@ def interrupts_ignored() -> Iterator[None]:
 
 def cause_of_end(exitcode: int | None) -> str:
     """How a process ended, for a message: `exit code 3`, `SIGTERM`."""
+    if exitcode == CANNOT_SEND:
+        return "it could not send what it had made: /dev/shm is full, or too many files are open"
     if exitcode is None or exitcode >= 0:
         return f"exit code {exitcode}"
     try:
