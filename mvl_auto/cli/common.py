@@ -54,6 +54,7 @@ PARTLY_FAILED = 1
 BAD_INPUT = 2
 SIGNALLED = 128  # + the signal's number, as shells do
 INTERRUPTED = SIGNALLED + signal.SIGINT
+LARGEST_SEED, DIGITS = 2**62 - 1, 19  # and as many digits as that has
 PIPE_CLOSED = 141  # 128 + SIGPIPE: `mvl_block list | head`
 
 Value = TypeVar("Value")
@@ -251,16 +252,23 @@ def _as_argument(parse: Callable[[str], Value], text: str) -> Value:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def positive(text: str) -> int:
-    """A whole number from 1 on."""
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
+def positive(text: str, most: int = 10**9) -> int:
+    """A whole number from 1 to `most`."""
+    if not text.isascii() or not text.isdigit() or not text.strip("0"):
         raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 1 on")
+    if len(text) > DIGITS or int(text) > most:
+        raise argparse.ArgumentTypeError(f"'{text[:DIGITS]}' is too large: give at most {most}")
     return int(text)
 
 
+def at_most(most: int) -> Callable[[str], int]:
+    """The type of a whole number from 1 to `most`."""
+    return lambda text: positive(text, most)
+
+
 def whole(text: str) -> int:
-    """A whole number from 0 on."""
-    return 0 if text == "0" else positive(text)
+    """A whole number from 0 on, such as a seed."""
+    return 0 if text == "0" else positive(text, LARGEST_SEED)
 
 
 def learning_rate(text: str) -> float:
