@@ -27,10 +27,11 @@ KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # Windows has only SIGTERM, w
 
 LIKELY = {
     "SIGKILL": "most likely the system ran out of memory; try fewer workers",
+    "SIGUSR2": "it could not send what it had made; most likely too many files are open (ulimit -n)",
     "SIGBUS": "most likely the shared memory (/dev/shm) is full; try fewer workers, or a container with more",
 }
 
-CANNOT_SEND = 74  # exit code of a worker whose result cannot be sent: EX_IOERR of sysexits.h
+CANNOT_SEND = getattr(signal, "SIGUSR2", signal.SIGTERM)  # ends a worker whose result cannot be sent
 LEAST_DESCRIPTORS = 16  # free ones for the start of a worker: pipes, a socket, the server that forks it
 
 _starting = threading.RLock()
@@ -107,8 +108,6 @@ def interrupts_ignored() -> Iterator[None]:
 
 def cause_of_end(exitcode: int | None) -> str:
     """How a process ended, for a message: `exit code 3`, `SIGTERM`."""
-    if exitcode == CANNOT_SEND:
-        return "it could not send what it had made: /dev/shm is full, or too many files are open"
     if exitcode is None or exitcode >= 0:
         return f"exit code {exitcode}"
     try:

@@ -69,6 +69,6 @@ def end_where_nothing_can_be_sent() -> None:
     """
 
     def end(error: Exception, sent: object) -> None:
-        os._exit(CANNOT_SEND)
+        os.kill(os.getpid(), CANNOT_SEND)
 
     multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(end)  # type: ignore[attr-defined]

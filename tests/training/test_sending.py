@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -104,4 +105,4 @@ def test_a_worker_that_cannot_send_ends():
         "from multiprocessing import Queue\nfrom mvl_auto.training.sending import end_where_nothing_can_be_sent\n"
         "end_where_nothing_can_be_sent()\nqueue = Queue()\nqueue.put(lambda: None)\nimport time\ntime.sleep(60)\n"
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 74
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == -signal.SIGUSR2
