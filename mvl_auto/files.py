@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from mvl_auto.errors import MvlError
+from mvl_auto.exhausted import MORE_FILES, exhaustion
 from mvl_auto.printable import shown
 from mvl_auto.text import memory_text
 
@@ -27,8 +28,11 @@ HASH_CHUNK = 1 << 20  # bytes read at a time
 LOCK = ".lock"
 LARGEST_JSON = 64 << 20  # bytes: the fingerprint of 20,000 cases; read, it takes about ten times that
 FULL = {errno.ENOSPC, errno.EDQUOT}
-FOR_ALL = FULL | {errno.EROFS, errno.EACCES, errno.EPERM}  # reasons that hold for the next file as for this one
+OUT_OF_FILES = {errno.EMFILE, errno.ENFILE}
+FOR_ALL = FULL | OUT_OF_FILES | {errno.EROFS, errno.EACCES, errno.EPERM}  # these hold for the next file as for this one
+NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 MAY_READ = "Check that you may read it and that its disk works."
+MAY_WRITE = "Free space or choose a place that you may write to."
 
 Hashes = dict[Path, str]  # sha256 of files that have been read
 
@@ -84,6 +88,8 @@ def writing_folder(folder: Path, doing: str) -> Iterator[Path]:
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise MvlError("is there already", file=folder, remedy="Give a folder that does not exist yet, or is empty.")
     beside = folder.with_name(f".{folder.name}.unfinished")
+    if beside.is_symlink():
+        raise MvlError("is a link, and what it leads to would be emptied", file=beside, remedy="Remove it.")
     with locked(beside, doing):
         try:
             for leftover in beside.iterdir():
@@ -131,7 +137,18 @@ def cannot_write(path: Path, error: OSError) -> MvlError:
     return kind(
         f"cannot be written ({reason})",
         file=path,
-        remedy="Free space or choose a place that you may write to.",
+        remedy=MORE_FILES if error.errno in OUT_OF_FILES else MAY_WRITE,
+    )
+
+
+def _cannot_lock(folder: Path, error: OSError) -> MvlError:
+    """The one line for a folder in which no lock can be had."""
+    if error.errno not in NO_LOCKS:
+        return cannot_write(folder, error)
+    return CannotWrite(
+        f"its disk has no locks ({error.strerror or error}), which keep two commands from writing there at once",
+        file=folder,
+        remedy="Choose a root on another disk, or mount this one with locks.",
     )
 
 
@@ -217,6 +234,10 @@ def reading(path: Path, remedy: str = "") -> Iterator[None]:
         raise MvlError("is missing", file=path, remedy=remedy) from error
     except OSError as error:
         raise _cannot_read(path, error, remedy) from error
+    except MemoryError as error:
+        told = exhaustion(error, f"reading {path}")
+        assert told is not None
+        raise told from error
 
 
 def check_regular(path: Path) -> None:
@@ -273,6 +294,8 @@ def is_there(path: Path) -> bool:
 
 
 def _cannot_read(path: Path, error: OSError, remedy: str = "") -> MvlError:
+    if error.errno in OUT_OF_FILES:
+        remedy = MORE_FILES
     return MvlError(f"cannot be read ({error.strerror or error})", file=path, remedy=remedy or MAY_READ)
 
 
@@ -326,7 +349,7 @@ def locked(folder: Path, doing: str, wait: bool = False) -> Iterator[None]:
             log.info("another process is %s in %s: waiting for it", doing, folder)
             lock.acquire()
     except OSError as error:
-        raise cannot_write(folder, error) from error
+        raise _cannot_lock(folder, error) from error
     try:
         yield
     finally:
@@ -356,7 +379,7 @@ def shared_lock(folder: Path, doing: str) -> Iterator[None]:
         except BlockingIOError as error:
             raise _held(folder, doing) from error
         except OSError as error:
-            raise cannot_write(folder, error) from error
+            raise _cannot_lock(folder, error) from error
         yield
     finally:
         os.close(descriptor)

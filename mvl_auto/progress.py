@@ -6,7 +6,7 @@ A stage takes `progress: Progress = silent` and reports to it; the commands pass
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
@@ -29,3 +29,22 @@ def silent(what: str, total: float, unit: str = "case", done: float = 0) -> Iter
         return None
 
     yield advance
+
+
+def noting_stages(progress: Progress) -> tuple[Progress, Callable[[BaseException], str]]:
+    """The same progress, and a function that says which bar was open when an error was raised ("" for none)."""
+    ended: list[tuple[BaseException, str]] = []
+
+    @contextmanager
+    def noted(what: str, total: float, unit: str = "case", done: float = 0) -> Iterator[Advance]:
+        with progress(what, total, unit, done) as advance:
+            try:
+                yield advance
+            except BaseException as error:
+                ended[:] = [(error, what)] if not any(error is known for known, _ in ended) else ended
+                raise
+
+    def stage_of(error: BaseException) -> str:
+        return next((what for known, what in ended if known in (error, error.__cause__, error.__context__)), "")
+
+    return noted, stage_of

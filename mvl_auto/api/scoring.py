@@ -190,9 +190,14 @@ def audit(
 
 
 def _label_files(described: Path | str | None, *folders: Path | str) -> Iterator[Path]:
-    """The files of folders of labels, and the one that says what they are called."""
+    """The images of folders of labels, and the file that says what they are called.
+
+    Not what else lies there: the scores of before are replaced.
+    """
+    from mvl_auto.images import file_ending
+
     if described is not None:
         yield Path(described)
     for folder in map(Path, folders):
         if folder.is_dir():
-            yield from entries(folder)
+            yield from (path for path in entries(folder) if file_ending(path) or path.is_dir())

@@ -12,6 +12,7 @@ from mvl_auto.cli.common import (
     DEVICES,
     DONE,
     Command,
+    at_most,
     device,
     duration,
     learning_rate,
@@ -44,7 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "head, middle, train-only, pooled, queries, no-trunk, aa, rotated",
     )
     parser.add_argument("--folds", nargs="+", default=["0"], metavar="K", help="whose cases are scored (default: 0)")
-    parser.add_argument("--seeds", type=positive, default=1, metavar="N", help="runs of each arm and fold (default: 1)")
+    parser.add_argument(
+        "--seeds", type=at_most(10_000), default=1, metavar="N", help="runs of each arm and fold (default: 1)"
+    )
     parser.add_argument("--first-seed", type=whole, default=0, metavar="N", help="of those (default: 0)")
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--steps", type=positive, metavar="N", help="of each run (default: as planned)")
@@ -53,7 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     amount.add_argument(
         "--fraction", nargs="+", type=share, metavar="X", help="of the training cases: 0.1 1.0 (default: 1.0)"
     )
-    amount.add_argument("--cases", nargs="+", type=positive, metavar="N", help="training cases, as a number: 4 8 16")
+    amount.add_argument(
+        "--cases", nargs="+", type=at_most(10**6), metavar="N", help="training cases, as a number: 4 8 16"
+    )
     rates = parser.add_argument_group("learning rates")
     rates.add_argument(
         "--lr", type=learning_rate, default=1.5e-3, metavar="RATE", help="of every arm (default: 0.0015)"
@@ -70,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="find each arm's own among these, in short runs on a part of the training cases",
     )
     rates.add_argument(
-        "--mapper-search", nargs="+", type=float, default=[1.0], metavar="X", help="the same for --mapper-rate"
+        "--mapper-search", nargs="+", type=factor, default=[1.0], metavar="X", help="the same for --mapper-rate"
     )
     rates.add_argument("--search-steps", type=positive, default=100, metavar="N", help="of those runs (default: 100)")
     work = parser.add_argument_group("how it is done")
@@ -165,4 +170,5 @@ COMMAND = Command(
     add_arguments=add_arguments,
     run=run,
     trains=True,
+    uses_torch=True,
 )

@@ -61,4 +61,5 @@ COMMAND = Command(
     example="mvl_audit -d 4",
     add_arguments=add_arguments,
     run=run,
+    uses_torch=True,
 )

@@ -41,10 +41,11 @@ from mvl_auto.cli.nnunet_words import WORDS, Refused, translate
 from mvl_auto.cli.streams import discard_stdout, is_full, prepare_streams
 from mvl_auto.cli.waiting import choose_waiting
 from mvl_auto.errors import MvlError, PartlyFailed, Stopped
+from mvl_auto.exhausted import check_room_for_torch, exhaustion
 from mvl_auto.logs import LOGGER
 from mvl_auto.paths import DEFAULT_ROOT, ROOT_VARIABLE, find_root
 from mvl_auto.printable import printable
-from mvl_auto.progress import ONLY_IN_FILE, silent
+from mvl_auto.progress import ONLY_IN_FILE, noting_stages, silent
 from mvl_auto.ranks import SINGLE, rank_here
 from mvl_auto.text import parse_duration, parse_memory
 from mvl_auto.version import __version__
@@ -54,6 +55,7 @@ PARTLY_FAILED = 1
 BAD_INPUT = 2
 SIGNALLED = 128  # + the signal's number, as shells do
 INTERRUPTED = SIGNALLED + signal.SIGINT
+LARGEST_SEED, DIGITS = 2**62 - 1, 19  # and as many digits as that has
 PIPE_CLOSED = 141  # 128 + SIGPIPE: `mvl_block list | head`
 
 Value = TypeVar("Value")
@@ -69,7 +71,7 @@ class Command:
     add_arguments: adds the command's own arguments to the parser. run: does it, returns the exit code.
     uses_root: whether it works on a root folder; then it has --root and prints the root first.
     trains: whether it computes for long in threads that wait for each other. joint: whether it works with its other
-    processes where torchrun has started several.
+    processes where torchrun has started several. uses_torch: always, not only at times.
     """
 
     name: str
@@ -80,6 +82,7 @@ class Command:
     uses_root: bool = True
     trains: bool = False
     joint: bool = False
+    uses_torch: bool = False
 
 
 def run_command(command: Command, argv: Sequence[str] | None = None) -> int:
@@ -93,10 +96,12 @@ def run_command(command: Command, argv: Sequence[str] | None = None) -> int:
         _say(f"{command.name}: {error}")
         return BAD_INPUT
     args.leads = rank.leads
-    args.progress = silent if _quiet(args) or not rank.leads else bars()
+    args.progress, stage_of = noting_stages(silent if _quiet(args) or not rank.leads else bars())
     called = command.name if rank.leads else f"{command.name} ({rank})"
     with _log_on_screen(args, "" if rank.leads else f"{rank}: "):
         try:
+            if command.uses_torch:
+                check_room_for_torch()
             if command.uses_root:
                 args.root = _announce_root(args)
             code = command.run(args)
@@ -119,10 +124,13 @@ def run_command(command: Command, argv: Sequence[str] | None = None) -> int:
             if _someone_reads_stdout():
                 raise
             return PIPE_CLOSED
-        except OSError as error:
-            if not is_full(error):
+        except Exception as error:
+            if isinstance(error, OSError) and is_full(error):
+                _say(f"{command.name}: the output cannot be written ({error.strerror}). The command has stopped.")
+            elif told := exhaustion(error, stage_of(error)):
+                _say(f"{command.name}: {told}")
+            else:
                 raise
-            _say(f"{command.name}: the output cannot be written ({error.strerror}). The command has stopped.")
             return BAD_INPUT
 
 
@@ -256,16 +264,23 @@ def _as_argument(parse: Callable[[str], Value], text: str) -> Value:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def positive(text: str) -> int:
-    """A whole number from 1 on."""
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
+def positive(text: str, most: int = 10**9) -> int:
+    """A whole number from 1 to `most`."""
+    if not text.isascii() or not text.isdigit() or not text.strip("0"):
         raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 1 on")
+    if len(text) > DIGITS or int(text) > most:
+        raise argparse.ArgumentTypeError(f"'{text[:DIGITS]}' is too large: give at most {most}")
     return int(text)
 
 
+def at_most(most: int) -> Callable[[str], int]:
+    """The type of a whole number from 1 to `most`."""
+    return lambda text: positive(text, most)
+
+
 def whole(text: str) -> int:
-    """A whole number from 0 on."""
-    return 0 if text == "0" else positive(text)
+    """A whole number from 0 on, such as a seed."""
+    return 0 if text == "0" else positive(text, LARGEST_SEED)
 
 
 def learning_rate(text: str) -> float:

@@ -67,4 +67,5 @@ COMMAND = Command(
     """,
     add_arguments=add_arguments,
     run=run,
+    uses_torch=True,
 )

@@ -149,6 +149,7 @@ COMMAND = Command(
     run=run,
     trains=True,
     joint=True,
+    uses_torch=True,
 )
 
 if __name__ == "__main__":  # torchrun -m mvl_auto.cli.train

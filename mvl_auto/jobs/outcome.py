@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from mvl_auto.errors import MvlError
+from mvl_auto.exhausted import exhaustion
 from mvl_auto.progress import ONLY_IN_FILE
 
 LONGEST_REASON = 500  # characters of the line; the log has the whole trace
@@ -45,5 +46,6 @@ def outcome_of(function: Callable[[J], R], job: J) -> R | MvlError | JobFailed:
     except MvlError as error:
         return error
     except Exception as error:  # noqa: BLE001  not swallowed: told to the caller, who has other jobs to go on with
-        what = " ".join(f"{type(error).__name__}: {error}".split())
+        told = exhaustion(error)
+        what = " ".join((f"{type(error).__name__}: {error}" if told is None else str(told)).split())
         return JobFailed(what[:LONGEST_REASON], traceback.format_exc())

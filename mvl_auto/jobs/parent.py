@@ -18,6 +18,8 @@ from multiprocessing import parent_process
 from multiprocessing.connection import wait
 from types import ModuleType
 
+from mvl_auto.exhausted import check_descriptors
+
 LONGEST_SOCKET_PATH = 100  # bytes: the kernel allows 108 for a socket, 104 on macOS
 SOCKET_NAME = len("/pymp-12345678/listener-12345678")  # what multiprocessing appends to the temporary folder
 SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
@@ -25,8 +27,12 @@ KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # Windows has only SIGTERM, w
 
 LIKELY = {
     "SIGKILL": "most likely the system ran out of memory; try fewer workers",
+    "SIGUSR2": "it could not send what it had made; most likely too many files are open (ulimit -n)",
     "SIGBUS": "most likely the shared memory (/dev/shm) is full; try fewer workers, or a container with more",
 }
+
+CANNOT_SEND = getattr(signal, "SIGUSR2", signal.SIGTERM)  # ends a worker whose result cannot be sent
+LEAST_DESCRIPTORS = 16  # free ones for the start of a worker: pipes, a socket, the server that forks it
 
 _starting = threading.RLock()
 
@@ -53,7 +59,9 @@ def starting_workers() -> Iterator[None]:
 
     Python's multiprocessing would run the user's script again in each worker, which fails without an
     `if __name__ == "__main__"` guard. Our workers run functions of installed modules alone.
+    Raises MvlError where too few files may be opened: the server that forks workers would say so in a traceback.
     """
+    check_descriptors(LEAST_DESCRIPTORS)
     with _starting, _without_main(), interrupts_ignored():
         use_short_socket_paths()
         yield

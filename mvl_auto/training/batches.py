@@ -1,7 +1,8 @@
 """Batches one after the other: made in this process, or ahead of their use in worker processes.
 
-A worker that dies is named with its cause, and the batches are then made in this process: the same ones. Workers end
-with this process, however it ends.
+A worker that dies is named with its cause, and the batches are then made in this process: the same ones. So they are
+where workers cannot be started, as with a /dev/shm that is read-only. Batches come through shared memory; where that is
+full, through a pipe (sending.py). Workers end with this process, however it ends.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import logging
 import multiprocessing
 import signal
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -19,13 +21,17 @@ import torch
 from torch.utils.data import DataLoader
 
 from mvl_auto.errors import MvlError
+from mvl_auto.exhausted import check_descriptors, exhaustion
 from mvl_auto.jobs import available_cores
-from mvl_auto.jobs.parent import cause_of_end, end_with_parent, starting_workers
+from mvl_auto.jobs.parent import LEAST_DESCRIPTORS, cause_of_end, end_with_parent, starting_workers
 from mvl_auto.ranks import SINGLE, Rank, rank_here
 from mvl_auto.training.patches import Batch, Patches
+from mvl_auto.training.sending import as_sent, end_where_nothing_can_be_sent, receiver
 
 BATCHES_AHEAD = 3  # per worker
 MOST_WORKERS = 12
+HERE_INSTEAD = "batches are made in the training process, which is slower"
+DESCRIPTORS = 4 + 3 * BATCHES_AHEAD  # of a worker: its pipes and its end, and the tensors of its batches
 FEW_CORES = 2  # with no more than these, a worker would take from the steps what it gives
 
 log = logging.getLogger(__name__)
@@ -47,25 +53,43 @@ def batches_ahead(patches: Patches, first_step: int, workers: int, device: torch
 def _batches(patches: Patches, first_step: int, workers: int, device: torch.device) -> Generator[Batch, None, None]:
     step = first_step
     if workers:
-        with _loader(patches, first_step, workers, device) as (loaded, processes):
-            while True:
-                try:
-                    batch = next(loaded)
-                except (RuntimeError, OSError, EOFError):
-                    if not (died := _causes(processes)):
-                        raise
-                    log.warning(
-                        "a worker that makes batches died (%s): from step %d on, batches are made in the training "
-                        "process, which is slower",
-                        died,
-                        step + 1,
-                    )
-                    break
+        with closing(_made_by_workers(patches, first_step, workers, device)) as made:
+            for batch in made:
                 yield _checked(batch)
                 step += 1
-        del loaded  # it still holds what its processes had sent
     for later in itertools.count(step):
         yield _checked(patches[later])
+
+
+def _made_by_workers(
+    patches: Patches, first_step: int, workers: int, device: torch.device
+) -> Generator[Batch | MvlError, None, None]:
+    """Ends, after a warning, where workers cannot make the next batch."""
+    step = first_step
+    with ExitStack() as stack:
+        try:
+            loaded, processes = stack.enter_context(_loader(patches, first_step, workers, device))
+        except (OSError, ImportError, MvlError) as error:  # no semaphores, no descriptors, no processes
+            log.warning(
+                "the workers that make batches cannot be started (%s): %s", " ".join(str(error).split()), HERE_INSTEAD
+            )
+            return
+        received = receiver()
+        while True:
+            try:
+                batch = received(next(loaded))
+            except (RuntimeError, OSError, EOFError) as error:
+                if died := _causes(processes):
+                    reason = f"a worker that makes batches died ({died})"
+                elif lacking := exhaustion(error):
+                    reason = f"a batch could not be taken from its worker ({lacking.what})"
+                else:
+                    raise
+                log.warning("%s: from step %d on, %s", reason, step + 1, HERE_INSTEAD)
+                break
+            yield batch
+            step += 1
+        del loaded  # it still holds what its processes had sent
 
 
 def _checked(batch: Batch | MvlError) -> Batch:
@@ -80,6 +104,9 @@ def _loader(
 ) -> Iterator[tuple[Iterator[Any], list[BaseProcess]]]:
     """The iterator of a DataLoader over the steps, and its processes, which have ended after the block."""
     methods = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+    check_descriptors(LEAST_DESCRIPTORS + DESCRIPTORS * workers)
+    _check_semaphores(context, workers)
     before = set(multiprocessing.active_children())
     with starting_workers():
         loaded = iter(
@@ -90,9 +117,9 @@ def _loader(
                 num_workers=workers,
                 prefetch_factor=BATCHES_AHEAD,
                 worker_init_fn=_start_worker,
-                multiprocessing_context="forkserver" if "forkserver" in methods else "spawn",
+                multiprocessing_context=context,
                 pin_memory=device.type == "cuda",
-                collate_fn=_as_it_is,
+                collate_fn=as_sent,
             )
         )
     processes = [process for process in multiprocessing.active_children() if process not in before]
@@ -104,8 +131,11 @@ def _loader(
         del loaded
 
 
-def _as_it_is(batch: Any) -> Any:
-    return batch
+def _check_semaphores(context: BaseContext, workers: int) -> None:
+    """Raises OSError where a DataLoader would, half of it made: its queues have semaphores, which lie in /dev/shm."""
+    for queue in [context.Queue() for _ in range(workers + 1)]:
+        queue.close()
+    context.Event()
 
 
 def _start_worker(number: int) -> None:
@@ -113,6 +143,7 @@ def _start_worker(number: int) -> None:
     if rank_here().ranks > 1:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun sends it to a whole process group
     end_with_parent()
+    end_where_nothing_can_be_sent()
 
 
 def _causes(processes: list[BaseProcess]) -> str:

@@ -142,11 +142,15 @@ def run_to_end(command: Sequence[str], root: Path) -> None:
         raise RuntimeError(f"exit code {process.returncode}: {said[-500:]}")
 
 
-def start(command: Sequence[str], root: Path, **pipes: Any) -> subprocess.Popen[str]:
+def start(
+    command: Sequence[str], root: Path, prefix: Sequence[str] = (), shell: str = "", **pipes: Any
+) -> subprocess.Popen[str]:
+    """prefix: a program that starts it. shell: what a shell does before it becomes the command."""
+    words = [*prefix, "sh", "-c", f'{shell or ":"}\nexec "$0" "$@"'] if prefix or shell else []
     program = Path(sys.executable).with_name(f"mvl_{command[0]}")
     environment = os.environ | {"MVL_ROOT": str(root), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        [program, *command[1:]], cwd=root, env=environment, start_new_session=True, text=True, **pipes
+        [*words, program, *command[1:]], cwd=root, env=environment, start_new_session=True, text=True, **pipes
     )
 
 

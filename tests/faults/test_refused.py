@@ -14,6 +14,7 @@ from prepared_root import base
 from spoil import changes, cut, nothing, several, writes
 
 RUN = RESULTS / "3d_fullres"
+ABLATE = ("ablate", "-d", "7", "--steps", "1", "--device", "cpu")
 FOLD = RUN / "fold0"
 PRETRAIN = ("pretrain", "-d", "7", "--device", "cpu", "--steps", "1")
 NEW = "new/folder"  # of results: neither part exists
@@ -142,6 +143,13 @@ REFUSALS = {
         ("block", "add", "random:hidden=32,heads=4,kv_heads=2,ffn=64,seed=0", "--layer", "9"), "layer 9"
     ),
     "block: no such name": Refusal(("block", "show", "nothing"), "nothing"),
+    "ablate: no such dataset": Refusal(("ablate", "-d", "99"), "99"),
+    "ablate: a name that is a path": Refusal(("ablate", "-d", "../.."), "../.."),
+    "ablate: no such arm": Refusal((*ABLATE, "--arms", "nothing"), "nothing"),
+    "ablate: a plan without a block": Refusal((*ABLATE, "--arms", "vit"), "planned without an LLM block"),
+    "ablate: a factor that is no number": Refusal((*ABLATE, "--mapper-search", "nan"), "'nan'"),
+    "ablate: a damaged plan": Refusal((*ABLATE,), "plans.json", writes(PREPARED / "plans.json", b"{")),
+    "ablate: steps without end": Refusal((*ABLATE, "--steps", "9" * 30), "at most"),
     "demo: a folder of others": Refusal(("demo", "--root", "imgs"), "not from an earlier demo"),
     "an unknown word": Refusal((*PREDICT, "--nothing"), "--nothing"),
 }  # fmt: skip

@@ -671,3 +671,29 @@ def test_real_labels_in_float64_become_bytes(real_data, tmp_path):
     assert report.repairs[0].found == "whole numbers stored as float64"
     assert nibabel.load(copy / "labelsTr/a.nii.gz").get_data_dtype() == np.uint8
     np.testing.assert_array_equal(voxels(copy / "labelsTr/a.nii.gz"), voxels(real_data / "samples" / label))
+
+
+def test_a_linked_file_becomes_a_file_of_the_copy_and_what_it_leads_to_stays_as_it_is(folder, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    save(folder / LABEL, voxels(folder / LABEL).astype(np.float32), affine(folder / LABEL))  # will be repaired
+    for name in (IMAGE, LABEL):
+        shutil.move(folder / name, elsewhere / Path(name).name)
+        (folder / name).symlink_to(elsewhere / Path(name).name)
+    before = hashes(elsewhere)
+    repaired = repair_dataset(folder, tmp_path / "copy")
+    assert LABEL in {repair.file for repair in repaired.repairs}
+    for name in (IMAGE, LABEL):
+        assert not (tmp_path / "copy" / name).is_symlink()
+    assert voxels(tmp_path / "copy" / LABEL).dtype.kind in "iu"
+    assert hashes(elsewhere) == before
+    assert (folder / LABEL).is_symlink()
+
+
+def test_the_unfinished_copy_is_no_link_to_a_folder_of_others(folder, tmp_path):
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "file").write_text("precious")
+    (tmp_path / ".copy.unfinished").symlink_to(tmp_path / "precious")
+    with pytest.raises(MvlError, match="is a link"):
+        repair_dataset(folder, tmp_path / "copy")
+    assert (tmp_path / "precious" / "file").read_text() == "precious"
