@@ -27,6 +27,7 @@ PACKAGES = [
 LORA = ["peft>=0.15"]
 DEMO = ["matplotlib>=3.8", "nilearn>=0.12"]  # its data and its picture; also the pictures of explain and compare
 DASK = ["distributed>=2024.5"]
+SLURM = ["submitit>=1.5.2"]
 DICOM = ["pylibjpeg>=2.0", "pylibjpeg-openjpeg>=2.3", "python-gdcm>=3.0.24"]  # decoders of compressed DICOM
 REPOSITORY = ""  # address of the public repository, once there is one: links of the README then lead there
 
@@ -102,6 +103,7 @@ setup(
                 *DASK,
                 *DEMO,
                 *DICOM,
+                *SLURM,
                 "hypothesis>=6.100",
                 "mypy>=1.10",
                 "packaging>=23",
@@ -120,5 +122,6 @@ setup(
         "bench": ["monai>=1.4", "nnunetv2>=2.5", "psutil>=5.9", "surface-distance-based-measures>=0.1"],
         "dask": DASK,
         "dicom": DICOM,
+        "slurm": SLURM,
     },
 )

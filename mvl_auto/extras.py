@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 from mvl_auto.errors import MvlError
 
-EXTRAS = {"nilearn": "demo", "matplotlib": "demo"}  # package -> the extra of setup.py that has it
+EXTRAS = {"nilearn": "demo", "matplotlib": "demo", "submitit": "slurm"}  # package -> the extra of setup.py that has it
 
 
 def is_installed(package: str) -> bool:

@@ -60,18 +60,12 @@ def train(
     Raises MvlError for what the user can mend.
     """
     from mvl_auto.llm.known import llm_settings
-    from mvl_auto.planners.stage import DELETE
 
-    for name in (run, previous):
-        if name is not None:
-            checked_name(name, "run", remedy="Choose another with -n NAME.")
     if trunk_rate is not None and not 0 <= trunk_rate <= 1:
         raise MvlError(f"{trunk_rate} is no factor for the trunk", remedy="Give --trunk-rate a number from 0 to 1.")
     root, seconds = find_root(root), as_seconds(seconds)
+    plan, chosen = check_training(dataset, folds, root, configuration, (run, previous))
     folder = find_preprocessed_dataset(dataset, root)
-    plan = read_document(folder / "plans.json", Plan, DELETE)
-    splits = read_document(folder / "splits.json", Splits, DELETE)
-    chosen = choose_folds(folds, len(splits.folds))
     name = plan.configuration(configuration).name
     log.info("%s: training %s of %s", plan.dataset, name, ", ".join(f"fold{fold}" for fold in chosen))
     from mvl_auto import training  # torch, after all that can be refused without it
@@ -164,6 +158,23 @@ def pretrain(
         blocks_folder=blocks_folder(root),
         progress=progress,
     )
+
+
+def check_training(
+    dataset: str | int | Path, folds: Folds, root: Path, configuration: str | None, runs: tuple[str | None, ...]
+) -> tuple[Plan, list[str]]:
+    """The plan, and the names of the folds. runs: their names. Raises MvlError for what needs no torch."""
+    from mvl_auto.planners.stage import DELETE
+
+    for name in runs:
+        if name is not None:
+            checked_name(name, "run", remedy="Choose another with -n NAME.")
+    folder = find_preprocessed_dataset(dataset, root)
+    plan = read_document(folder / "plans.json", Plan, DELETE)
+    splits = read_document(folder / "splits.json", Splits, DELETE)
+    chosen = choose_folds(folds, len(splits.folds))
+    plan.configuration(configuration)
+    return plan, chosen
 
 
 def choose_folds(wanted: Folds, number: int) -> list[str]:

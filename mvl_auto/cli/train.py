@@ -21,6 +21,7 @@ from mvl_auto.cli.common import (
 )
 from mvl_auto.cli.evaluate import labels
 from mvl_auto.cli.plan_and_preprocess import CONFIGURATIONS
+from mvl_auto.cli.submitting import add_submit_arguments, command_words, send
 from mvl_auto.errors import MvlError
 
 
@@ -82,12 +83,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FACTOR",
         help="factor on the learning rate of the trunk's blocks: 0.1, a tenth; 0: they stay as they are (default: 1)",
     )
+    add_submit_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     from mvl_auto import api
 
     configuration, folds = split_configuration(args.configuration, args.folds)
+    if args.submit is not None:
+        return send_folds(args, configuration, folds)
+    if args.submit_option:
+        raise MvlError("--submit-option is for jobs", remedy="Add --submit slurm, or leave it out.")
     results = api.train(
         args.dataset,
         folds,
@@ -118,6 +124,43 @@ def run(args: argparse.Namespace) -> int:
     return DONE
 
 
+def send_folds(args: argparse.Namespace, configuration: str | None, folds: Sequence[str]) -> int:
+    """A job for each fold. Raises MvlError for what can be refused before a job runs."""
+    from mvl_auto.api.training import check_training
+
+    plan, chosen = check_training(args.dataset, folds, args.root, configuration, (args.name, args.previous))
+    gpus = dict(args.submit_option).get("gpus", "1")
+    commands = {}
+    for fold in chosen:
+        words = words_of(args, configuration, fold)
+        commands[f"fold{fold}" if fold.isdigit() else fold] = command_words("mvl_auto.cli.train", words, gpus)
+    return send(commands, args, args.root / "jobs" / plan.dataset)
+
+
+def words_of(args: argparse.Namespace, configuration: str | None, fold: str) -> list[str]:
+    """The arguments of the same command for one fold. Paths do not depend on the working folder."""
+    dataset = Path(args.dataset)
+    chosen = {
+        "--root": args.root.absolute(),
+        "-c": configuration,
+        "-n": args.name,
+        "--previous": args.previous,
+        "--time": args.time,
+        "--steps": args.steps,
+        "--device": args.device,
+        "--seed": args.seed,
+        "--workers": args.workers,
+        "--batch-size": args.batch_size,
+        "--lr": args.lr,
+        "--network": args.network,
+        "--llm": args.llm,
+        "--from": None if args.start_from is None else args.start_from.absolute(),
+        "--trunk-rate": args.trunk_rate,
+    }
+    given = [word for name, value in chosen.items() if value is not None for word in (name, str(value))]
+    return [str(dataset.absolute()) if dataset.exists() else args.dataset, fold, *given]
+
+
 def split_configuration(configuration: str | None, words: Sequence[str]) -> tuple[str | None, Sequence[str]]:
     """nnU-Net's order, `mvl_train 4 3d_fullres 0`, has the configuration ahead of the folds.
 
@@ -143,6 +186,7 @@ COMMAND = Command(
         mvl_train Hippocampus 0 1 2 -c 3d_fullres -n first_try --steps 2000
         mvl_train 4 fold0 -n slow --lr 5e-4 --batch-size 8
         mvl_train 4 fold0 -n finetuned --from results/Dataset004_Hippocampus/3d_fullres_pretrained --trunk-rate 0.1
+        mvl_train 4 0 1 2 3 4 --submit slurm --submit-option partition=gpu time=12h memory=32GB gpus=1
         mvl_train 4 0 1 2 3 4 -c 3d_lowres && mvl_train 4 0 1 2 3 4 -c 3d_cascade_fullres
     """,
     add_arguments=add_arguments,
