@@ -8,20 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mvl_auto.cli.common import (
-    DEVICES,
-    DONE,
-    Command,
-    at_most,
-    device,
-    duration,
-    learning_rate,
-    positive,
-    run_command,
-    share,
-    whole,
-)
+from mvl_auto.cli.common import DONE, Command, run_command
 from mvl_auto.cli.plan_and_preprocess import CONFIGURATIONS
+from mvl_auto.cli.values import DEVICES, at_most, device, duration, learning_rate, positive, share, whole
 from mvl_auto.tables import table
 from mvl_auto.text import count_text, duration_text, memory_text
 

@@ -6,7 +6,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from mvl_auto.cli.common import DEVICES, DONE, PARTLY_FAILED, Command, device, positive, run_command
+from mvl_auto.cli.common import DONE, PARTLY_FAILED, Command, run_command
+from mvl_auto.cli.values import DEVICES, device, positive
 from mvl_auto.tables import table
 
 SHOWN = 20

@@ -6,7 +6,8 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mvl_auto.cli.common import DONE, PARTLY_FAILED, Command, add_shared_arguments, layer, run_command
+from mvl_auto.cli.common import DONE, PARTLY_FAILED, Command, add_shared_arguments, run_command
+from mvl_auto.cli.values import layer
 from mvl_auto.tables import table
 from mvl_auto.text import count_text, memory_text
 

@@ -34,7 +34,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 from mvl_auto.bars import bars
 from mvl_auto.cli.nnunet_words import WORDS, Refused, translate
@@ -47,7 +47,6 @@ from mvl_auto.paths import DEFAULT_ROOT, ROOT_VARIABLE, find_root
 from mvl_auto.printable import printable
 from mvl_auto.progress import ONLY_IN_FILE, noting_stages, silent
 from mvl_auto.ranks import SINGLE, rank_here
-from mvl_auto.text import parse_duration, parse_memory
 from mvl_auto.version import __version__
 
 DONE = 0
@@ -55,13 +54,9 @@ PARTLY_FAILED = 1
 BAD_INPUT = 2
 SIGNALLED = 128  # + the signal's number, as shells do
 INTERRUPTED = SIGNALLED + signal.SIGINT
-LARGEST_SEED, DIGITS = 2**62 - 1, 19  # and as many digits as that has
 PIPE_CLOSED = 141  # 128 + SIGPIPE: `mvl_block list | head`
 
-Value = TypeVar("Value")
 SINGLE_DASH = re.compile(r"-[A-Za-z_][^-]*.")  # more than one letter behind it
-DEVICE = re.compile(r"auto|cpu|mps|cuda(?::\d{1,4})?")
-DEVICES = "auto, cpu, cuda, cuda:1 or mps (default: auto)"
 
 
 @dataclass(frozen=True)
@@ -241,96 +236,6 @@ class HelpFormatter(argparse.HelpFormatter):
             return super()._format_action_invocation(action)
         values = self._format_args(action, self._get_default_metavar_for_optional(action))
         return f"{', '.join(action.option_strings)} {values}"
-
-
-# ------------------------------------------------------------------------------- types of arguments
-
-
-def duration(text: str) -> float:
-    """Seconds of "90s", "10m", "1h30m", or of a plain number."""
-    return _as_argument(parse_duration, text)
-
-
-def memory(text: str) -> int:
-    """Bytes of "8GB" (10^9), "500MB", "8GiB" (2^30)."""
-    return _as_argument(parse_memory, text)
-
-
-def _as_argument(parse: Callable[[str], Value], text: str) -> Value:
-    """argparse shows the words of an ArgumentTypeError, but not those of a ValueError."""
-    try:
-        return parse(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-
-
-def positive(text: str, most: int = 10**9) -> int:
-    """A whole number from 1 to `most`."""
-    if not text.isascii() or not text.isdigit() or not text.strip("0"):
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 1 on")
-    if len(text) > DIGITS or int(text) > most:
-        raise argparse.ArgumentTypeError(f"'{text[:DIGITS]}' is too large: give at most {most}")
-    return int(text)
-
-
-def at_most(most: int) -> Callable[[str], int]:
-    """The type of a whole number from 1 to `most`."""
-    return lambda text: positive(text, most)
-
-
-def whole(text: str) -> int:
-    """A whole number from 0 on, such as a seed."""
-    return 0 if text == "0" else positive(text, LARGEST_SEED)
-
-
-def learning_rate(text: str) -> float:
-    """A number above 0 and below 1."""
-    try:
-        rate = float(text)
-    except ValueError:
-        rate = 0.0
-    if not 0 < rate < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is no learning rate: give a number between 0 and 1, such as 1e-3")
-    return rate
-
-
-def factor(text: str) -> float:
-    """A number from 0 to 1."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if not 0 <= number <= 1:
-        raise argparse.ArgumentTypeError(f"'{text}' must be a number from 0 to 1")
-    return number
-
-
-def share(text: str) -> float:
-    """A number above 0 and at most 1."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0 < number <= 1:
-        raise argparse.ArgumentTypeError(f"'{text}' must be a number above 0 and at most 1")
-    return number
-
-
-def device(text: str) -> str:
-    """auto, cpu, cuda, cuda:1 or mps."""
-    if not DEVICE.fullmatch(text):
-        raise argparse.ArgumentTypeError(f"'{text}' is not a device: give auto, cpu, cuda, cuda:1 or mps")
-    return text
-
-
-def layer(text: str) -> int | str:
-    """last, or a number: from the end if it is negative."""
-    if text == "last":
-        return text
-    try:
-        return int(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a layer: give last, 0, 1, ... or -1, -2, ...") from error
 
 
 # --------------------------------------------------------------------------------------- the screen

@@ -8,7 +8,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from mvl_auto.cli.common import DONE, Command, duration, positive, run_command
+from mvl_auto.cli.common import DONE, Command, run_command
+from mvl_auto.cli.values import duration, positive
 from mvl_auto.tables import table
 from mvl_auto.text import clock_text, count_text
 

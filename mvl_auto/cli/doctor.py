@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mvl_auto.cli.common import DONE, PARTLY_FAILED, Command, positive, run_command
+from mvl_auto.cli.common import DONE, PARTLY_FAILED, Command, run_command
+from mvl_auto.cli.values import positive
 from mvl_auto.tables import table
 from mvl_auto.text import count_text
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mvl_auto.cli.common import DONE, Command, positive, run_command
+from mvl_auto.cli.common import DONE, Command, run_command
+from mvl_auto.cli.values import positive
 from mvl_auto.tables import table
 from mvl_auto.text import count_text
 

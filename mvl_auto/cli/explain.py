@@ -6,7 +6,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from mvl_auto.cli.common import DEVICES, DONE, Command, device, run_command
+from mvl_auto.cli.common import DONE, Command, run_command
+from mvl_auto.cli.values import DEVICES, device
 from mvl_auto.tables import table
 
 

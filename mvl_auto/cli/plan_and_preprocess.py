@@ -8,19 +8,8 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mvl_auto.cli.common import (
-    BAD_INPUT,
-    DEVICES,
-    DONE,
-    Command,
-    device,
-    duration,
-    layer,
-    memory,
-    partly_failed,
-    positive,
-    run_command,
-)
+from mvl_auto.cli.common import BAD_INPUT, DONE, Command, partly_failed, run_command
+from mvl_auto.cli.values import DEVICES, device, duration, layer, memory, positive
 from mvl_auto.errors import MvlError, PartlyFailed
 from mvl_auto.printable import printable
 from mvl_auto.tables import WIDTH, table

@@ -7,7 +7,8 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from mvl_auto.cli.common import BAD_INPUT, DEVICES, DONE, PARTLY_FAILED, Command, device, run_command, share
+from mvl_auto.cli.common import BAD_INPUT, DONE, PARTLY_FAILED, Command, run_command
+from mvl_auto.cli.values import DEVICES, device, share
 from mvl_auto.text import count_text
 
 

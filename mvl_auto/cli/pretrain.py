@@ -7,7 +7,8 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from mvl_auto.cli.common import DONE, Command, device, duration, learning_rate, positive, run_command, whole
+from mvl_auto.cli.common import DONE, Command, run_command
+from mvl_auto.cli.values import device, duration, learning_rate, positive, whole
 from mvl_auto.text import count_text
 
 

@@ -7,21 +7,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mvl_auto.cli.common import (
-    DEVICES,
-    DONE,
-    Command,
-    device,
-    duration,
-    factor,
-    learning_rate,
-    positive,
-    run_command,
-    whole,
-)
+from mvl_auto.cli.common import DONE, Command, run_command
 from mvl_auto.cli.evaluate import labels
 from mvl_auto.cli.plan_and_preprocess import CONFIGURATIONS
 from mvl_auto.cli.submitting import add_submit_arguments, command_words, send
+from mvl_auto.cli.values import DEVICES, device, duration, factor, learning_rate, positive, whole
 from mvl_auto.errors import MvlError
 
 

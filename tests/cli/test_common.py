@@ -13,7 +13,7 @@ from pathlib import Path
 import jobs
 import pytest
 
-from mvl_auto.cli import common
+from mvl_auto.cli import common, values
 from mvl_auto.errors import MvlError, PartlyFailed, Stopped
 from mvl_auto.jobs import log_trace, run_jobs
 from mvl_auto.logs import LOGGER, log_file
@@ -216,28 +216,28 @@ def test_shared_arguments_work_ahead_of_and_behind_a_subcommand(tmp_path):
     assert roots == [tmp_path, tmp_path]
 
 
-@pytest.mark.parametrize(("read", "wrong"), [(common.duration, "10x"), (common.memory, "8XB")])
+@pytest.mark.parametrize(("read", "wrong"), [(values.duration, "10x"), (values.memory, "8XB")])
 def test_what_an_argument_must_look_like_is_said_by_argparse(read, wrong):
     with pytest.raises(argparse.ArgumentTypeError, match=f"'{wrong}' is not a.* give "):
         read(wrong)
-    assert (common.duration("10m"), common.memory("8GB")) == (600, 8 * 10**9)
+    assert (values.duration("10m"), values.memory("8GB")) == (600, 8 * 10**9)
 
 
 @pytest.mark.parametrize("text", ["auto", "cpu", "cuda", "cuda:3"])
 def test_device(text):
-    assert common.device(text) == text
+    assert values.device(text) == text
 
 
 @pytest.mark.parametrize("text", ["gpu", "cuda:", "cuda3", ""])
 def test_no_device(text):
     with pytest.raises(argparse.ArgumentTypeError, match="device"):
-        common.device(text)
+        values.device(text)
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "1.5", "x", "", "²"])
 def test_not_positive(text):
     with pytest.raises(argparse.ArgumentTypeError):
-        common.positive(text)
+        values.positive(text)
 
 
 def test_importing_the_package_reads_nothing_from_the_environment():
