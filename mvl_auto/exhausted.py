@@ -77,9 +77,9 @@ def check_descriptors(needed: int) -> None:
 
 def _wanted(error: BaseException) -> str:
     """How much could not be had, where the error tells: numpy's has the shape and the type of the array."""
-    shape, dtype = getattr(error, "shape", None), getattr(error, "dtype", None)
-    if isinstance(shape, tuple) and hasattr(dtype, "itemsize"):
-        size = prod(shape) * dtype.itemsize
+    shape, item = getattr(error, "shape", None), getattr(getattr(error, "dtype", None), "itemsize", None)
+    if isinstance(shape, tuple) and isinstance(item, int):
+        size = prod(shape) * item
         return f" ({memory_text(size)} were wanted for an array of {' x '.join(map(str, shape))})"
     if found := WANTED.search(str(error)):
         return f" ({memory_text(int(float(found[1]) * UNITS[found[2] or 'bytes']))} were wanted)"

@@ -11,6 +11,7 @@ import multiprocessing.queues
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -32,9 +33,9 @@ class Bytes:
     reason: str
 
 
-def as_sent(batch: Batch | MvlError) -> Batch | Bytes | MvlError:
-    """In the worker: the batch in shared memory, or as bytes where it does not fit."""
-    if isinstance(batch, MvlError):
+def as_sent(batch: Any) -> Batch | Bytes | MvlError:
+    """In the worker: the batch (a Batch or an MvlError) in shared memory, or as bytes where it does not fit."""
+    if not isinstance(batch, Batch):
         return batch
     tensors = (batch.image, batch.label, batch.cases)
     try:
