@@ -10,7 +10,7 @@ import pytest
 
 from mvl_auto.ablation.evidence import tables_of
 from mvl_auto.ablation.record import Amount, Basis, Length, Machine, Rates, RunRecord, read_records
-from mvl_auto.ablation.tables import FEW, look_cells, markdown, write_evidence
+from mvl_auto.ablation.tables import FEW, intervals, latex, look_cells, markdown, row_cells, write_evidence
 from mvl_auto.evaluation.statistics import compare_runs
 from mvl_auto.plans import write_document
 
@@ -177,3 +177,28 @@ def test_free_looks_are_averaged_over_the_runs_that_were_looked_at():
     assert look_cells(table) == [["pretrained", "2", "0.7500", "0.6000", "-", "-", "-", "-", "0.2000"]]
     assert "| without block |" in markdown([table])
     assert "without trunk" not in markdown(tables_of(looked[:1])).split("Free looks")[0]
+
+
+def test_two_runs_are_enough_for_an_interval_in_table_and_picture():
+    """The longest bar ends 48 % from the middle of the picture, and zero is in the middle."""
+    (table,) = tables_of(study(runs=2))
+    (cells,) = row_cells(table)
+    assert "-" not in cells[4:]
+    compared = table.overall[0].compared
+    (bar,) = intervals(table)
+    reach = max(abs(compared.low), abs(compared.high))
+    assert bar["low"] == pytest.approx(50 + 48 * compared.low / reach)
+    assert bar["middle"] == pytest.approx(50 + 48 * compared.difference / reach)
+    assert bar["width"] == pytest.approx(48 * (compared.high - compared.low) / reach)
+
+
+def test_one_run_is_no_bar_of_the_picture():
+    (table,) = tables_of(study(runs=1))
+    assert intervals(table) == []
+
+
+def test_what_was_looked_at_is_a_table_of_the_latex_file_too():
+    plain = study()
+    looked = [each.model_copy(update={"free_looks": {"without_block": 0.5}}) for each in plain]
+    tables = [latex(tables_of(records)).count(r"\begin{tabular}") for records in (plain, looked)]
+    assert tables == [2, 3]

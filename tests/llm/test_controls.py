@@ -69,3 +69,17 @@ def test_random_matrices_have_the_statistics_of_the_block_and_its_norms(block):
         assert drawn.float().std() / weight.float().std() == pytest.approx(1, abs=4 / weight.numel() ** 0.5), name
     same = randomised(block, seed=0).state_dict()
     assert all(torch.equal(weight, same[name]) for name, weight in other.state_dict().items())
+
+
+def test_the_turn_is_that_of_its_seed():
+    torch.manual_seed(1)
+    first = orthogonal(8, seed=0)
+    torch.manual_seed(2)
+    assert torch.equal(orthogonal(8, seed=0), first)
+    assert not torch.allclose(orthogonal(8, seed=1), first)
+
+
+def test_the_signs_of_the_turn_are_those_of_a_positive_diagonal():
+    """Mezzadri 2007: with R's diagonal positive the matrix is drawn evenly; Q.T @ normal is that R."""
+    normal = torch.randn(8, 8, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    assert ((orthogonal(8, seed=3).T @ normal).diagonal() > 0).all()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mvl_auto.training.schedule import FINAL_RATE, WARM_UP, TrainingLimit, learning_rate_factor
+from mvl_auto.training.schedule import FINAL_RATE, WARM_UP, TrainingLimit, learning_rate_factor, planned
 
 
 def test_it_rises_to_one_and_falls_to_its_end():
@@ -34,3 +34,13 @@ def test_half_the_steps_are_half_the_time(steps, share):
 def test_a_limit_is_one_of_the_two(both):
     with pytest.raises(ValueError, match="either"):
         TrainingLimit(**both)
+
+
+def test_a_plan_for_a_time_is_trained_for_it_and_any_other_for_its_steps():
+    assert planned(400, None) == TrainingLimit(steps=400)
+    assert planned(400, 90.0) == TrainingLimit(seconds=90.0)
+
+
+def test_a_limit_says_what_it_is():
+    assert str(TrainingLimit(steps=1)) == "1 step"
+    assert str(TrainingLimit(seconds=90.0)) == "90 s"
