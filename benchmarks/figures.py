@@ -16,7 +16,8 @@ from pathlib import Path
 from cpu import cpu
 
 REPOSITORY = Path(__file__).parents[1]
-BUSY = 0.5  # load per core beyond which a figure is of a busy machine
+BUSY = 0.5  # load per core, before the benchmark began, beyond which a figure is of a busy machine
+BEFORE = os.getloadavg()[0]
 
 
 def add_keep(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +29,7 @@ def keep(file: Path | None, figures: Mapping[str, float | int | str]) -> None:
     if file is None:
         return
     words = ["python", os.path.relpath(sys.argv[0], REPOSITORY), *_without_folders(sys.argv[1:])]
-    load = os.getloadavg()[2] / (os.cpu_count() or 1)
+    load = BEFORE / (os.cpu_count() or 1)
     commit = subprocess.run(
         ["git", "-C", REPOSITORY, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
     )
