@@ -25,7 +25,7 @@ settings.register_profile("mvl", deadline=None, derandomize=True, suppress_healt
 settings.load_profile("mvl")
 
 
-# files of minutes or tens of seconds, the longest first: no worker is left alone with one at the end
+# files of several seconds to minutes, the longest first: no worker is left alone with one at the end
 SLOW = (
     *("faults/test_kill.py", "test_golden.py", "integration/test_hippocampus.py", "integration/test_real_datasets.py"),
     *("training/test_train.py", "training/test_batches.py", "planners/cost/test_memory.py"),
@@ -36,7 +36,12 @@ SLOW = (
     *("ablation/test_evidence_page.py", "images/test_damaged.py", "integration/test_broken_cases.py"),
     *("planners/test_planner.py", "training/test_cascade.py", "report/test_write.py", "network/test_model.py"),
     *("training/test_seed.py", "faults/test_hostile.py", "integration/test_turned.py", "integration/test_walk.py"),
-    *("integration/test_doctor.py", "jobs/test_contract.py", "test_mutate.py"),
+    *("integration/test_doctor.py", "jobs/test_contract.py", "test_mutate.py", "training/test_team.py"),
+    *("training/test_submit.py", "training/test_pretrain.py", "images/test_dicom_values.py", "faults/test_refused.py"),
+    *("training/test_sending.py", "preprocessing/test_all_cases.py", "faults/test_overwritten.py", "test_api.py"),
+    *("plans/test_plans.py", "planners/cost/test_timing.py", "training/test_planned_time.py", "faults/test_limits.py"),
+    *("training/test_first_stage.py", "images/test_picture_headers.py", "images/test_nibabel_alone.py"),
+    *("planners/doctor/test_repair.py", "planners/fingerprint/test_store.py", "inference/test_folder.py"),
 )
 ORDER = {REPOSITORY / "tests" / name: place for place, name in enumerate(SLOW)}
 
