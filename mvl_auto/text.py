@@ -17,6 +17,7 @@ BYTES = (
     | {f"{prefix}IB": 1024**power for power, prefix in enumerate(PREFIXES, 1)}
 )
 DURATION = re.compile(r"(?:\d+(?:\.\d+)?[smhd])+")
+DEVICE = re.compile(r"auto|cpu|mps|cuda(?::\d{1,4})?")
 MEMORY = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[KMGT]?I?B)", re.IGNORECASE)
 WHOLE_MINUTES = 600  # s: from here on a duration is told without its seconds
 LISTED = 3  # names that a message shows before "and 4 more"

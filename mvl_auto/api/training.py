@@ -122,15 +122,12 @@ def pretrain(
     Raises MvlError for what the user can mend.
     """
     from mvl_auto.llm.known import llm_settings
-    from mvl_auto.planners.stage import DELETE
 
-    if run is not None:
-        checked_name(run, "run", remedy="Choose another with -n NAME.")
     root, seconds = find_root(root), as_seconds(seconds)
+    wanted = "all" if without_fold is None else [without_fold]
+    plan, folds = check_training(dataset, wanted, root, configuration, (run,))
     folder = find_preprocessed_dataset(dataset, root)
-    plan = read_document(folder / "plans.json", Plan, DELETE)
-    splits = read_document(folder / "splits.json", Splits, DELETE)
-    fold = None if without_fold is None else choose_folds([without_fold], len(splits.folds))[0]
+    fold = None if without_fold is None else folds[0]
     if fold == "all":
         raise MvlError("fold all keeps no case apart", remedy="Name one of the others with --without-fold.")
     log.info("%s: pretraining %s", plan.dataset, plan.configuration(configuration).name)

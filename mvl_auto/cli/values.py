@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Callable
 from typing import TypeVar
 
-from mvl_auto.text import parse_duration, parse_memory
+from mvl_auto.text import DEVICE, parse_duration, parse_memory
 
 Value = TypeVar("Value")
 LARGEST_SEED, DIGITS = 2**62 - 1, 19  # and as many digits as that has
-DEVICE = re.compile(r"auto|cpu|mps|cuda(?::\d{1,4})?")
 DEVICES = "auto, cpu, cuda, cuda:1 or mps (default: auto)"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,12 +9,10 @@ import torch
 from mvl_auto.errors import MvlError
 from mvl_auto.network.layers import keep_in_float32
 from mvl_auto.ranks import SINGLE, Rank
-from mvl_auto.text import count_text
+from mvl_auto.text import DEVICE, count_text
 
 if TYPE_CHECKING:
     from mvl_auto.network.model import MedVisionLlama
-
-NAMES = re.compile(r"auto|cpu|mps|cuda(?::\d{1,4})?")
 
 
 def choose_device(name: str, rank: Rank = SINGLE) -> torch.device:
@@ -23,7 +20,7 @@ def choose_device(name: str, rank: Rank = SINGLE) -> torch.device:
 
     rank: of this process; of several on one machine each gets a GPU of its own.
     """
-    if not NAMES.fullmatch(name):
+    if not DEVICE.fullmatch(name):
         raise MvlError(f"'{name}' is no device", remedy="Use auto, cpu, cuda, cuda:1 or mps.")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"

@@ -49,6 +49,12 @@ class Recent:
     waited: float = 0.0  # seconds
     seconds: list[float] = field(default_factory=list)
 
+    def start_over(self) -> None:
+        """After a report; in every process, also where another one reports."""
+        self.losses.clear()
+        self.count, self.waited = 0, 0.0
+        del self.seconds[: -(WARM_UP_STEPS + TIMED_STEPS)]
+
 
 def optimise(
     session: Session,
@@ -61,8 +67,8 @@ def optimise(
 ) -> None:
     """Train until the limit is reached. names: of the training cases. started: time.monotonic() of the session's start.
 
-    Raises Stopped when a signal asked for it: the checkpoint is then of the last step. Raises FloatingPointError when
-    several steps in a row had no finite loss, MvlError when the memory is too small for a batch of one sample.
+    Raises Stopped when a signal asked for it: the checkpoint is then of the last step. Raises MvlError when several
+    steps in a row had no finite loss, or the memory is too small for a batch of one sample.
     """
     before, saved, recent = session.elapsed, time.monotonic(), Recent()
     peak = session.state.learning_rate
@@ -87,14 +93,15 @@ def optimise(
             advance(spent - session.elapsed if limit.steps is None else 1)
             session.elapsed = spent
             announce(session, limit, recent, watch)
-            ending = limit.share_done(session.step, session.elapsed) >= 1
-            if session.team.leads and (session.step % REPORT_EVERY == 0 or ending):
-                done = limit.share_done(session.step, session.elapsed)
-                report(session, recent, (rate, done, now - started), advance, watch)
-                if now - saved > SAVE_EVERY and stop.number is None:
-                    session.save()
-                    draw_progress(session.folder)
-                    saved = time.monotonic()
+            done = limit.share_done(session.step, session.elapsed)
+            if session.step % REPORT_EVERY == 0 or done >= 1:
+                if session.team.leads:
+                    report(session, recent, (rate, done, now - started), advance, watch)
+                    if now - saved > SAVE_EVERY and stop.number is None:
+                        session.save()
+                        draw_progress(session.folder)
+                        saved = time.monotonic()
+                recent.start_over()
             session.elapsed, stop.number = session.team.agree(session.elapsed, stop.number)
             if stop.number is not None and limit.share_done(session.step, session.elapsed) < 1:
                 session.save()
@@ -140,7 +147,7 @@ def take_step(session: Session, batch: Batch, rate: float) -> Tensor:
 
 
 def note_step(session: Session, recent: Recent, loss: Tensor, cases: list[str], waited: float) -> None:
-    """Raises FloatingPointError when too many steps in a row had no finite loss, naming their cases."""
+    """Raises MvlError when too many steps in a row had no finite loss, naming their cases."""
     recent.count += 1
     recent.waited += waited
     session.waited += waited
@@ -152,9 +159,10 @@ def note_step(session: Session, recent: Recent, loss: Tensor, cases: list[str], 
     log.warning("step %d is left out: its loss is not finite (cases %s)", session.step, ", ".join(cases))
     if len(recent.left_out) >= MOST_LEFT_OUT:
         which = "; ".join(f"step {step}: {', '.join(names)}" for step, names in recent.left_out)
-        raise FloatingPointError(
-            f"{MOST_LEFT_OUT} steps in a row had no finite loss ({which}); the last checkpoint is untouched. "
-            f"Look at these cases with mvl_doctor, or train with a smaller --lr"
+        raise MvlError(
+            f"{MOST_LEFT_OUT} steps in a row had no finite loss ({which}); the last checkpoint is as it was",
+            file=session.folder,
+            remedy="Look at these cases with mvl_doctor, or train with a smaller --lr.",
         )
 
 
@@ -194,6 +202,3 @@ def report(
     if watch is not None and watch.dice is not None:
         notes.insert(1, f"Dice {watch.dice:.3f}")
     advance(0, note=", ".join(notes))
-    recent.losses.clear()
-    recent.count, recent.waited = 0, 0.0
-    del recent.seconds[: -(WARM_UP_STEPS + TIMED_STEPS)]

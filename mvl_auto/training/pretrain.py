@@ -80,8 +80,8 @@ def pretrain(
 
     without_fold: whose validation cases are left out. options: but `start_from`, `previous` and `trunk_rate`.
     results_folder: of the dataset.
-    Raises MvlError for what the user can mend, Stopped when a signal ended it after a checkpoint, FloatingPointError
-    when the loss of several steps in a row is not finite.
+    Raises MvlError for what the user can mend, a loss that stays infinite among it, and Stopped when a signal ended it
+    after a checkpoint.
     """
     if rank_here().ranks > 1:
         raise MvlError("pretraining is done by one process", remedy="Start mvl_pretrain without torchrun.")

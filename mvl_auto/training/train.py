@@ -97,8 +97,8 @@ def train(
 
     preprocessed: its folder. fold: "0", ... or "all". results_folder: of the dataset. Started by torchrun, its
     processes train together: each computes its share of every batch, and the first alone writes.
-    Raises MvlError for what the user can mend, Stopped when a signal ended it after a checkpoint, FloatingPointError
-    when the loss of several steps in a row is not finite.
+    Raises MvlError for what the user can mend, a loss that stays infinite among it, and Stopped when a signal ended it
+    after a checkpoint.
     """
     with together(options.device) as (team, device):
         with team.lead_first():  # what is refused is refused once

@@ -7,6 +7,7 @@ import itertools
 import re
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -18,10 +19,13 @@ from mvl_auto.network import build_network
 from mvl_auto.network.loss import targets_of
 from mvl_auto.network.optimizer import PEAK_LEARNING_RATE
 from mvl_auto.network.step import Learner, StepContext, training_step
+from mvl_auto.network.team import Team
 from mvl_auto.plans import LabelScheme
 from mvl_auto.progress import silent
+from mvl_auto.ranks import Rank
 from mvl_auto.runs.checkpoint import State
 from mvl_auto.text import duration_text
+from mvl_auto.training import loop
 from mvl_auto.training.loop import MOST_LEFT_OUT, REPORT_EVERY, optimise, take_step
 from mvl_auto.training.patches import Batch
 from mvl_auto.training.schedule import TrainingLimit, learning_rate_factor
@@ -115,9 +119,25 @@ def test_a_gradient_that_is_not_finite_changes_nothing_either(tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(before, weights(made), strict=True))
 
 
+def test_a_process_that_does_not_report_keeps_no_losses_either(tmp_path, monkeypatch):
+    """Of several processes only the one that leads writes progress.csv."""
+    made, held = session(tmp_path), []
+    made.context = replace(FLOAT32, targets=replace(FLOAT32.targets, team=Team(Rank(number=1, ranks=1))))
+    noted = loop.note_step
+
+    def note(session, recent, *others):
+        noted(session, recent, *others)
+        held.append(len(recent.losses))
+
+    monkeypatch.setattr(loop, "note_step", note)
+    train(made, (batch(n) for n in itertools.count()), 2 * REPORT_EVERY)
+    assert max(held) == REPORT_EVERY
+    assert not (tmp_path / "progress.csv").exists()
+
+
 def test_several_in_a_row_end_the_run_with_their_cases_named(tmp_path):
     made = session(tmp_path)
-    with pytest.raises(FloatingPointError, match=rf"{MOST_LEFT_OUT} steps in a row.*step 3: one, two.*--lr"):
+    with pytest.raises(MvlError, match=rf"{MOST_LEFT_OUT} steps in a row.*step 3: one, two.*--lr"):
         train(made, itertools.chain([batch(), batch()], (batch(n, poisoned=True) for n in itertools.count())), 100)
     assert made.step == 2 + MOST_LEFT_OUT
 
