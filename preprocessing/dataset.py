@@ -8,7 +8,7 @@ resumed.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
@@ -26,7 +26,7 @@ from mvl_auto.images import Volume
 from mvl_auto.jobs import JobFailed, log_trace, run_jobs, worthwhile_workers
 from mvl_auto.plans import CachedCase, Plan
 from mvl_auto.preprocessing.case import preprocess_case
-from mvl_auto.progress import Progress, silent
+from mvl_auto.progress import Advance, Progress, silent
 
 LOCATIONS_PER_CLASS = 4096  # more than a training draws from one case; 5 MB for 100 classes
 LOCATIONS_SEED = 1234
@@ -65,9 +65,6 @@ def preprocess_dataset(
     prepare = partial(prepare_case, plan=plan, names=configurations, folder=folder)
     if workers is None:
         workers = worthwhile_workers((file for case in dataset.cases for file in files_of(case)), len(dataset.cases))
-    done: list[str] = []
-    reused: list[str] = []
-    failed: dict[str, str] = {}
     with ExitStack() as stack:
         for name in configurations:
             stack.enter_context(locked(folder / name, "preprocessing or training"))
@@ -76,14 +73,22 @@ def preprocess_dataset(
         outcomes = run_jobs(prepare, dataset.cases, min(workers, max(1, len(dataset.cases))), scheduler)
         stack.enter_context(closing(outcomes))
         advance = stack.enter_context(progress(f"preparing {', '.join(configurations)}", len(dataset.cases)))
-        for case, outcome in outcomes:
-            if isinstance(outcome, CannotWrite):
-                raise outcome
-            advance(1, case.name)
-            if isinstance(outcome, MvlError | JobFailed):
-                failed[case.name] = describe_failure(case, outcome)
-            else:
-                (done if outcome else reused).append(case.name)
+        return gather(outcomes, advance)
+
+
+def gather(outcomes: Iterable[tuple[Case, bool | MvlError | JobFailed]], advance: Advance) -> PreprocessingReport:
+    """What became of each case: True where it was prepared, False where it was cached already. Raises CannotWrite."""
+    done: list[str] = []
+    reused: list[str] = []
+    failed: dict[str, str] = {}
+    for case, outcome in outcomes:
+        if isinstance(outcome, CannotWrite):
+            raise outcome
+        advance(1, case.name)
+        if isinstance(outcome, MvlError | JobFailed):
+            failed[case.name] = _describe_failure(case, outcome)
+        else:
+            (done if outcome else reused).append(case.name)
     return PreprocessingReport(tuple(sorted(done)), tuple(sorted(reused)), dict(sorted(failed.items())))
 
 
@@ -153,7 +158,7 @@ def _prepare(
     write_case(folder, prepared.image, prepared.label, cached, locations, configuration.patch_size)
 
 
-def describe_failure(case: Case, error: MvlError | JobFailed) -> str:
+def _describe_failure(case: Case, error: MvlError | JobFailed) -> str:
     if isinstance(error, MvlError):
         return str(error)
     log_trace(log, case.name, error)

@@ -16,11 +16,11 @@ import numpy as np
 from mvl_auto.cache import is_cached, write_case
 from mvl_auto.datasets import Case, files_of, hash_files, load_case
 from mvl_auto.errors import MvlError
-from mvl_auto.files import CannotWrite, clear_unfinished, ensure_writable_folder, locked
-from mvl_auto.jobs import JobFailed, run_jobs, worthwhile_workers
+from mvl_auto.files import clear_unfinished, ensure_writable_folder, locked
+from mvl_auto.jobs import run_jobs, worthwhile_workers
 from mvl_auto.plans import IGNORE, CachedCase, Plan
 from mvl_auto.preprocessing.case import preprocess_case
-from mvl_auto.preprocessing.dataset import PreprocessingReport, describe_failure
+from mvl_auto.preprocessing.dataset import PreprocessingReport, gather
 from mvl_auto.progress import Progress, silent
 
 UNLABELLED = "unlabelled"  # folder in that of a configuration's cache
@@ -53,8 +53,6 @@ def preprocess_images(
     """
     if workers is None:
         workers = worthwhile_workers((file for case in cases for file in files_of(case)), len(cases))
-    outcome: dict[str, list[str]] = {"done": [], "reused": []}
-    failed: dict[str, str] = {}
     prepare = partial(prepare_image, plan=plan, configuration=configuration, folder=folder)
     with locked(ensure_writable_folder(folder), "preprocessing or training"):
         clear_unfinished(folder)
@@ -63,17 +61,9 @@ def preprocess_images(
                 closing(run_jobs(prepare, cases, min(workers, max(1, len(cases))), None)) as outcomes,
                 progress("preparing images without labels", len(cases)) as advance,
             ):
-                for case, result in outcomes:
-                    if isinstance(result, CannotWrite):
-                        raise result
-                    advance(1, case.name)
-                    if isinstance(result, MvlError | JobFailed):
-                        failed[case.name] = describe_failure(case, result)
-                    else:
-                        outcome["done" if result else "reused"].append(case.name)
+                return gather(outcomes, advance)
         finally:
             clear_unfinished(folder)
-    return PreprocessingReport(tuple(sorted(outcome["done"])), tuple(sorted(outcome["reused"])), failed)
 
 
 def prepare_image(case: Case, plan: Plan, configuration: str, folder: Path) -> bool:

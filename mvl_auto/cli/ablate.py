@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--lr", type=learning_rate, default=1.5e-3, metavar="RATE", help="of every arm (default: 0.0015)"
     )
     rates.add_argument(
-        "--mapper-rate", type=factor, default=1.0, metavar="X", help="factor on it for mappers and gate (default: 1)"
+        "--mapper-rate", type=times, default=1.0, metavar="X", help="factor on it for mappers and gate (default: 1)"
     )
     rates.add_argument(
         "--lr-search",
@@ -64,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="find each arm's own among these, in short runs on a part of the training cases",
     )
     rates.add_argument(
-        "--mapper-search", nargs="+", type=factor, default=[1.0], metavar="X", help="the same for --mapper-rate"
+        "--mapper-search", nargs="+", type=times, default=[1.0], metavar="X", help="the same for --mapper-rate"
     )
     rates.add_argument("--search-steps", type=positive, default=100, metavar="N", help="of those runs (default: 100)")
     work = parser.add_argument_group("how it is done")
@@ -78,7 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     work.add_argument("--device", type=device, default="auto", metavar="DEVICE", help=DEVICES)
 
 
-def factor(text: str) -> float:
+def times(text: str) -> float:
     """A number above 0 and at most 1000."""
     try:
         number = float(text)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mvl_auto.cli.common import DONE, Command, run_command
-from mvl_auto.cli.values import device, duration, learning_rate, positive, whole
+from mvl_auto.cli.values import DEVICES, device, duration, learning_rate, positive, whole
 from mvl_auto.text import count_text
 
 
@@ -41,9 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "is given more than it had goes on",
     )
     length.add_argument("--steps", type=positive, metavar="N", help="pretrain for N steps; as with --time")
-    parser.add_argument(
-        "--device", type=device, default="auto", metavar="DEVICE", help="auto, cpu, cuda or cuda:1 (default: auto)"
-    )
+    parser.add_argument("--device", type=device, default="auto", metavar="DEVICE", help=DEVICES)
     parser.add_argument(
         "--seed", type=whole, default=0, metavar="N", help="of weights, crops and what is hidden (default: 0)"
     )
@@ -102,4 +100,5 @@ COMMAND = Command(
     add_arguments=add_arguments,
     run=run,
     trains=True,
+    uses_torch=True,
 )

@@ -24,7 +24,7 @@ SAVES_WITHIN = 80.0  # s; Slurm tells submitit 90 s before the end
 MOST_QUEUED_AGAIN = 1000  # times that a job may reach its limit of time
 A_DAY = 24 * 60  # minutes
 LOOK_EVERY = 0.2  # s
-WORDS = {"partition": "partition", "time": "time", "memory": "mem", "cpus": "cpus_per_task", "gpus": "gpus_per_node"}
+COUNTS = {"cpus": "cpus_per_task", "gpus": "gpus_per_node"}
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,8 @@ def submit(
 ) -> dict[str, Submitted]:
     """Send each command (name -> words) as a job, together as a job array. folder: of their logs.
 
-    options: of sbatch by name; `WORDS` are ours. Raises MvlError when submitit or Slurm is not there, or Slurm refuses.
+    options: partition, time, memory, cpus and gpus are ours, any other is one of sbatch. Raises MvlError when submitit
+    or Slurm is not there, or Slurm refuses.
     """
     need("submitit", f"--submit {cluster}")
     import submitit
@@ -114,8 +115,8 @@ def slurm_parameters(options: Mapping[str, str]) -> dict[str, Any]:
                 found["time"] = max(1, round(parse_duration(value) / 60))
             elif name == "memory":
                 found["mem"] = f"{max(1, parse_memory(value) >> 20)}M"
-            elif name in ("cpus", "gpus"):
-                found[WORDS[name]] = int(value)
+            elif name in COUNTS:
+                found[COUNTS[name]] = int(value)
             elif name == "partition":
                 found[name] = value
             else:

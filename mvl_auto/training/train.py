@@ -28,7 +28,7 @@ from mvl_auto.training.lookup import PLAN_AGAIN, Changes, find_fold, keep_plan, 
 from mvl_auto.training.patches import Patches
 from mvl_auto.training.schedule import TrainingLimit
 from mvl_auto.training.task import Task, carry_out, first_state
-from mvl_auto.training.validation import scores_of, validate
+from mvl_auto.training.validation import predictions, validate
 from mvl_auto.training.watch import Watch, validation_batch
 
 if TYPE_CHECKING:
@@ -227,7 +227,7 @@ def validate_fold(job: TrainingJob, mirror: bool = True) -> Summary | None:
     raw = raw_dataset(job.places.preprocessed)
     if team.size > 1:  # each predicts its share, and the one that leads scores them all
         share = fold.validation_cases[team.rank.number :: team.size]
-        for _ in scores_of(trained, raw, share, job.folder, job.device, job.progress, fold.first_stage, mirror):
+        for _ in predictions(trained, raw, share, job.folder, job.device, job.progress, fold.first_stage, mirror):
             pass
         team.wait()
         if not team.leads:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mvl_auto.arrays import Classes
 from mvl_auto.datasets import Case, Dataset, load_case, to_classes, to_values
 from mvl_auto.errors import MvlError
 from mvl_auto.files import write_json
@@ -20,7 +21,7 @@ from mvl_auto.runs import SUMMARY, VALIDATION
 if TYPE_CHECKING:
     import torch
 
-    from mvl_auto.evaluation import LabelScore, Summary
+    from mvl_auto.evaluation import Summary
     from mvl_auto.runs import Trained
     from mvl_auto.training.first_stage import FirstStage
 
@@ -41,15 +42,16 @@ def validate(
     them together, as they segment a new image, would flatter the score. mirror: average over mirrored versions.
     Raises MvlError when a case is not in the raw dataset any more.
     """
-    from mvl_auto.evaluation import summarise
+    from mvl_auto.evaluation import score_case, summarise
     from mvl_auto.evaluation.summary import as_json
 
-    summary = summarise(dict(scores_of(trained, raw, names, folder, device, progress, first, mirror)))
+    pairs = predictions(trained, raw, names, folder, device, progress, first, mirror)
+    summary = summarise({name: score_case(given, found, trained.labels) for name, given, found in pairs})
     write_json(folder / SUMMARY, as_json(summary, {"steps": trained.state.step}))
     return summary
 
 
-def scores_of(
+def predictions(
     trained: Trained,
     raw: Dataset,
     names: Sequence[str],
@@ -58,9 +60,11 @@ def scores_of(
     progress: Progress,
     first: FirstStage | None = None,
     mirror: bool = True,
-) -> Iterator[tuple[str, tuple[LabelScore, ...]]]:
-    """Each case and its scores; the words are those of `validate`."""
-    from mvl_auto.evaluation import score_case
+) -> Iterator[tuple[str, Classes, Classes]]:
+    """Each case: its name, the classes that its label gives and those that are predicted, both (z, y, x).
+
+    The words are those of `validate`.
+    """
     from mvl_auto.inference import predict_case
 
     cases = {case.name: case for case in raw.cases}
@@ -84,7 +88,7 @@ def scores_of(
                     mirror=mirror,
                 )
                 write_label(path, to_values(predicted, trained.labels), volume.geometry, trained.labels.class_values)
-            yield name, score_case(classes, predicted, trained.labels)
+            yield name, classes, predicted
             advance(1, note=name)
 
 
