@@ -28,6 +28,7 @@ LORA = ["peft>=0.15"]
 DEMO = ["matplotlib>=3.8", "nilearn>=0.12"]  # its data and its picture; also the pictures of explain and compare
 DASK = ["distributed>=2024.5"]
 SLURM = ["submitit>=1.5.2"]
+TENSORBOARD = ["tensorboard>=2.16"]
 DICOM = ["pylibjpeg>=2.0", "pylibjpeg-openjpeg>=2.3", "python-gdcm>=3.0.24"]  # decoders of compressed DICOM
 REPOSITORY = ""  # address of the public repository, once there is one: links of the README then lead there
 
@@ -104,6 +105,7 @@ setup(
                 *DEMO,
                 *DICOM,
                 *SLURM,
+                *TENSORBOARD,
                 "hypothesis>=6.100",
                 "mypy>=1.10",
                 "packaging>=23",
@@ -123,5 +125,6 @@ setup(
         "dask": DASK,
         "dicom": DICOM,
         "slurm": SLURM,
+        "tensorboard": TENSORBOARD,
     },
 )

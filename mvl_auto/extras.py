@@ -6,7 +6,8 @@ from importlib.util import find_spec
 
 from mvl_auto.errors import MvlError
 
-EXTRAS = {"nilearn": "demo", "matplotlib": "demo", "submitit": "slurm"}  # package -> the extra of setup.py that has it
+# package -> the extra of setup.py that has it
+EXTRAS = {"nilearn": "demo", "matplotlib": "demo", "submitit": "slurm", "tensorboard": "tensorboard"}
 
 
 def is_installed(package: str) -> bool:

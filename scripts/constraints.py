@@ -12,7 +12,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-PACKAGE, EXTRAS = "mvl-auto", ("test", "lora", "dask", "demo", "dicom", "slurm")
+PACKAGE, EXTRAS = "mvl-auto", ("test", "lora", "dask", "demo", "dicom", "slurm", "tensorboard")
 TARGET = Path(__file__).parents[1] / "constraints.txt"
 HEADER = """\
 # One tested set of versions: pip install -e ".[test]" -c constraints.txt

@@ -50,6 +50,7 @@ MAY_IMPORT = (
 MAY_IMPORT_TORCH = MODELS | {
     "training",
     "inference",
+    "loggers",
     "runs",
     "ablation.run",
     "ablation.free_looks",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mvl_auto.arguments import Folds, as_seconds, list_of_folds
 from mvl_auto.errors import MvlError
+from mvl_auto.loggers import Logger, logger_of
 from mvl_auto.names import checked_name
 from mvl_auto.paths import (
     blocks_folder,
@@ -44,6 +45,7 @@ def train(
     llm: str | None = None,
     start_from: Path | str | None = None,
     trunk_rate: float | None = None,
+    logger: str | Logger | None = None,
     progress: Progress = silent,
 ) -> TrainingResults:
     """Train folds of a planned dataset, one after the other, and validate each; resumes where it was stopped.
@@ -56,7 +58,8 @@ def train(
     (0: none). batch_size, learning_rate, network ("mvl", "vit", "unet", "paper"), llm (a source of the block bank,
     "auto" or "none"): of this run, instead of the plan's. start_from: a checkpoint, or the folder of a trained fold, a
     pretraining or a run, whose weights a new run begins with, as far as they fit. trunk_rate: factor on the learning
-    rate of the trunk's blocks (0: they stay as they are).
+    rate of the trunk's blocks (0: they stay as they are). logger: "tensorboard", or a function that gets the folder of
+    the fold, the step and the figures by name (mvl_auto.loggers.Logger).
     Raises MvlError for what the user can mend.
     """
     from mvl_auto.llm.known import llm_settings
@@ -65,6 +68,7 @@ def train(
         raise MvlError(f"{trunk_rate} is no factor for the trunk", remedy="Give --trunk-rate a number from 0 to 1.")
     root, seconds = find_root(root), as_seconds(seconds)
     plan, chosen = check_training(dataset, folds, root, configuration, (run, previous))
+    called = logger_of(logger)
     folder = find_preprocessed_dataset(dataset, root)
     name = plan.configuration(configuration).name
     log.info("%s: training %s of %s", plan.dataset, name, ", ".join(f"fold{fold}" for fold in chosen))
@@ -85,6 +89,7 @@ def train(
         llm=None if llm is None else llm_settings(llm, "last"),
         start_from=None if start_from is None else Path(start_from),
         trunk_rate=trunk_rate,
+        logger=called,
     )
     results, blocks = results_folder(root, plan.dataset), blocks_folder(root)
     with training.together(device):  # the same processes for all folds
@@ -111,6 +116,7 @@ def pretrain(
     learning_rate: float | None = None,
     network: str | None = None,
     llm: str | None = None,
+    logger: str | Logger | None = None,
     progress: Progress = silent,
 ) -> PretrainingResult:
     """Let the network of a planned dataset find hidden parts of its images again; resumes where it was stopped.
@@ -130,6 +136,7 @@ def pretrain(
     fold = None if without_fold is None else folds[0]
     if fold == "all":
         raise MvlError("fold all keeps no case apart", remedy="Name one of the others with --without-fold.")
+    called = logger_of(logger)
     log.info("%s: pretraining %s", plan.dataset, plan.configuration(configuration).name)
     from mvl_auto import training  # torch, after all that can be refused without it
 
@@ -145,6 +152,7 @@ def pretrain(
         learning_rate=learning_rate,
         network=network,
         llm=None if llm is None else llm_settings(llm, "last"),
+        logger=called,
     )
     return training.pretrain(
         folder,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mvl_auto.cli.common import DONE, Command, run_command
-from mvl_auto.cli.values import DEVICES, device, duration, learning_rate, positive, whole
+from mvl_auto.cli.values import DEVICES, LOGGERS, device, duration, learning_rate, logger, positive, whole
 from mvl_auto.text import count_text
 
 
@@ -46,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seed", type=whole, default=0, metavar="N", help="of weights, crops and what is hidden (default: 0)"
     )
     parser.add_argument("--workers", type=whole, metavar="N", help="processes that make batches, as in mvl_train")
+    parser.add_argument("--logger", type=logger, metavar="LOGGER", help=LOGGERS)
     changes = parser.add_argument_group("for this run, instead of what the plan says: the same as mvl_train will get")
     changes.add_argument("--batch-size", type=positive, metavar="N", help="samples of a batch")
     changes.add_argument("--lr", type=learning_rate, metavar="RATE", help="learning rate at its peak (default: 0.0015)")
@@ -72,6 +73,7 @@ def run(args: argparse.Namespace) -> int:
         learning_rate=args.lr,
         network=args.network,
         llm=args.llm,
+        logger=args.logger,
         progress=args.progress,
     )
     print(f"\n{result.folder}: {result.steps} steps in {result.seconds:.0f} s on {count_text(result.images, 'image')}")

@@ -11,7 +11,7 @@ from mvl_auto.cli.common import DONE, Command, run_command
 from mvl_auto.cli.evaluate import labels
 from mvl_auto.cli.plan_and_preprocess import CONFIGURATIONS
 from mvl_auto.cli.submitting import add_submit_arguments, command_words, send
-from mvl_auto.cli.values import DEVICES, device, duration, factor, learning_rate, positive, whole
+from mvl_auto.cli.values import DEVICES, LOGGERS, device, duration, factor, learning_rate, logger, positive, whole
 from mvl_auto.errors import MvlError
 
 
@@ -49,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="processes that make batches; 0: the training process makes them (default: 0 on two cores, else one per "
         "core but one)",
     )
+    parser.add_argument("--logger", type=logger, metavar="LOGGER", help=LOGGERS)
     changes = parser.add_argument_group("for this run, instead of what the plan says (give it a name with -n)")
     changes.add_argument("--batch-size", type=positive, metavar="N", help="samples of a batch")
     changes.add_argument("--lr", type=learning_rate, metavar="RATE", help="learning rate at its peak (default: 0.0015)")
@@ -102,6 +103,7 @@ def run(args: argparse.Namespace) -> int:
         llm=args.llm,
         start_from=args.start_from,
         trunk_rate=args.trunk_rate,
+        logger=args.logger,
         progress=args.progress,
     )
     if not args.leads:
@@ -146,9 +148,16 @@ def words_of(args: argparse.Namespace, configuration: str | None, fold: str) -> 
         "--llm": args.llm,
         "--from": None if args.start_from is None else args.start_from.absolute(),
         "--trunk-rate": args.trunk_rate,
+        "--logger": logger_from_anywhere(args.logger),
     }
     given = [word for name, value in chosen.items() if value is not None for word in (name, str(value))]
     return [str(dataset.absolute()) if dataset.exists() else args.dataset, fold, *given]
+
+
+def logger_from_anywhere(word: str | None) -> str | None:
+    """The path of FILE.py:FUNCTION does not depend on the working folder any more."""
+    place, _, name = (word or "").rpartition(":")
+    return f"{Path(place).absolute()}:{name}" if place.endswith(".py") else word
 
 
 def split_configuration(configuration: str | None, words: Sequence[str]) -> tuple[str | None, Sequence[str]]:

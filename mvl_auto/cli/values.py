@@ -10,6 +10,7 @@ from mvl_auto.text import DEVICE, parse_duration, parse_memory
 
 Value = TypeVar("Value")
 LARGEST_SEED, DIGITS = 2**62 - 1, 19  # and as many digits as that has
+LOGGERS = "tensorboard, or FILE.py:FUNCTION, MODULE:FUNCTION: gets the figures on the way (docs/loggers.md)"
 DEVICES = "auto, cpu, cuda, cuda:1 or mps (default: auto)"
 
 
@@ -81,6 +82,13 @@ def share(text: str) -> float:
     if not 0 < number <= 1:
         raise argparse.ArgumentTypeError(f"'{text}' must be a number above 0 and at most 1")
     return number
+
+
+def logger(text: str) -> str:
+    """tensorboard, FILE.py:FUNCTION or MODULE:FUNCTION."""
+    if text != "tensorboard" and not text.rpartition(":")[0]:
+        raise argparse.ArgumentTypeError(f"'{text}' is no logger: give tensorboard or FILE.py:FUNCTION")
+    return text
 
 
 def device(text: str) -> str:

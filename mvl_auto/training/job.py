@@ -15,6 +15,7 @@ from mvl_auto.runs import PRETRAINING
 from mvl_auto.training.schedule import TrainingLimit
 
 if TYPE_CHECKING:
+    from mvl_auto.loggers import Logger
     from mvl_auto.training.first_stage import FirstStage
 
 
@@ -66,6 +67,7 @@ class TrainingJob:
     workers: int | None = None
     pretrains: bool = False
     progress: Progress = silent
+    logger: Logger | None = None  # gets the figures of progress.csv, too
     team: Team = ALONE
 
     @property

@@ -189,7 +189,7 @@ def announce(session: Session, limit: TrainingLimit, recent: Recent, watch: Watc
 def report(
     session: Session, recent: Recent, now: tuple[float, float, float], advance: Advance, watch: Watch | None
 ) -> None:
-    """A line of progress.csv, and the note behind the bar.
+    """A line of progress.csv, the same for the logger, and the note behind the bar.
 
     now: the learning rate, the share of the run that is done, the seconds of this session.
     """
@@ -197,8 +197,15 @@ def report(
     mean = float(torch.stack(recent.losses).mean()) if recent.losses else math.nan
     seconds = sum(recent.seconds[-recent.count :])
     scores = None if watch is None else watch.look(session.learner, done, seconds_so_far)
-    append_progress(session, mean, rate, recent.waited / max(seconds, 1e-9), scores)
-    notes = [f"loss {mean:.3f}", f"rate {rate:.1e}", f"{recent.count / max(seconds, 1e-9):.2f} steps/s"]
+    waited, speed = recent.waited / max(seconds, 1e-9), recent.count / max(seconds, 1e-9)
+    append_progress(session, mean, rate, waited, scores)
+    if session.logger is not None:
+        figures = {"loss": mean, "learning_rate": rate, "share_waited": waited, "steps_per_second": speed}
+        if scores is not None and watch is not None:
+            figures |= {f"Dice/{name}": value for name, value in watch.per_name.items() if not math.isnan(value)}
+            figures["Dice/mean"] = scores
+        session.logger(session.folder, session.step, figures)
+    notes = [f"loss {mean:.3f}", f"rate {rate:.1e}", f"{speed:.2f} steps/s"]
     if watch is not None and watch.dice is not None:
         notes.insert(1, f"Dice {watch.dice:.3f}")
     advance(0, note=", ".join(notes))

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mvl_auto.loggers import Logger
 from mvl_auto.network.enrich import Enrich
 from mvl_auto.network.optimizer import optimizer_tensors, restore_optimizer, trainable
 from mvl_auto.network.step import Learner, StepContext
@@ -34,6 +35,7 @@ class Session:
     elapsed: float = 0.0  # seconds of optimisation, over all sessions
     waited: float = 0.0  # seconds of waiting for batches, in this session
     begun_at: int = 0  # the step that this session began after
+    logger: Logger | None = None  # gets what progress.csv gets
 
     @property
     def step(self) -> int:

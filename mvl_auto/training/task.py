@@ -131,7 +131,7 @@ def new_session(job: TrainingJob, task: Task, limit: TrainingLimit, earlier: ckp
     }
     state = task.state.model_copy(update=now)
     network.rates[TRUNK] = state.trunk_rate
-    return Session(Learner.of(network, job.team), task.context, job.folder, state)
+    return Session(Learner.of(network, job.team), task.context, job.folder, state, logger=job.logger)
 
 
 def read_earlier(job: TrainingJob, state: ckpt.State) -> ckpt.State | None:

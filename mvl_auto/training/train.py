@@ -11,6 +11,7 @@ from mvl_auto.cache import shared_lock
 from mvl_auto.datasets import inspect_dataset
 from mvl_auto.errors import MvlError
 from mvl_auto.files import clear_unfinished, ensure_writable_folder, locked
+from mvl_auto.loggers import Guarded, Logger
 from mvl_auto.logs import LOG, log_file
 from mvl_auto.network.step import StepContext, step_context
 from mvl_auto.network.team import Team, together
@@ -28,7 +29,7 @@ from mvl_auto.training.lookup import PLAN_AGAIN, Changes, find_fold, keep_plan, 
 from mvl_auto.training.patches import Patches
 from mvl_auto.training.schedule import TrainingLimit
 from mvl_auto.training.task import Task, carry_out, first_state
-from mvl_auto.training.validation import predictions, validate
+from mvl_auto.training.validation import predictions, validate, validation_figures
 from mvl_auto.training.watch import Watch, validation_batch
 
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ class TrainingOptions:
     workers: processes that make batches (0: none). batch_size, learning_rate (at its peak), network ("mvl", "vit",
     "unet" or "paper"), llm: of this run alone, instead of the plan's. start_from: a checkpoint, or the folder of a
     trained fold, a pretraining or a run, whose weights a new run begins with, as far as they fit. trunk_rate: factor on
-    the learning rate of the trunk's blocks; 0: they stay as they are.
+    the learning rate of the trunk's blocks; 0: they stay as they are. logger: gets what progress.csv gets, and the
+    validation's scores.
     """
 
     configuration: str | None = None
@@ -79,6 +81,7 @@ class TrainingOptions:
     llm: LlmSettings | None = None
     start_from: Path | None = None
     trunk_rate: float | None = None
+    logger: Logger | None = None
 
 
 DEFAULTS = TrainingOptions()
@@ -130,6 +133,7 @@ def job_of(
         start_from=options.start_from,
         seed=options.seed,
         workers=options.workers,
+        logger=None if options.logger is None else Guarded(options.logger),
     )
 
 
@@ -167,6 +171,8 @@ def train_fold(job: TrainingJob) -> TrainingResult:
         job.team.wait()
         state = train_network(job)
         summary = validate_fold(job)
+        if job.logger is not None and summary is not None:
+            job.logger(folder, state.step, validation_figures(summary))
         report_run(job)
         job.team.wait()
         return TrainingResult(folder, state.step, state.elapsed, summary)

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -100,3 +101,14 @@ def case_named(name: str, cases: dict[str, Case], raw: Dataset) -> Case:
             remedy="Run mvl_plan_and_preprocess again.",
         )
     return cases[name]
+
+
+def validation_figures(summary: Summary) -> dict[str, float]:
+    """ "validation/dice/anterior" and so on: the mean of each metric over the cases, by label, where it is defined."""
+    means = summary.per_label().xs("mean", axis=1, level=1)
+    return {
+        f"validation/{metric}/{label}": float(value)
+        for metric in means.columns
+        for label, value in means[metric].items()
+        if not math.isnan(value)
+    }
