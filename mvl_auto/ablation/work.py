@@ -66,14 +66,49 @@ def work_on(
     return outcome.records
 
 
+def runs_to_do(study: Study, places: RunPlaces, given: Rates) -> list[str]:
+    """Names of the runs that can be trained now: of the search of learning rates first, of the others when it is over.
+
+    Writes study.json. Raises MvlError when the folder has another study.
+    """
+    folder = ensure_writable_folder(places.study)
+    with locked(folder, "running an ablation"):
+        keep_study(folder, study.record)
+        return [spec.name for spec in _next_specs(study, places, given) if not places.record_of(spec.name).is_file()]
+
+
+def do_one(study: Study, places: RunPlaces, given: Rates, name: str) -> RunRecord:
+    """Finish the run of this name alone, as a job of a cluster does. Raises MvlError where it cannot be trained yet."""
+    searched = {spec.name: spec for spec in study.search_specs()} if study.record.learning_rates else {}
+    if name in searched:
+        return finish_run(searched[name], _searching(places))
+    specs = {spec.name: spec for spec in _next_specs(study, places, given)}
+    if name not in specs:
+        raise MvlError(f"there is no run {name} to train now", file=places.study, remedy="Leave out --only.")
+    return finish_run(specs[name], places)
+
+
+def _next_specs(study: Study, places: RunPlaces, given: Rates) -> list[RunSpec]:
+    """The runs of the search, as long as one of them is missing, else all others."""
+    if not study.record.learning_rates:
+        return list(study.specs(dict.fromkeys(study.record.arms, given)))
+    searches = list(study.search_specs())
+    there = finished(places.study / SEARCH, searches)
+    missing = [spec for spec in searches if spec.name not in there]
+    return missing or list(study.specs(best_rates(list(there.values()))))
+
+
+def _searching(places: RunPlaces) -> RunPlaces:
+    return replace(places, records=SEARCH, keep=False, looks=False)
+
+
 def search_rates(
     study: Study, places: RunPlaces, given: Rates, workers: Workers, progress: Progress
 ) -> dict[str, Rates]:
     """The rates of each arm: searched where the study says so, and written to rates.json, else those given."""
     if not study.record.learning_rates:
         return dict.fromkeys(study.record.arms, given)
-    searching = replace(places, records=SEARCH, keep=False, looks=False)
-    outcome = finish_all(list(study.search_specs()), searching, workers, progress)
+    outcome = finish_all(list(study.search_specs()), _searching(places), workers, progress)
     missing = set(study.record.arms) - {record.arm for record in outcome.records}
     if missing:
         raise MvlError(

@@ -43,6 +43,32 @@ def ablate(
     return work_on(study, places, rates_of(options), Workers(options.jobs, options.scheduler), progress)
 
 
+def runs_to_do(
+    dataset: str | int | Path, options: AblationOptions | None = None, *, root: Path | str | None = None
+) -> list[str]:
+    """Names of the runs that can be trained now: those of a search of learning rates first, then the others.
+
+    Raises MvlError for what the user can mend.
+    """
+    from mvl_auto.ablation import work
+
+    study, places, options = prepare(dataset, options, root)
+    return work.runs_to_do(study, places, rates_of(options))
+
+
+def do_one(
+    dataset: str | int | Path, options: AblationOptions | None, name: str, *, root: Path | str | None = None
+) -> RunRecord:
+    """Finish one run of `runs_to_do` by its name, with the options of the whole study; several may be done at once.
+
+    Raises MvlError for what the user can mend.
+    """
+    from mvl_auto.ablation import work
+
+    study, places, options = prepare(dataset, options, root)
+    return work.do_one(study, places, rates_of(options), name)
+
+
 def estimate_ablation(
     dataset: str | int | Path, options: AblationOptions | None = None, *, root: Path | str | None = None
 ) -> Estimate:

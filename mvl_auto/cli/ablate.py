@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 from mvl_auto.cli.common import DONE, Command, run_command
 from mvl_auto.cli.plan_and_preprocess import CONFIGURATIONS
+from mvl_auto.cli.submitting import add_submit_arguments, command_words, send, words_of_options
 from mvl_auto.cli.values import DEVICES, at_most, device, duration, learning_rate, positive, share, whole
+from mvl_auto.errors import MvlError
 from mvl_auto.tables import table
 from mvl_auto.text import count_text, duration_text, memory_text
 
@@ -76,6 +78,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     work.add_argument("--scheduler", metavar="ADDRESS", help="train on the Dask cluster at tcp://HOST:PORT")
     work.add_argument("--keep", action="store_true", help="keep checkpoints and predictions of finished runs")
     work.add_argument("--device", type=device, default="auto", metavar="DEVICE", help=DEVICES)
+    work.add_argument("--only", metavar="RUN", help="train this run alone, by its name, as a job does, and stop")
+    add_submit_arguments(parser, "run")
 
 
 def times(text: str) -> float:
@@ -117,10 +121,55 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         print(in_words(ablation.estimate_ablation(args.dataset, options, root=args.root)))
         return DONE
+    if args.submit_option and args.submit is None:
+        raise MvlError("--submit-option is for jobs", remedy="Add --submit slurm, or leave it out.")
+    if args.submit is not None and args.scheduler is not None:
+        raise MvlError("--submit and --scheduler are two ways to do the runs", remedy="Leave one of them out.")
+    if args.only is not None:
+        print(results([ablation.do_one(args.dataset, options, args.only, root=args.root)]))
+        return DONE
+    if args.submit is not None and (names := ablation.runs_to_do(args.dataset, options, root=args.root)):
+        return send_runs(args, names, ablation.output_folder(args.dataset, options, args.root))
     records = ablation.ablate(args.dataset, options, root=args.root, progress=args.progress)
     print(results(records))
     print(f"\nwhat that says: {ablation.output_folder(args.dataset, options, args.root) / 'evidence.html'}")
     return DONE
+
+
+def send_runs(args: argparse.Namespace, names: Sequence[str], study: Path) -> int:
+    """A job for each run."""
+    module = "mvl_auto.cli.ablate"
+    commands = {name: command_words(module, [*words_of(args), "--only", name], gpus="1") for name in names}
+    code = send(commands, args, study / "jobs")
+    print("when these jobs are over, run the same command again: it sends what is left, and then compares the runs")
+    return code
+
+
+def words_of(args: argparse.Namespace) -> list[str]:
+    """The arguments of the same study. Paths do not depend on the working folder."""
+    dataset = Path(args.dataset)
+    chosen = {
+        "--root": args.root.absolute(),
+        "-d": dataset.absolute() if dataset.exists() else args.dataset,
+        "-c": args.configuration,
+        "--arms": args.arms,
+        "--folds": args.folds,
+        "--seeds": args.seeds,
+        "--first-seed": args.first_seed,
+        "--steps": args.steps,
+        "--time": args.time,
+        "--fraction": args.fraction,
+        "--cases": args.cases,
+        "--lr": args.lr,
+        "--mapper-rate": args.mapper_rate,
+        "--lr-search": args.lr_search,
+        "--mapper-search": args.mapper_search,
+        "--search-steps": args.search_steps,
+        "-o": None if args.output is None else args.output.absolute(),
+        "--keep": args.keep,
+        "--device": args.device,
+    }
+    return words_of_options(chosen)
 
 
 def in_words(estimate: Estimate) -> str:
@@ -155,6 +204,7 @@ COMMAND = Command(
         mvl_ablate -d 4 --steps 400 --folds 0 1 --seeds 3
         mvl_ablate -d 4 --arms vit pretrained --cases 4 8 16 --dry-run
         mvl_ablate -d 4 --steps 400 --lr-search 7e-4 1.5e-3 3e-3 --mapper-search 1 10
+        mvl_ablate -d 4 --steps 400 --seeds 3 --submit slurm --submit-option partition=gpu time=2h gpus=1
     """,
     add_arguments=add_arguments,
     run=run,

@@ -14,13 +14,14 @@ from mvl_auto.jobs.submit import CLUSTERS
 OPTION = re.compile(r"[a-z][a-z0-9-]*=[^\n]+")
 
 
-def add_submit_arguments(parser: argparse.ArgumentParser) -> None:
+def add_submit_arguments(parser: argparse.ArgumentParser, what: str, gpus: str = "gpus=1") -> None:
+    """what: a job is. gpus: the option in words."""
     group = parser.add_argument_group("as jobs (docs/cluster.md)")
     group.add_argument(
         "--submit",
         choices=CLUSTERS,
         metavar="WHERE",
-        help="slurm: send each fold as a job, which resumes when it is queued again; local: in the background here "
+        help=f"slurm: send each {what} as a job, which resumes when it is queued again; local: in the background here "
         "(needs pip install 'mvl-auto[slurm]')",
     )
     group.add_argument(
@@ -30,8 +31,7 @@ def add_submit_arguments(parser: argparse.ArgumentParser) -> None:
         action="extend",
         default=[],
         metavar="KEY=VALUE",
-        help="of each job: partition=NAME time=12h memory=32GB cpus=8 gpus=1 (more than one: all train the same fold); "
-        "others as sbatch has them: account=NAME",
+        help=f"of each job: partition=NAME time=12h memory=32GB cpus=8 {gpus}; others as sbatch has them: account=NAME",
     )
 
 
@@ -49,6 +49,19 @@ def command_words(module: str, words: Sequence[str], gpus: str) -> list[str]:
     if gpus.isdigit() and int(gpus) > 1:
         start += ["torch.distributed.run", "--standalone", f"--nproc-per-node={gpus}", "-m"]
     return [*start, module, *words]
+
+
+def words_of_options(chosen: Mapping[str, object]) -> list[str]:
+    """The words of options with these values: none for None, False or an empty list, the name alone for True."""
+    words: list[str] = []
+    for name, value in chosen.items():
+        if isinstance(value, list | tuple):
+            words += [name, *map(str, value)] if value else []
+        elif value is True:
+            words.append(name)
+        elif value is not None and value is not False:
+            words += [name, str(value)]
+    return words
 
 
 def send(commands: Mapping[str, Sequence[str]], args: argparse.Namespace, folder: Path) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 from mvl_auto.cli.common import DONE, Command, run_command
 from mvl_auto.cli.evaluate import labels
 from mvl_auto.cli.plan_and_preprocess import CONFIGURATIONS
-from mvl_auto.cli.submitting import add_submit_arguments, command_words, send
+from mvl_auto.cli.submitting import add_submit_arguments, command_words, send, words_of_options
 from mvl_auto.cli.values import DEVICES, LOGGERS, device, duration, factor, learning_rate, logger, positive, whole
 from mvl_auto.errors import MvlError
 
@@ -74,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FACTOR",
         help="factor on the learning rate of the trunk's blocks: 0.1, a tenth; 0: they stay as they are (default: 1)",
     )
-    add_submit_arguments(parser)
+    add_submit_arguments(parser, "fold", "gpus=1 (more than one: all train the same fold)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -150,8 +150,7 @@ def words_of(args: argparse.Namespace, configuration: str | None, fold: str) -> 
         "--trunk-rate": args.trunk_rate,
         "--logger": logger_from_anywhere(args.logger),
     }
-    given = [word for name, value in chosen.items() if value is not None for word in (name, str(value))]
-    return [str(dataset.absolute()) if dataset.exists() else args.dataset, fold, *given]
+    return [str(dataset.absolute()) if dataset.exists() else args.dataset, fold, *words_of_options(chosen)]
 
 
 def logger_from_anywhere(word: str | None) -> str | None:
