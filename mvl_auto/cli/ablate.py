@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -211,3 +212,6 @@ COMMAND = Command(
     trains=True,
     uses_torch=True,
 )
+
+if __name__ == "__main__":  # a job runs python -m mvl_auto.cli.ablate
+    sys.exit(main())
