@@ -16,9 +16,10 @@ DEFAULT_DATA = REPOSITORY.parent / "shared" / "data"
 for variable in ("OMP_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"):
     os.environ.setdefault(variable, "1")
 
-# a shell starts `pytest &` with Ctrl-C ignored, and every process that a test starts would inherit that
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# a shell starts `pytest &` with Ctrl-C ignored, nohup with SIGHUP, and every process that a test starts would inherit that
+for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)
 
 # the same examples in every run, and no clock: two busy cores are no bug
 settings.register_profile("mvl", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])

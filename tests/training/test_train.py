@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -139,10 +140,10 @@ def test_a_signal_saves_first_and_the_same_command_resumes(prepared, number, cod
     name = f"stopped_{code}"
     folder = prepared.root / "results" / "Dataset007_Tiny" / name / "fold0"
     words = ["7", "fold0", "-n", name, "--steps", "100000", "--workers", "0", "--device", "cpu"]
-    process = start(prepared, words)
-    wait_for_steps(folder, process)
-    process.send_signal(number)
-    _, complaints = process.communicate(timeout=60)
+    with started(prepared, words) as process:
+        wait_for_steps(folder, process)
+        process.send_signal(number)
+        _, complaints = process.communicate(timeout=60)
     assert process.returncode == code, complaints
     last = complaints.splitlines()[-1]
     step = read_state(folder).step
@@ -172,10 +173,16 @@ train(Path({str(prepared.folder)!r}), "0", TrainingOptions(run="hasty", steps=10
     assert not (folder / "checkpoint.safetensors").exists()
 
 
-def start(prepared, words):
+@contextmanager
+def started(prepared, words):
+    """The command, at work; if it has not ended by itself, it is killed."""
     program = Path(sys.executable).with_name("mvl_train")
     environment = os.environ | {"MVL_ROOT": str(prepared.root)}
-    return subprocess.Popen([program, *words], env=environment, stderr=subprocess.PIPE, text=True)
+    with subprocess.Popen([program, *words], env=environment, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def wait_for_steps(folder, process):
