@@ -16,7 +16,7 @@ DEFAULT_DATA = REPOSITORY.parent / "shared" / "data"
 for variable in ("OMP_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"):
     os.environ.setdefault(variable, "1")
 
-# a shell starts `pytest &` with Ctrl-C ignored, nohup with SIGHUP, and every process that a test starts would inherit that
+# `pytest &` of a shell ignores Ctrl-C, nohup SIGHUP, and every process that a test starts would inherit that
 for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, handler)
