@@ -26,12 +26,15 @@ settings.register_profile("mvl", deadline=None, derandomize=True, suppress_healt
 settings.load_profile("mvl")
 
 
-# files of several seconds to minutes, the longest first: no worker is left alone with one at the end
-SLOW = (
+# files of many seconds to minutes, the longest first, so that no worker is left alone with one at the end. LONG: what
+# `pytest` alone leaves out, and .ci/run runs too
+LONG = (
     *("faults/test_kill.py", "test_golden.py", "integration/test_hippocampus.py", "integration/test_real_datasets.py"),
     *("training/test_train.py", "training/test_batches.py", "planners/cost/test_memory.py"),
     *("integration/test_bad_datasets.py", "integration/test_full_disk.py", "planners/cost/test_estimate.py"),
     *("integration/test_bad_input.py", "integration/test_cascade.py", "training/test_block_start.py"),
+)
+SLOW = (
     *("demo/test_walk.py", "integration/test_interrupted.py", "integration/test_notebook.py", "jobs/test_dask.py"),
     *("planners/test_objective.py", "ablation/test_ablation.py", "jobs/test_processes.py"),
     *("ablation/test_evidence_page.py", "images/test_damaged.py", "integration/test_broken_cases.py"),
@@ -39,12 +42,22 @@ SLOW = (
     *("training/test_seed.py", "faults/test_hostile.py", "integration/test_turned.py", "integration/test_walk.py"),
     *("integration/test_doctor.py", "jobs/test_contract.py", "test_mutate.py", "training/test_team.py"),
     *("training/test_submit.py", "training/test_pretrain.py", "images/test_dicom_values.py", "faults/test_refused.py"),
+    *("training/test_loggers.py", "ablation/test_study_as_jobs.py"),
     *("training/test_sending.py", "preprocessing/test_all_cases.py", "faults/test_overwritten.py", "test_api.py"),
     *("plans/test_plans.py", "planners/cost/test_timing.py", "training/test_planned_time.py", "faults/test_limits.py"),
     *("training/test_first_stage.py", "images/test_picture_headers.py", "images/test_nibabel_alone.py"),
     *("planners/doctor/test_repair.py", "planners/fingerprint/test_store.py", "inference/test_folder.py"),
 )
-ORDER = {REPOSITORY / "tests" / name: place for place, name in enumerate(SLOW)}
+TESTS = REPOSITORY / "tests"
+ORDER = {TESTS / name: place for place, name in enumerate((*LONG, *SLOW))}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """`pytest` alone leaves the long files out; with a path, -m or -k it runs what they name."""
+    if config.args_source is pytest.Config.ArgsSource.TESTPATHS and not (
+        config.option.markexpr or config.option.keyword
+    ):
+        config.option.markexpr = "not long"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -53,6 +66,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("real_data")
         if item.path in ORDER:
             item.add_marker("slow")
+            if ORDER[item.path] < len(LONG):
+                item.add_marker("long")
     items.sort(key=lambda item: ORDER.get(item.path, len(ORDER)))
 
 
