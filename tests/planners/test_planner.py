@@ -40,7 +40,7 @@ def test_hippocampus_on_a_cpu_gets_what_was_measured_to_work():
     network = chosen.network
     assert (network.stem_channels, network.token_size) == ((16, 32), (8, 8, 8))
     assert (network.width, network.depth, network.heads) == (192, 6, 3)
-    assert network.llm == LlmSettings(source="auto", hidden_size=576)
+    assert network.llm == LlmSettings(source="auto", hidden_size=576, tokens="pooled")
 
 
 @pytest.mark.parametrize("task", [task.task for task in DECATHLON])
