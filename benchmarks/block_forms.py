@@ -1,14 +1,15 @@
 """The forms of the LLM block: what share of a step each costs, and the Dice after so many steps.
 
-    python benchmarks/block_forms.py                          the share of a step, about a minute
+    python benchmarks/block_forms.py [--batches 1 2 4]        the share of a step, about a minute for each batch size
     python benchmarks/block_forms.py --dice -o FOLDER         the Dice on fold 0; finished runs are kept, so that it
                                                               goes on where it was stopped
     options: [--steps 300] [--seeds 2] [--only WORD] [--dataset ../shared/data/Task04_Hippocampus]
 
-Share: of a whole training step of the planner's network for Hippocampus on a CPU (patch 32x48x32, batch 4), one thread,
-as it trains on this machine, every form in turn in each round. It is the CPU time of the process, which other processes
-change less than the clock's. Each form is compared with the network without a block in the same round; the median over
-the rounds is printed. Dice: mean over the validation cases of fold 0, the same plan, seeds and steps for every form.
+Share: of a whole training step of the planner's network for Hippocampus on a CPU (patch 32x48x32, batch 2), one thread,
+as it trains on this machine (--float32: in float32 whatever it can multiply), every form in turn in each round. It is
+the CPU time of the process, which other processes change less than the clock's. Each form is compared with the network
+without a block in the same round; the median over the rounds is printed. Dice: mean over the validation cases of fold
+0, the same plan, seeds and steps for every form.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 DATA = Path(__file__).parents[2] / "shared/data/Task04_Hippocampus"
 BLOCK = "random:hidden=576,heads=9,kv_heads=3,ffn=1536,seed=0"  # SmolLM2-135M's shape: its cost, without a download
-PATCH, BATCH = (32, 48, 32), 4
+PATCH, BATCHES = (32, 48, 32), (2,)
 WITHOUT = "without a block"
 FORMS: dict[str, dict[str, Any]] = {
     WITHOUT: {"source": "none"},
@@ -47,6 +48,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--batches", type=int, nargs="+", default=BATCHES, metavar="N")
+    parser.add_argument("--float32", action="store_true", help="where the CPU would train in bfloat16")
     parser.add_argument("--only", default="", metavar="WORD", help="only forms that have this in their name")
     args = parser.parse_args()
     if args.dice and args.output is None:
@@ -54,23 +57,29 @@ def main() -> None:
     if args.dice:
         dice(args)
     else:
-        shares(args.rounds)
+        for batch in args.batches:
+            shares(args.rounds, batch, args.float32)
 
 
-def shares(rounds: int) -> None:
+def shares(rounds: int, batch: int, in_float32: bool) -> None:
     import torch
 
+    from mvl_auto.network import device
+
     torch.set_num_threads(1)
+    if in_float32:
+        device.cpu_multiplies_bfloat16 = lambda: False
     names = [name for name, change in FORMS.items() if "start" not in change]
     learners = {name: learner(FORMS[name]) for name in names}
     ratios: dict[str, list[float]] = {name: [] for name in names}
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for number in range(rounds + 1):
-        taken = {name: one_step(learners[name]) for name in names}
+        taken = {name: one_step(learners[name], batch) for name in names}
         if number:  # the first warms up
             for name in names:
                 ratios[name].append(taken[name] / taken[WITHOUT])
                 seconds[name].append(taken[name])
+    print(f"\nbatch {batch}\n")
     print("| form | CPU s a step, best | share of the step | spread of the middle half |\n|---|---|---|---|")
     for name in names:
         share = sorted(1 - 1 / ratio for ratio in ratios[name])
@@ -110,7 +119,7 @@ def learner(change: dict[str, Any]) -> Learner:
     return Learner.of(place(build_network(settings, 1, 3, block).train(), torch.device("cpu")))
 
 
-def one_step(of: Learner) -> float:
+def one_step(of: Learner, batch: int) -> float:
     """CPU seconds."""
     import torch
 
@@ -118,7 +127,7 @@ def one_step(of: Learner) -> float:
     from mvl_auto.plans import LabelScheme
 
     labels = LabelScheme(class_values=(0, 1, 2), class_names=("background", "a", "b"))
-    image, label = torch.randn(BATCH, 1, *PATCH), torch.randint(0, 3, (BATCH, *PATCH), dtype=torch.int16)
+    image, label = torch.randn(batch, 1, *PATCH), torch.randint(0, 3, (batch, *PATCH), dtype=torch.int16)
     context = step_context(labels, torch.device("cpu"))
     begun = time.process_time()
     training_step(of, image, label, context, learning_rate=0.0)

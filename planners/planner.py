@@ -27,9 +27,19 @@ from mvl_auto.planners.search_space import SearchSpace, build_search_space
 from mvl_auto.planners.selection import Selection, TooLittleMemory
 from mvl_auto.planners.spacing import coarsened
 from mvl_auto.planners.task import Task, describe_task
-from mvl_auto.plans import BlockSizes, Configuration, ConfigurationName, Fingerprint, LlmSettings, Plan, Shape, Vector
+from mvl_auto.plans import (
+    PLANNED_TOKENS,
+    BlockSizes,
+    Configuration,
+    ConfigurationName,
+    Fingerprint,
+    LlmSettings,
+    Plan,
+    Shape,
+    Vector,
+)
 
-DEFAULT_LLM = LlmSettings()
+DEFAULT_LLM = LlmSettings(tokens=PLANNED_TOKENS)
 NO_OVERRIDES = Overrides()
 Configurations = dict[ConfigurationName, Configuration]
 

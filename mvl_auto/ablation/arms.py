@@ -66,6 +66,7 @@ ARMS = {
     "train-only": Arm(
         "the block for the first half of the training, then none: none predicts", with_llm(end=TRAINED_WITH_BLOCK)
     ),
+    "all-tokens": Arm("the block on every token", with_llm(tokens="all")),
     "pooled": Arm("the block on averages of 2x2x2 tokens", with_llm(tokens="pooled")),
     "queries": Arm("the block on 16 learned queries", with_llm(tokens="queries")),
     "no-trunk": Arm("neither the LLM part nor the trunk: what the trunk itself brings", without_trunk),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from mvl_auto.progress import Progress, silent
 if TYPE_CHECKING:
     from mvl_auto.ablation.estimate import Estimate
     from mvl_auto.ablation.options import AblationOptions
-    from mvl_auto.ablation.record import Rates, RunRecord
+    from mvl_auto.ablation.record import RunRecord
     from mvl_auto.ablation.run import RunPlaces
     from mvl_auto.ablation.study import Study
 
@@ -40,7 +41,7 @@ def ablate(
     study, places, options = prepare(dataset, options, root)
     if options.scheduler is not None:
         check_address(options.scheduler)
-    return work_on(study, places, rates_of(options), Workers(options.jobs, options.scheduler), progress)
+    return work_on(study, places, options.rates, Workers(options.jobs, options.scheduler), progress)
 
 
 def runs_to_do(
@@ -53,7 +54,7 @@ def runs_to_do(
     from mvl_auto.ablation import work
 
     study, places, options = prepare(dataset, options, root)
-    return work.runs_to_do(study, places, rates_of(options))
+    return work.runs_to_do(study, places, options.rates)
 
 
 def do_one(
@@ -66,7 +67,7 @@ def do_one(
     from mvl_auto.ablation import work
 
     study, places, options = prepare(dataset, options, root)
-    return work.do_one(study, places, rates_of(options), name)
+    return work.do_one(study, places, options.rates, name)
 
 
 def estimate_ablation(
@@ -82,7 +83,7 @@ def estimate_ablation(
     study, places, options = prepare(dataset, options, root)
     searches = list(study.search_specs()) if study.record.learning_rates else []
     there = finished(places.study / SEARCH, searches)
-    specs = list(study.specs(dict.fromkeys(study.record.arms, rates_of(options))))
+    specs = list(study.specs(dict.fromkeys(study.record.arms, options.rates)))
     done = {file.stem for file in (places.study / places.records).glob("*.json")} | there.keys()
     missing = [spec for spec in [*searches, *specs] if spec.name not in done]
     return estimate([*searches, *specs], missing, places, options.jobs)
@@ -96,13 +97,14 @@ def output_folder(dataset: str | int | Path, options: AblationOptions, root: Pat
 def prepare(
     dataset: str | int | Path, options: AblationOptions | None, root: Path | str | None
 ) -> tuple[Study, RunPlaces, AblationOptions]:
-    """Look up and check everything before anything is written."""
+    """Look up and check everything before anything is written. The options come back with their rates."""
     from mvl_auto.ablation.arms import DEFAULT_ARMS
     from mvl_auto.ablation.options import AblationOptions
-    from mvl_auto.ablation.record import Basis, Length, StudyRecord
+    from mvl_auto.ablation.record import Basis, Length, Rates, StudyRecord
     from mvl_auto.ablation.run import RunPlaces
     from mvl_auto.ablation.study import Study, known_arms
     from mvl_auto.api.training import choose_folds
+    from mvl_auto.network.optimizer import peak_learning_rate
     from mvl_auto.planners.stage import DELETE
     from mvl_auto.plans import Fingerprint, Plan, Splits, read_document
 
@@ -142,6 +144,9 @@ def prepare(
         mapper_rates=options.mapper_rates,
         search_steps=options.search_steps,
     )
+    rates = options.rates or Rates(
+        learning_rate=peak_learning_rate(configuration.network.width), mapper_rate=options.mapper_rate
+    )
     output = options.output or results_folder(root, plan.dataset) / "ablation" / configuration.name
     places = RunPlaces(
         Path(output).absolute(),
@@ -154,12 +159,5 @@ def prepare(
     return (
         Study(record, read_document(folder / "fingerprint.json", Fingerprint, DELETE), splits, str(dataset)),
         places,
-        options,
+        replace(options, rates=rates),
     )
-
-
-def rates_of(options: AblationOptions) -> Rates:
-    from mvl_auto.ablation.record import Rates
-    from mvl_auto.network.optimizer import PEAK_LEARNING_RATE
-
-    return options.rates or Rates(learning_rate=PEAK_LEARNING_RATE)

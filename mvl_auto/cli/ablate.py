@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="ARM",
         help="vit, vit+compute, mappers, mlp, random, permuted, pretrained, lora (these are the default), lora-random, "
-        "head, middle, train-only, pooled, queries, no-trunk, aa, rotated",
+        "head, middle, train-only, all-tokens, pooled, queries, no-trunk, aa, rotated",
     )
     parser.add_argument("--folds", nargs="+", default=["0"], metavar="K", help="whose cases are scored (default: 0)")
     parser.add_argument(
@@ -52,9 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--cases", nargs="+", type=at_most(10**6), metavar="N", help="training cases, as a number: 4 8 16"
     )
     rates = parser.add_argument_group("learning rates")
-    rates.add_argument(
-        "--lr", type=learning_rate, default=1.5e-3, metavar="RATE", help="of every arm (default: 0.0015)"
-    )
+    rates.add_argument("--lr", type=learning_rate, metavar="RATE", help="of every arm (default: as in mvl_train)")
     rates.add_argument(
         "--mapper-rate", type=times, default=1.0, metavar="X", help="factor on it for mappers and gate (default: 1)"
     )
@@ -108,7 +106,8 @@ def run(args: argparse.Namespace) -> int:
         first_seed=args.first_seed,
         amounts=tuple(amounts),
         length=Length(steps=steps, seconds=seconds) if steps or seconds else None,
-        rates=Rates(learning_rate=args.lr, mapper_rate=args.mapper_rate),
+        rates=None if args.lr is None else Rates(learning_rate=args.lr, mapper_rate=args.mapper_rate),
+        mapper_rate=args.mapper_rate,
         learning_rates=tuple(args.lr_search),
         mapper_rates=tuple(args.mapper_search),
         search_steps=args.search_steps,

@@ -74,6 +74,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="K",
         help="which of its layers: last, 0, 1, ..., -1, ... (default: last)",
     )
+    parser.add_argument(
+        "--llm-tokens",
+        choices=["all", "pooled", "queries"],
+        help="which tokens of a patch pass the block: averages over 2x2x2 of them (pooled, the default), all, or a few "
+        "learned queries (docs/network.md)",
+    )
     overrides = parser.add_argument_group("overrides", "override single values; the rest of the plan adapts to them")
     overrides.add_argument(
         "--patch-size", type=positive, nargs="+", metavar="N", help="voxels, Z Y X (of 2d: Y X), as the cache has them"
@@ -126,6 +132,7 @@ def run(args: argparse.Namespace) -> int:
                 device=args.device,
                 llm=args.llm,
                 llm_layer=args.llm_layer,
+                llm_tokens=args.llm_tokens,
                 overrides=overrides,
                 workers=args.workers,
                 scheduler=args.scheduler,
@@ -227,6 +234,7 @@ def _what_was_planned(args: argparse.Namespace) -> list[str]:
         "--time": None if args.time is None else exact_duration(args.time),
         "--device": None if args.device == "auto" else args.device,
         "--llm": None if args.llm == "auto" else args.llm,
+        "--llm-tokens": args.llm_tokens,
         "--patch-size": args.patch_size,
         "--batch-size": args.batch_size,
         "--depth": args.depth,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mvl_auto.cli.common import DONE, Command, run_command
-from mvl_auto.cli.values import DEVICES, LOGGERS, device, duration, learning_rate, logger, positive, whole
+from mvl_auto.cli.values import DEVICES, LOGGERS, PEAK, device, duration, learning_rate, logger, positive, whole
 from mvl_auto.text import count_text
 
 
@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--logger", type=logger, metavar="LOGGER", help=LOGGERS)
     changes = parser.add_argument_group("for this run, instead of what the plan says: the same as mvl_train will get")
     changes.add_argument("--batch-size", type=positive, metavar="N", help="samples of a batch")
-    changes.add_argument("--lr", type=learning_rate, metavar="RATE", help="learning rate at its peak (default: 0.0015)")
+    changes.add_argument("--lr", type=learning_rate, metavar="RATE", help=PEAK)
     changes.add_argument("--network", choices=["mvl", "vit", "unet", "paper"], help="as in mvl_train")
     changes.add_argument("--llm", metavar="SOURCE", help="another frozen block, as mvl_plan_and_preprocess takes it")
 

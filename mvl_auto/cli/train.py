@@ -11,7 +11,7 @@ from mvl_auto.cli.common import DONE, Command, run_command
 from mvl_auto.cli.evaluate import labels
 from mvl_auto.cli.plan_and_preprocess import CONFIGURATIONS
 from mvl_auto.cli.submitting import add_submit_arguments, command_words, send, words_of_options
-from mvl_auto.cli.values import DEVICES, LOGGERS, device, duration, factor, learning_rate, logger, positive, whole
+from mvl_auto.cli.values import DEVICES, LOGGERS, PEAK, device, duration, factor, learning_rate, logger, positive, whole
 from mvl_auto.errors import MvlError
 
 
@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--logger", type=logger, metavar="LOGGER", help=LOGGERS)
     changes = parser.add_argument_group("for this run, instead of what the plan says (give it a name with -n)")
     changes.add_argument("--batch-size", type=positive, metavar="N", help="samples of a batch")
-    changes.add_argument("--lr", type=learning_rate, metavar="RATE", help="learning rate at its peak (default: 0.0015)")
+    changes.add_argument("--lr", type=learning_rate, metavar="RATE", help=PEAK)
     changes.add_argument(
         "--network",
         choices=["mvl", "vit", "unet", "paper"],

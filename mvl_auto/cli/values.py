@@ -10,6 +10,7 @@ from mvl_auto.text import DEVICE, parse_duration, parse_memory
 
 Value = TypeVar("Value")
 LARGEST_SEED, DIGITS = 2**62 - 1, 19  # and as many digits as that has
+PEAK = "learning rate at its peak (default: 0.003; less for a trunk wider than 192: 0.0015 at 384)"
 LOGGERS = "tensorboard, or FILE.py:FUNCTION, MODULE:FUNCTION: gets the figures on the way (docs/loggers.md)"
 DEVICES = "auto, cpu, cuda, cuda:1 or mps (default: auto)"
 

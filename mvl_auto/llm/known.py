@@ -13,7 +13,7 @@ from mvl_auto.llm.card import BlockCard, Layer
 from mvl_auto.llm.catalogue import BYTES_PER_WEIGHT, CATALOGUE
 from mvl_auto.llm.fetch import stored_block
 from mvl_auto.llm.sources.syntax import HubSource, RandomSource, Source, parse_source
-from mvl_auto.plans import BlockSizes, LlmSettings
+from mvl_auto.plans import PLANNED_TOKENS, BlockSizes, LlmSettings, Tokens
 
 BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 RANDOM_BYTES = 4
@@ -29,9 +29,10 @@ def known_blocks(llm: LlmSettings, folder: Path) -> list[BlockSizes]:
     return [] if known is None else [known]
 
 
-def llm_settings(llm: str, layer: Layer) -> LlmSettings:
-    """The settings for `--llm` and `--llm-layer`. Raises MvlError for a source of unknown syntax."""
-    return LlmSettings(source=llm if llm in ("auto", "none") else str(parse_source(llm)), layer=layer)
+def llm_settings(llm: str, layer: Layer, tokens: Tokens | None = None) -> LlmSettings:
+    """The settings for `--llm`, `--llm-layer` and `--llm-tokens`. Raises MvlError for a source of unknown syntax."""
+    source = llm if llm in ("auto", "none") else str(parse_source(llm))
+    return LlmSettings(source=source, layer=layer, tokens=tokens or PLANNED_TOKENS)
 
 
 def pretrained_sizes(layer: Layer, folder: Path) -> list[BlockSizes]:

@@ -9,7 +9,7 @@ paper   as MedVisionLlama describes itself (arXiv 2410.02458): 8-voxel linear pa
 
 from __future__ import annotations
 
-from mvl_auto.plans import LlmSettings, NetworkSettings
+from mvl_auto.plans import POOLED_CELL, LlmSettings, NetworkSettings
 
 PAPER_TOKEN, PAPER_WIDTH, PAPER_DEPTH, PAPER_HEADS = 8, 64, 16, 4
 NO_LLM = LlmSettings(source="none")
@@ -54,11 +54,13 @@ def compute_matched(
 ) -> NetworkSettings:
     """A ViT without LLM, deeper by as many blocks as cost what the LLM part costs (multiplications per token).
 
-    The attention over n tokens is left out on both sides: it is small next to the matrices here.
+    The attention over n tokens is left out on both sides: it is small next to the matrices here. A block on pooled
+    tokens costs a share of that; learned queries are counted as if every token passed.
     """
     d, h = planned.width, hidden_size
     llm = 2 * d * h + 2 * h * h + 2 * h * key_value_size + 3 * h * intermediate_size
     block = 4 * d * d + 2 * d * round(d * planned.mlp_ratio)
     # a frozen block needs no gradients of its weights: two thirds of a trained one's work
-    more = max(1, round(llm * 2 / 3 / block))
+    passing = 1 / POOLED_CELL**planned.dimensions if planned.llm.tokens == "pooled" else 1.0
+    more = max(1, round(passing * llm * 2 / 3 / block))
     return vit(planned).model_copy(update={"depth": planned.depth + more})

@@ -8,7 +8,7 @@ dataset.json       DatasetRecord  where the raw data lies       planners -> trai
 previous/.../<case>.json   PreviousCase   what the stage before segmented in it   inference -> training
 """
 
-from mvl_auto.plans.block import BFLOAT16, POOLED_CELL, BlockSizes, LlmSettings
+from mvl_auto.plans.block import BFLOAT16, PLANNED_TOKENS, POOLED_CELL, BlockSizes, LlmSettings, Tokens
 from mvl_auto.plans.cache import CachedCase, PreviousCase, Trail
 from mvl_auto.plans.document import (
     LARGEST_SIDE,
@@ -57,6 +57,7 @@ __all__ = [
     "MOST_CHANNELS",
     "MOST_CLASSES",
     "MOST_STEPS",
+    "PLANNED_TOKENS",
     "POOLED_CELL",
     "SCHEMA_VERSION",
     "Anomaly",
@@ -83,6 +84,7 @@ __all__ = [
     "Shape",
     "Splits",
     "Text",
+    "Tokens",
     "Trail",
     "Vector",
     "build",

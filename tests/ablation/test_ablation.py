@@ -31,6 +31,7 @@ ARMS_TRIED = (
     "head",
     "middle",
     "train-only",
+    "all-tokens",
     "pooled",
     "queries",
     "no-trunk",
@@ -71,8 +72,8 @@ def test_arms_have_the_trainable_weights_that_they_say(records):
     count = {arm: record.trainable_parameters for arm, record in records.items()}
     llm_part = 2 * width + (width + 1) * hidden + (hidden + 1) * width + width  # norm, two mappers, gate
     assert count["pretrained"] == count["vit"] + llm_part
-    same = ("mappers", "mlp", "random", "permuted", "head", "middle", "train-only", "pooled", "aa", "rotated")
-    assert {count[arm] for arm in same} == {count["pretrained"]}
+    same = ("mappers", "mlp", "random", "permuted", "head", "middle", "train-only", "aa", "rotated")
+    assert {count[arm] for arm in (*same, "all-tokens", "pooled")} == {count["pretrained"]}
     assert count["queries"] == count["pretrained"] + 16 * width
     shapes = [(32, 32), (16, 32), (16, 32), (32, 32), (64, 32), (64, 32), (32, 64)]  # q k v o gate up down
     assert count["lora"] == count["pretrained"] + 8 * sum(outputs + inputs for outputs, inputs in shapes)

@@ -31,6 +31,7 @@ OF_THE_BLOCK = {  # arm -> the fields of LlmSettings that differ from the plan's
     "head": {"placement": "head"},
     "middle": {"placement": "middle"},
     "train-only": {"end": 0.5},
+    "all-tokens": {"tokens": "all"},
     "pooled": {"tokens": "pooled"},
     "queries": {"tokens": "queries"},
     "aa": {},

@@ -36,11 +36,11 @@ def test_hippocampus_on_a_cpu_gets_what_was_measured_to_work():
     planned = plan_of("Hippocampus")
     assert planned.recommended == "3d_fullres"
     chosen = planned.configuration()
-    assert (chosen.patch_size, chosen.batch_size, chosen.spacing) == ((32, 48, 32), 4, (1.0, 1.0, 1.0))
+    assert (chosen.patch_size, chosen.batch_size, chosen.spacing) == ((32, 48, 32), 2, (1.0, 1.0, 1.0))
     network = chosen.network
     assert (network.stem_channels, network.token_size) == ((16, 32), (8, 8, 8))
     assert (network.width, network.depth, network.heads) == (192, 6, 3)
-    assert network.llm == LlmSettings(source="auto", hidden_size=576)
+    assert network.llm == LlmSettings(source="auto", hidden_size=576, tokens="pooled")
 
 
 @pytest.mark.parametrize("task", [task.task for task in DECATHLON])
@@ -77,10 +77,11 @@ def test_a_cpu_is_recommended_the_low_resolution_of_large_images_alone():
 
 
 def test_a_batch_holds_no_more_than_a_twentieth_of_the_dataset_but_for_the_first():
-    ten, many = (plan(fingerprint_of(cases=cases), AMPLE).configuration().batch_size for cases in (10, 300))
-    assert (ten, many) == (2, 4)
-    three = plan(fingerprint_of((40, 56, 40), cases=60), Budget(40 * GIB, "gpu")).configuration()
-    assert three.batch_size == 3  # of patches that are whole images: a twentieth of 60
+    ten, sixty, many = (
+        plan(fingerprint_of((40, 56, 40), cases=cases), Budget(40 * GIB, "gpu")).configuration().batch_size
+        for cases in (10, 60, 300)
+    )
+    assert (ten, sixty, many) == (2, 3, 8)  # patches are whole images: a twentieth of 60 are 3
 
 
 def test_a_twentieth_is_of_the_voxels_at_the_configurations_own_resolution():
@@ -272,13 +273,15 @@ def test_fewer_cases_of_a_task_make_it_no_easier():
         plan(fingerprint_of(size, liver.spacing, cases), AMPLE).configuration("3d_fullres").steps
         for cases in (131, 20, 5)
     }
-    assert steps == {25_000}
+    assert steps == {50_000}
 
 
 def test_all_configurations_are_of_the_same_task():
     planned = plan_of("Liver")
     assert len(planned.configurations) == 4
-    assert {each.steps for each in planned.configurations.values()} == {25_000}
+    flat = planned.configurations["2d"]
+    assert flat.steps == 25_000  # of larger batches
+    assert {each.steps for each in planned.configurations.values() if each is not flat} == {50_000}
 
 
 def test_small_objects_make_a_task_harder_than_its_size():
@@ -289,8 +292,8 @@ def test_small_objects_make_a_task_harder_than_its_size():
         objects = {"class_voxels": (voxels - 5 * thing, 5 * thing), "largest_object": (thing,), "components": (5,)}
         planned = plan(fingerprint_of((160, 160, 160), **objects), AMPLE).configuration("3d_fullres")
         share[name] = planned.steps
-    assert share["organ"] == 2500
-    assert share["lesion"] == pytest.approx(25_000, rel=1e-3)  # 1.95 x sqrt(0.3 / 0.004) = 16.9, beyond 12
+    assert share["organ"] == 5000
+    assert share["lesion"] == pytest.approx(50_000, rel=1e-3)  # 1.95 x sqrt(0.3 / 0.004) = 16.9, beyond 12
 
 
 def test_the_share_of_an_object_is_that_of_the_smallest_class_in_the_cropped_image():

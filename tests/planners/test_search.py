@@ -167,7 +167,7 @@ def test_an_image_of_a_handful_of_tokens_keeps_the_small_trunk():
 
 def test_small_datasets_keep_small_batches():
     chain = list_patches((1.0, 1.0, 1.0), (36, 50, 35), (8, 8, 8))
-    assert list_candidates(SEARCH_ORDERS["cpu", 3], chain, batch_voxels=3 * 32 * 48 * 32)[-1].batch_size == 3
+    assert list_candidates(SEARCH_ORDERS["gpu", 3], chain, batch_voxels=3 * 32 * 48 * 32)[-1].batch_size == 3
 
 
 # ------------------------------------------------------------------------------------------ search

@@ -191,7 +191,7 @@ def test_an_object_of_three_permille_is_not_rare_and_a_smaller_one_is():
 @pytest.mark.parametrize(("cases", "batch"), [(59, 2), (60, 3), (79, 3), (80, 4)])
 def test_a_batch_may_hold_exactly_a_twentieth_of_the_dataset(cases, batch):
     whole = fingerprint_of((32, 48, 32), cases=cases)
-    assert plan(whole, Budget(8 * GIB)).configuration().batch_size == batch
+    assert plan(whole, Budget(40 * GIB, "gpu")).configuration().batch_size == batch
 
 
 @pytest.mark.parametrize(("labels", "over_batch"), [(7, False), (8, True)])

@@ -215,7 +215,7 @@ train(Path({str(prepared.folder)!r}), "0", TrainingOptions(run="busy", steps=100
 def test_other_settings_for_a_run_that_is_there_are_refused(prepared, trained):
     with pytest.raises(MvlError, match=r"other settings \(seed 0\)"):
         run(prepared, "learned", steps=150, seed=1)
-    with pytest.raises(MvlError, match=r"other settings \(learning_rate 0.0015\)"):
+    with pytest.raises(MvlError, match=r"other settings \(learning_rate 0.003\)"):
         run(prepared, "learned", steps=150, learning_rate=1e-3)
     with pytest.raises(MvlError, match="another plan"):
         run(prepared, "learned", steps=150, batch_size=3)
