@@ -18,6 +18,7 @@ from typing import TypeVar
 from mvl_auto.datasets import Case, cases_to_predict
 from mvl_auto.errors import MvlError, all_noted
 from mvl_auto.files import CannotWrite, clear_unfinished, ensure_writable_folder, locked
+from mvl_auto.images.remarks import Remarks, remark_on, tell_remarks
 from mvl_auto.inference.label_files import ITK_SNAP, LABELS, SLICER, write_label_names
 from mvl_auto.inference.output import check_output_folder
 from mvl_auto.inference.predict import Prediction
@@ -112,6 +113,7 @@ def predict_cases(
     predictor: Predictor, cases: Sequence[Case], record: Record, report: PredictionReport, advance: Advance
 ) -> None:
     """Predict and write cases. Adds each to `report`."""
+    remarks: Remarks = {}
     with ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(1, "write") as writer:
         being_written: list[tuple[Case, Future[None]]] = []
         for case, reading in compute_ahead(reader, predictor.prepare, cases):
@@ -120,8 +122,10 @@ def predict_cases(
                 continue
             _wait_for(being_written, report)
             image, prediction = predicted
+            remarks.setdefault(remark_on(image.geometry.file), []).append(case.images[0])
             being_written.append((case, writer.submit(predictor.write, case, image, prediction, record)))
         _wait_for(being_written, report)
+    tell_remarks(log, remarks)
 
 
 def compute_ahead(

@@ -73,12 +73,12 @@ def overview(diagnosis: Diagnosis) -> str:
 
 def findings(found: Sequence[Finding], all_in: str) -> str:
     """A table of what prevents use, and one of what is odd, each with a line ahead; empty without any."""
-    from mvl_auto.planners.doctor import group_findings
+    from mvl_auto.planners.fingerprint import group_anomalies
 
     text = ""
     for heading, prevents_use in (("to be mended before it can be used", True), ("odd, but can be used", False)):
         of_kind = [each for each in found if each.prevents_use == prevents_use]
-        rows = [(group.where, group.what, group.remedy) for group in group_findings(of_kind)]
+        rows = [(group.where, group.what, group.remedy) for group in group_anomalies(of_kind)]
         if rows:
             text += f"\n{heading}:\n{_cut(['file', 'what', 'what to do'], rows, all_in)}\n"
     return text

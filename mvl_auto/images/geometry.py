@@ -51,6 +51,7 @@ class FileGrid:
     header_fault: str = ""  # a fault of the header that the header itself corrects; empty for none
     label_names: Mapping[int, str] | None = None  # value -> name, for a label map that is to be written
     tilt_degrees: float = 0.0  # of a DICOM series with a tilted gantry: by so much its affine leans
+    unknown_unit: str = ""  # in which a TIFF states its voxel size, which is 1 mm here instead; empty for none
 
 
 @dataclass(frozen=True, eq=False)

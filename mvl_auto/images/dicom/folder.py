@@ -78,9 +78,6 @@ def read_dicom(folder: Path, name: str = "") -> tuple[Array, FileGrid]:
         log.debug("%s: %s skipped: %s (%s)", folder, count, reason, files[0].name)
     volume = _chosen(found, name)
     grid = grid_of(volume, folder)
-    if grid.tilt_degrees:
-        told = "%s: the gantry was tilted by %.3g degrees; a segmentation leans as its slices do, which ITK may refuse"
-        log.warning(told, folder, grid.tilt_degrees)
     return read_voxels(volume), grid
 
 
