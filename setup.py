@@ -32,23 +32,38 @@ DICOM = ["pylibjpeg>=2.0", "pylibjpeg-openjpeg>=2.3", "python-gdcm>=3.0.24"]  # 
 REPOSITORY = ""  # address of the public repository, once there is one: links of the README then lead there
 
 
-def index_readme() -> str:
-    """README.md for the package index, where links into the repository lead nowhere: without them, or absolute."""
-    text = (HERE / "README.md").read_text(encoding="utf-8")
-    if REPOSITORY:
-        return re.sub(r"\]\((?!https?://|#)([^)]+)\)", rf"]({REPOSITORY}/blob/main/\1)", text)
+def index_readme(text: str, repository: str) -> str:
+    """A README for the package index, where links into the repository lead nowhere: absolute ones, or none.
+
+    A picture is fetched as the file itself, a page as the repository shows it.
+    """
+    if repository:
+        text = re.sub(r"(!\[[^]]*\]\()(?!https?://)([^)]+)\)", rf"\1{repository}/raw/main/\2)", text)
+        return re.sub(r"\]\((?!https?://|#)([^)]+)\)", rf"]({repository}/blob/main/\1)", text)
     text = re.sub(r"!\[[^]]*\]\((?!https?://)[^)]+\)\n*", "", text)
-    return re.sub(r"\[([^]]+)\]\((?!https?://|#)[^)]+\)", r"\1", text)
+    return re.sub(r"\[([^]]*)\]\((?!https?://|#)[^)]+\)", r"\1", text)
+
+
+def project_urls(repository: str) -> dict[str, str]:
+    """What the package index links to; nothing without a repository."""
+    pages = {
+        "Source": "",
+        "Documentation": "/tree/main/docs",
+        "Changelog": "/blob/main/CHANGELOG.md",
+        "Issues": "/issues",
+    }
+    return {name: f"{repository}{page}" for name, page in pages.items()} if repository else {}
 
 
 setup(
     name="mvl-auto",
     version=VERSION,
     description="Self-configuring 3D medical image segmentation around a frozen LLM block in a Vision Transformer",
-    long_description=index_readme(),
+    long_description=index_readme((HERE / "README.md").read_text(encoding="utf-8"), REPOSITORY),
     long_description_content_type="text/markdown",
     author="The MVL-Auto contributors",
     url=REPOSITORY or None,
+    project_urls=project_urls(REPOSITORY),
     license="Apache-2.0",
     license_files=["LICENSE"],
     keywords=["medical imaging", "segmentation", "vision transformer", "large language model"],
