@@ -86,7 +86,7 @@ def _all() -> Iterable[Metric]:
         "nsd",
         lambda m: surfaces.nsd(m.surfaces, m.tolerance_mm),
         "surfaces",
-        meaning="normalised surface Dice, by area",
+        meaning="normalized surface Dice, by area",
     )
     yield _distance("hd_voxel_mm", lambda m: surfaces.hd_mm(m.voxel_surfaces), "as hd_mm, voxels", "voxel_surfaces")
     yield _distance(

@@ -53,7 +53,7 @@ class PretrainingResult:
 
     folder: Path
     steps: int
-    seconds: float  # of optimisation, over all sessions
+    seconds: float  # of optimization, over all sessions
     images: int
 
 

@@ -1,4 +1,4 @@
-"""The fingerprint of a dataset: every case is read once and summarised."""
+"""The fingerprint of a dataset: every case is read once and summarized."""
 
 from mvl_auto.planners.fingerprint.anomalies import left_out
 from mvl_auto.planners.fingerprint.dataset import changed_cases, fingerprint_dataset

@@ -1,4 +1,4 @@
-"""The fingerprint of a dataset: every case is read once, in parallel, and summarised.
+"""The fingerprint of a dataset: every case is read once, in parallel, and summarized.
 
 The fingerprint is the same for the same voxels, however they are stored: turned, in another layout, in another order.
 Memory grows only by a few numbers per case.
