@@ -29,7 +29,7 @@ from mvl_auto.inference.windows import PredictionSettings
 from mvl_auto.logs import LOG, log_file
 from mvl_auto.network.device import choose_device
 from mvl_auto.outputs import TRACES, leaving_no_trace
-from mvl_auto.progress import Advance, Progress, silent
+from mvl_auto.progress import ONLY_IN_FILE, Advance, Progress, silent
 from mvl_auto.runs import TrainedRun
 from mvl_auto.tables import Tabular
 
@@ -208,5 +208,5 @@ def _wait_for(being_written: list[tuple[Case, Future[None]]], report: Prediction
 
 
 def _report_failure(name: str, error: MvlError, report: PredictionReport) -> None:
-    log.error("%s: %s", name, error)
+    log.error("%s: %s", name, error, extra={ONLY_IN_FILE: True})  # the report has it too
     report.failed[name] = str(error)

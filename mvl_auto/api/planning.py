@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from mvl_auto.alike import lines_of_reasons
 from mvl_auto.arguments import as_bytes, as_seconds
 from mvl_auto.errors import MvlError
 from mvl_auto.files import clear_unfinished, locked
@@ -22,7 +23,7 @@ from mvl_auto.paths import (
     preprocessed_folder,
 )
 from mvl_auto.plans import Plan, write_document
-from mvl_auto.progress import Progress, silent
+from mvl_auto.progress import ONLY_IN_FILE, Progress, silent
 
 if TYPE_CHECKING:
     from mvl_auto.datasets import Dataset
@@ -153,7 +154,7 @@ def _prepare(
     scheduler: str | None,
     progress: Progress,
 ) -> list[str]:
-    """Returns why cases could not be prepared, in a line each, which are in the log too."""
+    """Returns why cases could not be prepared, in a line for each kind of reason; the log has them by case."""
     from mvl_auto import preprocessing
 
     report = preprocessing.preprocess_dataset(
@@ -161,5 +162,8 @@ def _prepare(
     )
     log.info("%s: %d cases prepared, %d kept from before", ", ".join(names), len(report.done), len(report.reused))
     for case, reason in report.failed.items():
-        log.error("%s: %s", case, reason)
-    return list(report.failed.values())
+        log.error("%s: %s", case, reason, extra={ONLY_IN_FILE: True})
+    lines = lines_of_reasons(report.failed)
+    for line in lines:
+        log.error("%s", line)
+    return lines
