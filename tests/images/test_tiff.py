@@ -96,6 +96,12 @@ def test_sizes_of_ome_are_in_its_units(tmp_path: Path, unit: str, scale: float) 
     assert_allclose(read_image([tmp_path / "b.ome.tif"]).spacing, np.array([3.75, 2.5, 1.25]) * 1e-3, rtol=1e-5)
 
 
+@pytest.mark.parametrize("unit", ["nm", "\u00e5", "angstrom"])
+def test_voxels_of_atoms_are_no_damaged_header(tmp_path: Path, unit: str) -> None:
+    write_stack(tmp_path / "a.ome.tif", "ome", unit)
+    assert_allclose(read_image([tmp_path / "a.ome.tif"]).spacing, [3.5 * (millimetres(unit) or 0)] * 3, rtol=1e-5)
+
+
 def test_units_of_ome_may_differ_by_axis(tmp_path: Path) -> None:
     metadata = {"axes": "ZYX", "PhysicalSizeX": 250.0, "PhysicalSizeXUnit": "nm", "PhysicalSizeY": 0.25}
     tifffile.imwrite(tmp_path / "a.ome.tif", STACK, metadata=metadata | {"PhysicalSizeZ": 1.0})

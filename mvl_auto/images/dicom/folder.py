@@ -160,5 +160,7 @@ def _tells_patient(name: str, frame: Frame) -> bool:
 def _neutral_name(volume: DicomVolume) -> str:
     first = volume.frames[0]
     study = hashlib.sha256(first.study.encode()).hexdigest()[:UID_DIGITS]
-    rest = [word for word in volume.name.split("_") if word and not word.startswith("series")]
+    rest = [
+        word for word in volume.name.split("_") if word and not word.startswith("series") and not word.isdigit()
+    ]  # the study tells more
     return "_".join([f"study{study}", f"series{first.series_number or 0}", *rest])
