@@ -32,6 +32,7 @@ from mvl_auto.outputs import TRACES, leaving_no_trace
 from mvl_auto.progress import ONLY_IN_FILE, Advance, Progress, silent
 from mvl_auto.runs import TrainedRun
 from mvl_auto.tables import Tabular
+from mvl_auto.text import count_text
 
 OF_THE_FOLDER = (RECORD, LABELS, LOG, ITK_SNAP, SLICER, VOLUMES)  # files that belong to no single case
 
@@ -98,8 +99,8 @@ def predict_folder(
         write_label_names(output, trained.plan.labels)
         todo = [case for case in cases if case.name not in set(report.skipped)]
         log.info(
-            "%s: %d images to predict, %d are complete already; %s, fold%s %s, on %s",
-            input, len(todo), len(skipped), trained.folder, "s" * (len(trained.folds) > 1),
+            "%s: %s to predict, %d complete already; %s, fold%s %s, on %s",
+            input, count_text(len(todo), "image"), len(skipped), trained.folder, "s" * (len(trained.folds) > 1),
             ", ".join(trained.fold_names), settings.device,
         )  # fmt: skip
         if todo:

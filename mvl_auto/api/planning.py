@@ -24,6 +24,7 @@ from mvl_auto.paths import (
 )
 from mvl_auto.plans import Plan, write_document
 from mvl_auto.progress import ONLY_IN_FILE, Progress, silent
+from mvl_auto.text import count_text
 
 if TYPE_CHECKING:
     from mvl_auto.datasets import Dataset
@@ -160,7 +161,8 @@ def _prepare(
     report = preprocessing.preprocess_dataset(
         raw, plan, names, folder, workers=workers, scheduler=scheduler, progress=progress
     )
-    log.info("%s: %d cases prepared, %d kept from before", ", ".join(names), len(report.done), len(report.reused))
+    done = count_text(len(report.done), "case")
+    log.info("%s: %s prepared, %d kept from before", ", ".join(names), done, len(report.reused))
     for case, reason in report.failed.items():
         log.error("%s: %s", case, reason, extra={ONLY_IN_FILE: True})
     lines = lines_of_reasons(report.failed)
