@@ -237,7 +237,7 @@ def _unpacked(series: Any, data: bytes, path: Path) -> Array:
     try:
         array = series.asarray()
     except ValueError as error:
-        if "imagecodecs" not in str(error):
+        if "imagecodecs" not in str(error) and "not supported" not in str(error):
             raise
         if series.keyframe.bitspersample in (1, 8) and series.keyframe.samplesperpixel == 1:
             return _read_with_pillow(data, series)
