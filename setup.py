@@ -90,7 +90,7 @@ setup(
     package_data={"mvl_auto": ["py.typed"], "mvl_auto.report": ["assets/*"], DOCS: ["*.md"]},
     entry_points={"console_scripts": [f"mvl_{name} = mvl_auto.cli.{name}:main" for name in COMMANDS]},
     install_requires=[
-        "batchgenerators>=0.25",
+        "batchgenerators>=0.25.4",
         "blosc2>=4.5",
         "filelock>=3.12",
         "gguf>=0.10",

@@ -48,8 +48,9 @@ FLAGS = {"--plan-only", "--strict", "--keep-going", "--overwrite", "--probabilit
 
 def list_of_folds(folds: Folds) -> list[str | int]:
     """A single fold is a list of one: "12" is fold 12, not the folds 1 and 2. Raises MvlError for what is no fold."""
-    several = isinstance(folds, Iterable) and not isinstance(folds, str)
-    return [_fold(each) for each in (folds if several else [folds])]
+    if isinstance(folds, Iterable) and not isinstance(folds, str):
+        return [_fold(each) for each in folds]
+    return [_fold(folds)]
 
 
 def list_of_words(words: str | PathLike[str] | Iterable[str | PathLike[str]]) -> list[str]:
