@@ -25,7 +25,7 @@ PACKAGES = [
     *(f"{name}.{inner}" for name, folder in FOLDERS.items() for inner in find_packages(str(HERE / folder))),
 ]
 LORA = ["peft>=0.15"]
-DEMO = ["matplotlib>=3.8", "nilearn>=0.12"]  # its data and its picture; also the pictures of explain and compare
+DEMO = ["matplotlib>=3.10.7", "nilearn>=0.12"]  # its data and its picture; also the pictures of explain and compare
 DASK = ["distributed>=2024.5"]
 SLURM = ["submitit>=1.5.2"]
 DICOM = ["pylibjpeg>=2.0", "pylibjpeg-openjpeg>=2.3", "python-gdcm>=3.0.24"]  # decoders of compressed DICOM
