@@ -25,7 +25,7 @@ PACKAGES = [
     *(f"{name}.{inner}" for name, folder in FOLDERS.items() for inner in find_packages(str(HERE / folder))),
 ]
 LORA = ["peft>=0.15"]
-DEMO = ["matplotlib>=3.8", "nilearn>=0.12"]  # its data and its picture; also the pictures of explain and compare
+DEMO = ["matplotlib>=3.10.7", "nilearn>=0.12"]  # its data and its picture; also the pictures of explain and compare
 DASK = ["distributed>=2024.5"]
 SLURM = ["submitit>=1.5.2"]
 TENSORBOARD = ["tensorboard>=2.16"]
@@ -33,23 +33,38 @@ DICOM = ["pylibjpeg>=2.0", "pylibjpeg-openjpeg>=2.3", "python-gdcm>=3.0.24"]  # 
 REPOSITORY = ""  # address of the public repository, once there is one: links of the README then lead there
 
 
-def index_readme() -> str:
-    """README.md for the package index, where links into the repository lead nowhere: without them, or absolute."""
-    text = (HERE / "README.md").read_text(encoding="utf-8")
-    if REPOSITORY:
-        return re.sub(r"\]\((?!https?://|#)([^)]+)\)", rf"]({REPOSITORY}/blob/main/\1)", text)
+def index_readme(text: str, repository: str) -> str:
+    """A README for the package index, where links into the repository lead nowhere: absolute ones, or none.
+
+    A picture is fetched as the file itself, a page as the repository shows it.
+    """
+    if repository:
+        text = re.sub(r"(!\[[^]]*\]\()(?!https?://)([^)]+)\)", rf"\1{repository}/raw/main/\2)", text)
+        return re.sub(r"\]\((?!https?://|#)([^)]+)\)", rf"]({repository}/blob/main/\1)", text)
     text = re.sub(r"!\[[^]]*\]\((?!https?://)[^)]+\)\n*", "", text)
-    return re.sub(r"\[([^]]+)\]\((?!https?://|#)[^)]+\)", r"\1", text)
+    return re.sub(r"\[([^]]*)\]\((?!https?://|#)[^)]+\)", r"\1", text)
+
+
+def project_urls(repository: str) -> dict[str, str]:
+    """What the package index links to; nothing without a repository."""
+    pages = {
+        "Source": "",
+        "Documentation": "/tree/main/docs",
+        "Changelog": "/blob/main/CHANGELOG.md",
+        "Issues": "/issues",
+    }
+    return {name: f"{repository}{page}" for name, page in pages.items()} if repository else {}
 
 
 setup(
     name="mvl-auto",
     version=VERSION,
     description="Self-configuring 3D medical image segmentation around a frozen LLM block in a Vision Transformer",
-    long_description=index_readme(),
+    long_description=index_readme((HERE / "README.md").read_text(encoding="utf-8"), REPOSITORY),
     long_description_content_type="text/markdown",
     author="The MVL-Auto contributors",
     url=REPOSITORY or None,
+    project_urls=project_urls(REPOSITORY),
     license="Apache-2.0",
     license_files=["LICENSE"],
     keywords=["medical imaging", "segmentation", "vision transformer", "large language model"],
@@ -63,6 +78,8 @@ setup(
         "Programming Language :: Python :: 3",
         "Programming Language :: Python :: 3 :: Only",
         "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
         "Topic :: Scientific/Engineering :: Image Processing",
         "Topic :: Scientific/Engineering :: Medical Science Apps.",
@@ -74,16 +91,16 @@ setup(
     package_data={"mvl_auto": ["py.typed"], "mvl_auto.report": ["assets/*"], DOCS: ["*.md"]},
     entry_points={"console_scripts": [f"mvl_{name} = mvl_auto.cli.{name}:main" for name in COMMANDS]},
     install_requires=[
-        "batchgenerators>=0.25",
+        "batchgenerators>=0.25.4",
         "blosc2>=4.5",
         "filelock>=3.12",
         "gguf>=0.10",
-        "huggingface_hub>=1.0",
+        "huggingface_hub>=1.3",
         "jinja2>=3.1",
         "joblib>=1.3",
-        "nibabel>=5.2",
+        "nibabel>=5.4",
         "numpy>=1.26",
-        "pandas>=2.2",
+        "pandas>=2.2.1",
         "pillow>=10",
         "pydantic>=2.11",
         "pydicom>=3.0.1",
@@ -93,7 +110,7 @@ setup(
         "SimpleITK>=2.3",
         "threadpoolctl>=3.2",
         "tifffile>=2025.10.16",
-        "torch>=2.13",
+        "torch>=2.6",
         "tqdm>=4.66",
         "transformers>=5.0",
     ],
@@ -111,7 +128,7 @@ setup(
                 "packaging>=23",
                 "pytest>=8",
                 "pytest-cov>=5",
-                "pytest-xdist>=3.6",
+                "pytest-xdist>=3.8",
                 "ruff>=0.15",
             ),
             *("ipykernel>=6.29", "nbclient>=0.10"),  # the notebook of docs/ runs

@@ -199,7 +199,7 @@ def described(dataset: Path, channel: str, labels: dict[str, int], cases: int) -
 
 
 def largest_difference(dataset: Path, root: Path, cases: int = 3) -> float:
-    """Between cached images and scikit-image's resize of the normalised image in 64 bits, away from the border."""
+    """Between cached images and scikit-image's resize of the normalized image in 64 bits, away from the border."""
     from mvl_auto.cache import open_case
     from mvl_auto.datasets import load_case, read_dataset
     from mvl_auto.plans import Plan, read_document

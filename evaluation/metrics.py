@@ -7,7 +7,7 @@ The formulas are in overlap.py, surfaces.py, boundary.py and lesions.py. Another
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -86,7 +86,7 @@ def _all() -> Iterable[Metric]:
         "nsd",
         lambda m: surfaces.nsd(m.surfaces, m.tolerance_mm),
         "surfaces",
-        meaning="normalised surface Dice, by area",
+        meaning="normalized surface Dice, by area",
     )
     yield _distance("hd_voxel_mm", lambda m: surfaces.hd_mm(m.voxel_surfaces), "as hd_mm, voxels", "voxel_surfaces")
     yield _distance(
@@ -108,6 +108,7 @@ def _distance(name: str, of: Callable[[Measured], float], meaning: str, needs: P
 
 
 METRICS: Mapping[str, Metric] = {metric.name: metric for metric in _all()}
+ONLY_IN_FILES = frozenset({"accuracy"})  # near 1 for any small label: beside a Dice of 0 it looks as if all were well
 OVERLAP_METRICS = ("dice", "jaccard", "precision", "recall", "accuracy")  # cheap: what training's validation computes
 DEFAULT_METRICS = (*OVERLAP_METRICS, "hd95_mm", "nsd")
 GROUPS: Mapping[str, tuple[str, ...]] = {
@@ -144,3 +145,8 @@ def choose_metrics(wanted: str | Iterable[str]) -> tuple[str, ...]:
     if not chosen:
         raise MvlError("no metric was named", remedy=f"Choose from {', '.join([*METRICS, *GROUPS])}.")
     return tuple(dict.fromkeys(chosen))
+
+
+def on_screen(metrics: Sequence[str]) -> list[str]:
+    """The metrics that tables show on a screen; files have all."""
+    return [metric for metric in metrics if metric not in ONLY_IN_FILES] or list(metrics)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mvl_auto.evaluation.case import LabelScore, Scoring
-from mvl_auto.evaluation.metrics import METRICS
+from mvl_auto.evaluation.metrics import METRICS, on_screen
 from mvl_auto.files import write_json, writing
 from mvl_auto.tables import Tabular
 from mvl_auto.version import __version__
@@ -88,7 +88,7 @@ class Summary(Tabular):
         return table.loc[list(self.cases), list(self.labels)].astype(float)
 
     def as_table(self) -> tuple[list[str], list[list[str]]]:
-        means = self.per_label().xs("mean", axis=1, level=1)
+        means = self.per_label().xs("mean", axis=1, level=1)[on_screen(self.metrics)]
         rows = [
             [str(label), *(f"{value:.3f}" for value in row)]
             for label, row in zip(means.index, means.values, strict=True)

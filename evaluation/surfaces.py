@@ -99,7 +99,7 @@ def assd_mm(distances: SurfaceDistances) -> float:
 
 
 def nsd(distances: SurfaceDistances, tolerance_mm: float = DEFAULT_TOLERANCE_MM) -> float:
-    """Normalised surface Dice: the share of the area of both surfaces within the tolerance of the other one."""
+    """Normalized surface Dice: the share of the area of both surfaces within the tolerance of the other one."""
     if distances.both_empty:
         return math.nan
     there = float(distances.reference_areas[distances.reference_mm <= tolerance_mm].sum())

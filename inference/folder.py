@@ -18,6 +18,7 @@ from typing import TypeVar
 from mvl_auto.datasets import Case, cases_to_predict
 from mvl_auto.errors import MvlError, all_noted
 from mvl_auto.files import CannotWrite, clear_unfinished, ensure_writable_folder, locked
+from mvl_auto.images.remarks import Remarks, remark_on, tell_remarks
 from mvl_auto.inference.label_files import ITK_SNAP, LABELS, SLICER, write_label_names
 from mvl_auto.inference.output import check_output_folder
 from mvl_auto.inference.predict import Prediction
@@ -28,9 +29,10 @@ from mvl_auto.inference.windows import PredictionSettings
 from mvl_auto.logs import LOG, log_file
 from mvl_auto.network.device import choose_device
 from mvl_auto.outputs import TRACES, leaving_no_trace
-from mvl_auto.progress import Advance, Progress, silent
+from mvl_auto.progress import ONLY_IN_FILE, Advance, Progress, silent
 from mvl_auto.runs import TrainedRun
 from mvl_auto.tables import Tabular
+from mvl_auto.text import count_text
 
 OF_THE_FOLDER = (RECORD, LABELS, LOG, ITK_SNAP, SLICER, VOLUMES)  # files that belong to no single case
 
@@ -97,8 +99,8 @@ def predict_folder(
         write_label_names(output, trained.plan.labels)
         todo = [case for case in cases if case.name not in set(report.skipped)]
         log.info(
-            "%s: %d images to predict, %d are complete already; %s, fold%s %s, on %s",
-            input, len(todo), len(skipped), trained.folder, "s" * (len(trained.folds) > 1),
+            "%s: %s to predict, %d complete already; %s, fold%s %s, on %s",
+            input, count_text(len(todo), "image"), len(skipped), trained.folder, "s" * (len(trained.folds) > 1),
             ", ".join(trained.fold_names), settings.device,
         )  # fmt: skip
         if todo:
@@ -112,6 +114,7 @@ def predict_cases(
     predictor: Predictor, cases: Sequence[Case], record: Record, report: PredictionReport, advance: Advance
 ) -> None:
     """Predict and write cases. Adds each to `report`."""
+    remarks: Remarks = {}
     with ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(1, "write") as writer:
         being_written: list[tuple[Case, Future[None]]] = []
         for case, reading in compute_ahead(reader, predictor.prepare, cases):
@@ -120,8 +123,10 @@ def predict_cases(
                 continue
             _wait_for(being_written, report)
             image, prediction = predicted
+            remarks.setdefault(remark_on(image.geometry.file), []).append(case.images[0])
             being_written.append((case, writer.submit(predictor.write, case, image, prediction, record)))
         _wait_for(being_written, report)
+    tell_remarks(log, remarks)
 
 
 def compute_ahead(
@@ -204,5 +209,5 @@ def _wait_for(being_written: list[tuple[Case, Future[None]]], report: Prediction
 
 
 def _report_failure(name: str, error: MvlError, report: PredictionReport) -> None:
-    log.error("%s: %s", name, error)
+    log.error("%s: %s", name, error, extra={ONLY_IN_FILE: True})  # the report has it too
     report.failed[name] = str(error)

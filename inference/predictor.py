@@ -16,6 +16,7 @@ from mvl_auto.datasets import Case, hash_files, load_case, to_values
 from mvl_auto.errors import MvlError
 from mvl_auto.files import Hashes
 from mvl_auto.images import RASTER_ENDINGS, Geometry, Volume, file_ending, stem, write_label, write_probabilities
+from mvl_auto.images.remarks import remark_on, tell_remarks
 from mvl_auto.inference.label_files import value_names
 from mvl_auto.inference.predict import Prediction, make_network_input, predict_prepared
 from mvl_auto.inference.record import Record
@@ -79,7 +80,9 @@ class Predictor:
         images: one file or DICOM folder, or one file per channel. Raises MvlError when it cannot be read.
         """
         paths = tuple(Path(image) for image in images)
-        found = self.predict(self.prepare(Case(stem(paths[0]), paths)), lambda share: None)
+        image = self.prepare(Case(stem(paths[0]), paths))
+        tell_remarks(log, {remark_on(image.geometry.file): paths[:1]})
+        found = self.predict(image, lambda share: None)
         values: NDArray[np.generic] = to_values(found.classes, self.plan.labels)
         return values
 

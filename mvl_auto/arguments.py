@@ -6,10 +6,13 @@ library's errors name the options of the commands; `in_python_words` gives the a
 
 from __future__ import annotations
 
+import operator
+import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from os import PathLike
+from typing import Any, TypeVar
 
 from mvl_auto.errors import MvlError
 from mvl_auto.text import parse_duration, parse_memory
@@ -44,8 +47,23 @@ FLAGS = {"--plan-only", "--strict", "--keep-going", "--overwrite", "--probabilit
 
 
 def list_of_folds(folds: Folds) -> list[str | int]:
-    """A single fold is a list of one: "12" is fold 12, not the folds 1 and 2."""
-    return [folds] if isinstance(folds, str | int) else list(folds)
+    """A single fold is a list of one: "12" is fold 12, not the folds 1 and 2. Raises MvlError for what is no fold."""
+    if isinstance(folds, Iterable) and not isinstance(folds, str):
+        return [_fold(each) for each in folds]
+    return [_fold(folds)]
+
+
+def list_of_words(words: str | PathLike[str] | Iterable[str | PathLike[str]]) -> list[str]:
+    """A single word or path is a list of one, not of its letters."""
+    return [os.fspath(each) for each in ([words] if isinstance(words, str | PathLike) else words)]
+
+
+def _fold(fold: Any) -> str | int:
+    """numpy's integers become Python's."""
+    try:
+        return fold if isinstance(fold, str | bool) else operator.index(fold)
+    except TypeError:
+        raise MvlError(f"{fold!r} is no fold", remedy="Give a number or a name: 0 or 'fold0'.") from None
 
 
 def as_seconds(duration: float | str | None) -> float | None:

@@ -1,7 +1,7 @@
 """What the computer has run out of, told in one line: memory, open files, threads and processes.
 
 Libraries say it in many ways: Python and numpy raise MemoryError, torch a RuntimeError, the operating system an OSError
-with its number, and a library that cannot be loaded an ImportError. No library is imported here to recognise them.
+with its number, and a library that cannot be loaded an ImportError. No library is imported here to recognize them.
 """
 
 from __future__ import annotations

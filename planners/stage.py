@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from mvl_auto.alike import lines_of
 from mvl_auto.datasets import Dataset
 from mvl_auto.errors import MvlError, PartlyFailed
 from mvl_auto.planners.fingerprint import changed_cases, fingerprint_dataset, left_out
@@ -103,8 +104,10 @@ def write_plan(raw: Dataset, fingerprint: Fingerprint, plan: Plan, folder: Path)
 
 
 def log_left_out(fingerprint: Fingerprint, folder: Path) -> list[str]:
-    """Why cases were left out, one line each; they are logged too."""
-    lines = [f"{folder / each.file}: {each.what.rstrip('.')}. {each.remedy}" for each in fingerprint.left_out]
+    """Why cases were left out, a line for each kind of fault; they are logged too."""
+    lines = lines_of(
+        [MvlError(each.what, file=folder / each.file, remedy=each.remedy) for each in fingerprint.left_out]
+    )
     for line in lines:
         log.error("left out: %s", line)
     return lines

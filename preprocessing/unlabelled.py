@@ -6,7 +6,8 @@ A cached image is used again while its files and the settings are the same.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,8 @@ from mvl_auto.cache import is_cached, write_case
 from mvl_auto.datasets import Case, files_of, hash_files, load_case
 from mvl_auto.errors import MvlError
 from mvl_auto.files import clear_unfinished, ensure_writable_folder, locked
-from mvl_auto.jobs import run_jobs, worthwhile_workers
+from mvl_auto.images.remarks import Remarks, remark_on, tell_remarks
+from mvl_auto.jobs import JobFailed, run_jobs, worthwhile_workers
 from mvl_auto.plans import IGNORE, CachedCase, Plan
 from mvl_auto.preprocessing.case import preprocess_case
 from mvl_auto.preprocessing.dataset import PreprocessingReport, gather
@@ -25,6 +27,8 @@ from mvl_auto.progress import Progress, silent
 
 UNLABELLED = "unlabelled"  # folder in that of a configuration's cache
 DIGITS = 12
+
+log = logging.getLogger(__name__)
 
 
 def cache_of(images: Path, cache: Path) -> Path:
@@ -54,6 +58,7 @@ def preprocess_images(
     if workers is None:
         workers = worthwhile_workers((file for case in cases for file in files_of(case)), len(cases))
     prepare = partial(prepare_image, plan=plan, configuration=configuration, folder=folder)
+    remarks: Remarks = {}
     with locked(ensure_writable_folder(folder), "preprocessing or training"):
         clear_unfinished(folder)
         try:
@@ -61,16 +66,34 @@ def preprocess_images(
                 closing(run_jobs(prepare, cases, min(workers, max(1, len(cases))), None)) as outcomes,
                 progress("preparing images without labels", len(cases)) as advance,
             ):
-                return gather(outcomes, advance)
+                report = gather(_apart_from_remarks(outcomes, remarks), advance)
         finally:
             clear_unfinished(folder)
+    tell_remarks(log, remarks)
+    return report
 
 
-def prepare_image(case: Case, plan: Plan, configuration: str, folder: Path) -> bool:
-    """Prepare one image, in a worker. False: it is cached already. Raises MvlError naming the file."""
+def _apart_from_remarks(
+    outcomes: Iterable[tuple[Case, str | MvlError | JobFailed | None]], remarks: Remarks
+) -> Iterator[tuple[Case, bool | MvlError | JobFailed]]:
+    """The outcomes as `gather` reads them; what to know of images is added to `remarks`."""
+    for case, outcome in outcomes:
+        if isinstance(outcome, MvlError | JobFailed):
+            yield case, outcome
+            continue
+        if outcome:
+            remarks.setdefault(outcome, []).append(case.images[0])
+        yield case, outcome is not None
+
+
+def prepare_image(case: Case, plan: Plan, configuration: str, folder: Path) -> str | None:
+    """Prepare one image, in a worker. Returns what to know of its file, None where it is cached already.
+
+    Raises MvlError naming the file.
+    """
     files_hash, settings = hash_files(case), plan.preprocessing_hash(configuration)
     if is_cached(folder, case.name, files_hash, settings):
-        return False
+        return None
     volume, _ = load_case(case, plan.labels, len(plan.channels))
     chosen = plan.configuration(configuration)
     try:
@@ -87,4 +110,4 @@ def prepare_image(case: Case, plan: Plan, configuration: str, folder: Path) -> b
     )
     unknown = np.full(prepared.image.shape[1:], IGNORE, np.int16)
     write_case(folder, prepared.image, unknown, cached, {}, chosen.patch_size)
-    return True
+    return remark_on(volume.geometry.file)

@@ -36,7 +36,7 @@ def main() -> int:
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
         python = folder / "bin" / "python"
         subprocess.run([python, "-m", "pip", "install", "--quiet", "uv"], check=True)
-        lowest = ["--resolution", "lowest-direct", "-e", f"{REPOSITORY}[test]"]
+        lowest = ["--resolution", "lowest-direct", "--compile-bytecode", "-e", f"{REPOSITORY}[test]"]
         subprocess.run([python, "-m", "uv", "pip", "install", "--python", python, *lowest], check=True)
         return subprocess.run([python, "-m", "pytest", "-q", *args.tests], cwd=REPOSITORY).returncode
 

@@ -8,7 +8,7 @@ label area, at the left end a key: the same slice again, either as it is or with
 which. Shuffling keeps mean and standard deviation of the image; mirrors, small turns and noise leave pictures pictures.
 The task is made and means nothing in medicine: it asks a network to look far.
 
-A normalisation over the whole image may tell the key too, without a trunk: docs/evidence.md has what was measured.
+A normalization over the whole image may tell the key too, without a trunk: docs/evidence.md has what was measured.
 """
 
 from __future__ import annotations

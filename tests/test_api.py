@@ -86,6 +86,12 @@ def test_a_word_is_one_fold_and_never_its_letters():
     assert api.choose_folds("12", 13) == ["12"]
 
 
+def test_a_word_is_one_configuration_and_never_its_letters(root, dataset):
+    with pytest.raises(MvlError, match="no configuration '3d_nosuch'"):
+        plan(root, configurations="3d_nosuch")
+    assert "3d_fullres" in plan(root, configurations="3d_fullres").configurations
+
+
 def test_memory_and_time_may_be_words(root, dataset):
     assert plan(root, memory="1GB").memory_budget == 10**9
     assert plan(root, seconds="1m30s").time_budget == 90
@@ -263,7 +269,10 @@ def test_a_place_that_is_none_is_refused_before_any_case_is_read(root, dataset):
 
 
 def test_the_doctor_answers_with_what_it_found_and_did(root, dataset):
-    diagnosis, repairs = api.doctor("Tiny", root=root)
+    found = api.doctor("Tiny", root=root)
+    assert str(found) == str(found.diagnosis)
+    assert found._repr_html_().startswith("<table>")
+    diagnosis, repairs = found
     assert (diagnosis.usable_cases, diagnosis.findings, repairs) == (5, (), None)
     diagnosis, repairs = api.doctor(dataset, fix=root / "copy")
     assert (repairs.dataset, repairs.source, repairs.repairs) == (diagnosis.dataset, str(dataset), ())

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 
-from mvl_auto.arguments import as_bytes, as_seconds, in_python_words, list_of_folds, python_words
+from mvl_auto.ablation.options import AblationOptions
+from mvl_auto.arguments import as_bytes, as_seconds, in_python_words, list_of_folds, list_of_words, python_words
 from mvl_auto.errors import MvlError, PartlyFailed
 
 
@@ -57,3 +61,20 @@ def test_numbers_pass_and_words_are_read():
 
 def test_one_fold_is_a_list_of_one():
     assert [list_of_folds(folds) for folds in (0, "12", [0, "1"], ("all",))] == [[0], ["12"], [0, "1"], ["all"]]
+    assert list_of_folds(np.array([0, 2])) == [0, 2]
+    assert list_of_folds(np.int64(3)) == [3]
+    assert list_of_folds(range(2)) == [0, 1]
+
+
+@pytest.mark.parametrize("folds", [1.5, [0, None], object()])
+def test_what_is_no_fold_is_an_error_of_one_line(folds):
+    with pytest.raises(MvlError, match="is no fold"):
+        list_of_folds(folds)
+
+
+def test_a_word_or_a_path_is_a_list_of_one():
+    assert list_of_words("3d_fullres") == ["3d_fullres"]
+    assert list_of_words(Path("a/b")) == ["a/b"]
+    assert list_of_words(["2d", Path("c")]) == ["2d", "c"]
+    options = AblationOptions(arms="block", folds=1)
+    assert (options.arms, options.folds) == (("block",), ("1",))

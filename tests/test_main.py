@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 
@@ -20,6 +21,8 @@ def test_no_word_lists_the_commands_and_a_wrong_one_too():
     done = run()
     assert done.returncode == 0
     assert {"train", "predict", "doctor"} <= set(done.stdout.replace(",", "").split())
+    for name in done.stdout.partition("commands:")[2].replace(",", "").split():
+        assert callable(importlib.import_module(f"mvl_auto.cli.{name}").main)
     done = run("segment")
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
     assert "no command 'segment'" in done.stderr

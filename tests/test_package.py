@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import runpy
 from importlib.metadata import metadata, requires
 from pathlib import Path
+from typing import Any
 
 import pytest
+import setuptools
 
 from mvl_auto import extras
 from mvl_auto.errors import MvlError
@@ -37,6 +40,58 @@ def test_the_index_shows_no_link_that_leads_nowhere():
     description = about["Description"] or str(about.get_payload())  # older versions of setuptools: behind the fields
     assert "mvl_train 4 fold0" in description
     assert not re.findall(r"\]\((?!https?://|#)", description)
+
+
+@pytest.fixture
+def setup_script(monkeypatch) -> dict[str, Any]:
+    """The names of setup.py, with what it gives to setuptools under `given`."""
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(setuptools, "setup", lambda **words: given.update(words))
+    return runpy.run_path(str(REPOSITORY / "setup.py")) | {"given": given}
+
+
+README = """\
+![A picture (old)](docs/demo.png)
+
+[![A badge](docs/badge.svg)](docs/report.md#curves) and ![one elsewhere](https://example.org/a.png)
+
+See [the guide](docs/dataset.md), [a part](#below), [a site](https://example.org/a_(b)).
+"""
+
+
+def test_links_of_the_readme_are_absolute_where_the_repository_is_public(setup_script):
+    text = setup_script["index_readme"](README, "https://host/repo")
+    assert "![A picture (old)](https://host/repo/raw/main/docs/demo.png)" in text
+    assert (
+        "[![A badge](https://host/repo/raw/main/docs/badge.svg)](https://host/repo/blob/main/docs/report.md#curves)"
+        in text
+    )
+    assert "![one elsewhere](https://example.org/a.png)" in text
+    assert (
+        "[the guide](https://host/repo/blob/main/docs/dataset.md), [a part](#below), [a site](https://example.org/a_(b))"
+        in text
+    )
+    own = setup_script["index_readme"]((REPOSITORY / "README.md").read_text(encoding="utf-8"), "https://host/repo")
+    for kind, path in re.findall(r"\]\(https://host/repo/(raw|blob)/main/([^)#]+)", own):
+        assert (REPOSITORY / path).exists()
+        assert kind == ("raw" if path.endswith(".png") else "blob")
+    assert not re.findall(r"\]\((?!https?://|#)", own)
+
+
+def test_links_of_the_readme_become_words_where_it_is_not(setup_script):
+    text = setup_script["index_readme"](README, "")
+    assert "docs/" not in text
+    assert "See the guide, [a part](#below), [a site](https://example.org/a_(b))" in text
+    assert "![one elsewhere](https://example.org/a.png)" in text
+
+
+def test_the_index_is_told_where_the_project_is(setup_script):
+    assert setup_script["project_urls"]("") == {}
+    urls = setup_script["project_urls"]("https://host/repo")
+    assert urls["Source"] == "https://host/repo"
+    for name in ("Documentation", "Changelog"):
+        assert (REPOSITORY / urls[name].split("/main/")[1]).exists()
+    assert setup_script["given"]["url"] == (setup_script["REPOSITORY"] or None)
 
 
 def test_messages_point_to_a_page_that_is_there():

@@ -50,6 +50,8 @@ def test_scores_are_means_by_label():
     summary = summarise({"a": score_case(one, two, make_labels()), "b": score_case(one, one, make_labels())})
     header, *rows = cells(summary)
     column = header.index("dice")
+    assert "accuracy" not in header  # near 1 for any small label
+    assert "accuracy" in summary.metrics
     # label 1: 2/3 and 1; label 2: 2/3 and 1
     assert [(row[0], row[column]) for row in rows] == [("label 1", "0.833"), ("label 2", "0.833"), ("mean", "0.833")]
 

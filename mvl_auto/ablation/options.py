@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mvl_auto.ablation.record import Amount, Length, Rates
+from mvl_auto.arguments import list_of_folds, list_of_words
 
 
 @dataclass(frozen=True)
@@ -36,3 +37,9 @@ class AblationOptions:
     jobs: int = 1
     scheduler: str | None = None
     output: Path | None = None
+
+    def __post_init__(self) -> None:
+        """A single arm or fold is a tuple of one; a fold may be a number."""
+        if self.arms is not None:
+            object.__setattr__(self, "arms", tuple(list_of_words(self.arms)))
+        object.__setattr__(self, "folds", tuple(map(str, list_of_folds(self.folds))))

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from mvl_auto.arguments import as_bytes, as_seconds
+from mvl_auto.alike import lines_of_reasons
+from mvl_auto.arguments import as_bytes, as_seconds, list_of_words
 from mvl_auto.errors import MvlError
 from mvl_auto.files import clear_unfinished, locked
 from mvl_auto.jobs.dask import check_address
@@ -22,7 +23,8 @@ from mvl_auto.paths import (
     preprocessed_folder,
 )
 from mvl_auto.plans import Plan, Tokens, write_document
-from mvl_auto.progress import Progress, silent
+from mvl_auto.progress import ONLY_IN_FILE, Progress, silent
+from mvl_auto.text import count_text
 
 if TYPE_CHECKING:
     from mvl_auto.datasets import Dataset
@@ -35,7 +37,7 @@ def plan_and_preprocess(
     dataset: str | int | Path,
     *,
     root: Path | str | None = None,
-    configurations: Sequence[str] | None = None,
+    configurations: str | Sequence[str] | None = None,
     memory: int | str | None = None,
     preset: str | None = None,
     seconds: float | str | None = None,
@@ -90,7 +92,7 @@ def plan_and_preprocess(
         if strict:
             stage.refuse_anomalies(fingerprint, raw.folder, folder)
         plan = planners.plan(fingerprint, budget, block, overrides, blocks, speed)
-        chosen = plan.with_previous_stages(configurations or [plan.recommended])
+        chosen = plan.with_previous_stages(list_of_words(configurations or plan.recommended))
         stage.write_plan(raw, fingerprint, plan, folder)
         failures = []
         if not plan_only:
@@ -102,6 +104,19 @@ def plan_and_preprocess(
     return plan
 
 
+class Checkup(NamedTuple):
+    """What the doctor found, and did in the copy; None where no copy was made. It prints as a table of the findings."""
+
+    diagnosis: Diagnosis
+    repairs: Repairs | None
+
+    def __str__(self) -> str:
+        return str(self.diagnosis)
+
+    def _repr_html_(self) -> str:
+        return self.diagnosis._repr_html_()
+
+
 def doctor(
     dataset: str | int | Path,
     *,
@@ -110,7 +125,7 @@ def doctor(
     output: Path | str | None = None,
     workers: int | None = None,
     progress: Progress = silent,
-) -> tuple[Diagnosis, Repairs | None]:
+) -> Checkup:
     """All that is wrong or odd with a raw dataset, which is only read; and a copy of it that is repaired.
 
     dataset: number, name or path. fix: a new folder for the copy (default: none is made). output: a JSON file for the
@@ -128,8 +143,8 @@ def doctor(
     if output is not None:
         write_document(Path(output), diagnosis)
     if fix is None:
-        return diagnosis, None
-    return diagnosis, planners.repair_dataset(folder, Path(fix), workers=workers, progress=progress)
+        return Checkup(diagnosis, None)
+    return Checkup(diagnosis, planners.repair_dataset(folder, Path(fix), workers=workers, progress=progress))
 
 
 def _check_diagnosis(output: Path, dataset: Path, fix: Path | str | None) -> None:
@@ -155,13 +170,17 @@ def _prepare(
     scheduler: str | None,
     progress: Progress,
 ) -> list[str]:
-    """Returns why cases could not be prepared, in a line each, which are in the log too."""
+    """Returns why cases could not be prepared, in a line for each kind of reason; the log has them by case."""
     from mvl_auto import preprocessing
 
     report = preprocessing.preprocess_dataset(
         raw, plan, names, folder, workers=workers, scheduler=scheduler, progress=progress
     )
-    log.info("%s: %d cases prepared, %d kept from before", ", ".join(names), len(report.done), len(report.reused))
+    done = count_text(len(report.done), "case")
+    log.info("%s: %s prepared, %d kept from before", ", ".join(names), done, len(report.reused))
     for case, reason in report.failed.items():
-        log.error("%s: %s", case, reason)
-    return list(report.failed.values())
+        log.error("%s: %s", case, reason, extra={ONLY_IN_FILE: True})
+    lines = lines_of_reasons(report.failed)
+    for line in lines:
+        log.error("%s", line)
+    return lines

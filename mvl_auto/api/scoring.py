@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mvl_auto.arguments import list_of_words
 from mvl_auto.files import ensure_writable_folder, entries
 from mvl_auto.outputs import check_not_read, leaving_no_trace
 from mvl_auto.paths import (
@@ -113,7 +114,7 @@ def evaluate_raters(
 
 
 def compare(
-    models: Sequence[Path | str],
+    models: str | Path | Sequence[Path | str],
     *,
     output: Path | str = "comparison",
     metrics: str | Sequence[str] | None = None,
@@ -129,7 +130,7 @@ def compare(
     from mvl_auto.evaluation.comparison_files import comparison_files, write_comparison
     from mvl_auto.evaluation.scored import read_models
 
-    read = read_models(models)
+    read = read_models(list_of_words(models))
     comparison = compare_models(read, metrics, only_common=only_common)
     check_not_read(comparison_files(Path(output)), [run.file for model in read for run in model.runs])
     with leaving_no_trace(Path(output)):
@@ -138,11 +139,11 @@ def compare(
 
 
 def report(
-    runs: Sequence[str] | Mapping[str, Path] = (),
+    runs: str | Path | Sequence[str | Path] | Mapping[str, Path] = (),
     *,
     root: Path | str | None = None,
     dataset: str | int | Path | None = None,
-    run: Sequence[str] = (),
+    run: str | Sequence[str] = (),
     output: Path | str | None = None,
     volumes: bool = True,
     progress: Progress = silent,
@@ -159,9 +160,9 @@ def report(
     if isinstance(runs, Mapping):
         found = dict(runs)
     elif runs:
-        found = named_folders(runs)
+        found = named_folders(list_of_words(runs))
     else:
-        found = find_run_folders(find_root(root), dataset, run)
+        found = find_run_folders(find_root(root), dataset, list_of_words(run))
     target = None if output is None else Path(output)
     return write_report(found, target, volumes=volumes, progress=progress)
 

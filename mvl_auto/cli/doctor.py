@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mvl_auto.alike import alike, remedy_in, where
 from mvl_auto.cli.common import DONE, PARTLY_FAILED, Command, run_command
 from mvl_auto.cli.values import positive
 from mvl_auto.tables import table
@@ -43,7 +44,8 @@ def run(args: argparse.Namespace) -> int:
         progress=args.progress,
     )
     print(overview(diagnosis))
-    print(findings(diagnosis.findings, "--json FILE" if args.json is None else str(args.json)), end="")
+    told = findings(diagnosis.findings, "--json FILE" if args.json is None else str(args.json), str(args.dataset))
+    print(told, end="")
     if args.json is not None:
         print(f"\nwrote {args.json}")
     if repairs is None:
@@ -55,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     report = args.fix / "repairs.json"
     print(treatment(repairs.repairs, report), end="")
     if repairs.remaining:
-        print(f"\nleft in the copy:{findings(repairs.remaining, str(report))}", end="")
+        print(f"\nleft in the copy:{findings(repairs.remaining, str(report), str(args.fix))}", end="")
     print(f"\nwrote {args.fix}, with repairs.json")
     if not repairs.usable:
         return PARTLY_FAILED
@@ -71,30 +73,38 @@ def overview(diagnosis: Diagnosis) -> str:
     return f"\n{diagnosis.dataset}: {diagnosis.usable_cases} of {diagnosis.cases} cases can be used; {found}"
 
 
-def findings(found: Sequence[Finding], all_in: str) -> str:
-    """A table of what prevents use, and one of what is odd, each with a line ahead; empty without any."""
-    from mvl_auto.planners.doctor import group_findings
+def findings(found: Sequence[Finding], all_in: str, dataset: str) -> str:
+    """A table of what prevents use, and one of what is odd, each with a line ahead; empty without any.
+
+    dataset: as the user named it, for the commands among the remedies.
+    """
+    from mvl_auto.planners.fingerprint import group_anomalies
 
     text = ""
     for heading, prevents_use in (("to be mended before it can be used", True), ("odd, but can be used", False)):
         of_kind = [each for each in found if each.prevents_use == prevents_use]
-        rows = [(group.where, group.what, group.remedy) for group in group_findings(of_kind)]
+        rows = [(group.where, group.what, remedy_in(group.remedy, dataset)) for group in group_anomalies(of_kind)]
         if rows:
             text += f"\n{heading}:\n{_cut(['file', 'what', 'what to do'], rows, all_in)}\n"
     return text
 
 
 def treatment(repairs: Sequence[Repair], report: Path) -> str:
-    """A table of what was done to which file, and of what could not be done."""
+    """A table of what was done to which files, and of what could not be done; figures are those of the first file."""
     text = ""
     for heading, outcome, last in (
         ("repaired in the copy", "repaired", "done"),
         ("could not be repaired", "left", "why"),
     ):
-        rows = [(each.file, each.found, each.done) for each in repairs if each.outcome == outcome]
+        kinds = alike((each for each in repairs if each.outcome == outcome), _told_of)
+        rows = [(where([each.file for each in kind]), kind[0].found, kind[0].done) for kind in kinds]
         if rows:
             text += f"\n{heading}:\n{_cut(['file', 'found', last], rows, str(report))}\n"
     return text or "\nnothing to repair: the copy is as the original\n"
+
+
+def _told_of(repair: Repair) -> tuple[str, str]:
+    return repair.file, f"{repair.found} {repair.done}"
 
 
 def _cut(header: Sequence[str], rows: Sequence[Sequence[str]], all_in: str) -> str:

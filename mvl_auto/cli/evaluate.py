@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 MOST_CASES = 5  # in the list of the worst; scores.csv has all
 MEAN_ROW = "mean"
 UNDEFINED = "-"
-ONLY_IN_FILES = frozenset({"accuracy"})  # near 1 for any small label: beside a Dice of 0 it looks as if all were well
 WIDTH = 80
 
 
@@ -147,6 +146,8 @@ def labels(summary: Summary) -> str:
 
     Metrics that do not fit beside each other go into further tables.
     """
+    from mvl_auto.evaluation.metrics import on_screen
+
     per_label = summary.per_label()
     lines = [
         "",
@@ -154,7 +155,7 @@ def labels(summary: Summary) -> str:
     ]
     lines += units(summary.scoring, summary.metrics)
     columns = []
-    for metric in shown(summary.metrics):
+    for metric in on_screen(summary.metrics):
         cells = [_mean_and_sd(*per_label.loc[label, metric][["mean", "sd"]]) for label in summary.labels]
         columns.append([metric, *cells, _figure(summary.mean(metric))])
     names = [" ".join(label.split()) for label in summary.labels]
@@ -189,7 +190,9 @@ def worst_cases(summary: Summary) -> str:
 
 def raters_table(agreement: Agreement) -> str:
     """A row per pair with the means of its metrics, and what they come to for the model and among the raters."""
-    metrics = shown(next(iter(agreement.summaries.values())).metrics)
+    from mvl_auto.evaluation.metrics import on_screen
+
+    metrics = on_screen(next(iter(agreement.summaries.values())).metrics)
     names = [[" and ".join(pair), str(len(summary.cases))] for pair, summary in agreement.summaries.items()]
     columns = [
         [metric, *(_figure(summary.mean(metric)) for summary in agreement.summaries.values())] for metric in metrics
@@ -201,11 +204,6 @@ def raters_table(agreement: Agreement) -> str:
     with_model, among = agreement.means(metrics[0])
     lines.append(f"\n{metrics[0]}: model with raters {_figure(with_model)}, raters with each other {_figure(among)}")
     return "\n".join(lines)
-
-
-def shown(metrics: Sequence[str]) -> list[str]:
-    """The metrics that go on the screen."""
-    return [metric for metric in metrics if metric not in ONLY_IN_FILES] or list(metrics)
 
 
 def _that_fit(first: list[list[str]], columns: list[list[str]]) -> Iterator[list[list[str]]]:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-NOT_COMMANDS = {"__init__", "common", "main", "nnunet_words", "streams", "submitting", "waiting"}
+NOT_COMMANDS = {"__init__", "common", "main", "nnunet_words", "streams", "submitting", "values", "waiting"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

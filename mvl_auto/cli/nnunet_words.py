@@ -34,7 +34,7 @@ TRAINER = Word(
     1,
     only=("nnUNetTrainer",),
     note="there is one trainer",
-    instead="There is one trainer: set its length with --time or --steps, and see mvl_train --help",
+    instead="There is one trainer: set its length with --time or --steps",
 )
 PLANS = Word(
     1,

@@ -182,11 +182,14 @@ def report(dataset: str, plan: Plan, args: argparse.Namespace) -> None:
 
 
 def anomalies(heading: str, found: Sequence[Anomaly], most: int = MOST_ANOMALIES) -> str:
-    """What was found in files, as a table with a line ahead; nothing when nothing was."""
-    if not found:
+    """What was found in files, as a table with a line ahead; nothing when nothing was. A fault of many is one row."""
+    from mvl_auto.planners.fingerprint import group_anomalies
+
+    groups = group_anomalies(found)
+    if not groups:
         return ""
-    rows = [(odd.file, odd.what, odd.remedy) for odd in found[:most]]
-    more = f"\n... and {len(found) - len(rows)} more, see fingerprint.json" if len(found) > len(rows) else ""
+    rows = [(group.where, group.what, group.remedy) for group in groups[:most]]
+    more = f"\n... and {len(groups) - len(rows)} more, see fingerprint.json" if len(groups) > len(rows) else ""
     return f"\n{heading}:\n{table(['file', 'what', 'what to do'], rows)}{more}\n"
 
 

@@ -36,7 +36,7 @@ from mvl_auto.files import is_there, read_json, reading
 from mvl_auto.images import composed, file_ending
 from mvl_auto.paths import dataset_id, guide
 from mvl_auto.plans import MOST_CHANNELS, Channel, LabelScheme, build
-from mvl_auto.text import list_text
+from mvl_auto.text import count_text, list_text
 
 DICOM_PREDICTION_ENDING = ".nii.gz"  # DICOM images have no ending; their segmentations are written as this
 GROUPS_FILE = "groups.csv"
@@ -86,7 +86,7 @@ def read_dataset(folder: Path, problems: list[MvlError] | None = None) -> Datase
         raise all_noted(raised)
     if dataset.unlisted:
         description = dataset.folder / "dataset.json"
-        log.warning("%s: %d cases are not listed under training and not used", description, dataset.unlisted)
+        log.warning("%s: not listed under training and not used: %s", description, count_text(dataset.unlisted, "case"))
     return dataset
 
 

@@ -25,7 +25,10 @@ from mvl_auto.files import entries, is_there
 from mvl_auto.images import composed, file_ending, stem
 from mvl_auto.names import checked_name
 from mvl_auto.paths import guide
+from mvl_auto.printable import shown
 from mvl_auto.text import count_text
+
+MOST_DIGITS = 9  # of a fold that is written as text
 
 log = logging.getLogger(__name__)
 DESCRIBE = f"See {guide('dataset.md')} for an example."
@@ -71,17 +74,36 @@ def _cases_by_pattern(folder: Path, pattern: Pattern) -> list[Case]:
 def find_folds(folder: Path, content: dict[str, Any]) -> dict[str, int]:
     """Case -> the fold that validates on it, of MONAI's "training": [{"image", "label", "fold"}]; empty for none.
 
-    Folds that not all cases have, or a single one, are not used, with a warning.
+    A fold may be written as text or with a decimal point. Folds that not all cases have, that are no whole numbers, or
+    a single one, are not used, with a warning.
     """
     if not lists_cases(content) or read_pattern(content, folder / "dataset.json"):
         return {}
     listed = _listed_cases(folder, content["training"], [])
-    folds = {case.name: fold for case, fold in listed if isinstance(fold, int) and not isinstance(fold, bool)}
-    if folds and (len(folds) < len(listed) or len(set(folds.values())) < 2):
-        why = f"{len(folds)} of {len(listed)} cases have one" if len(folds) < len(listed) else "all cases are in one"
+    given = {case.name: fold for case, fold in listed if fold is not None}
+    folds = {name: number for name, fold in given.items() if (number := _fold_number(fold)) is not None}
+    if not given:
+        return {}
+    why = ""
+    if len(given) < len(listed):
+        why = f"{len(given)} of {len(listed)} cases have one"
+    elif len(folds) < len(given):
+        why = f"{shown(next(fold for name, fold in given.items() if name not in folds))} is no whole number"
+    elif len(set(folds.values())) < 2:
+        why = "all cases are in one"
+    if why:
         log.warning("%s: its folds are not used: %s", folder / "dataset.json", why)
         return {}
     return folds
+
+
+def _fold_number(fold: Any) -> int | None:
+    """A number from 0 on; None for anything else."""
+    if isinstance(fold, float) and fold.is_integer():
+        fold = int(fold)
+    if isinstance(fold, str) and fold.isdecimal() and len(fold) <= MOST_DIGITS:
+        fold = int(fold)
+    return fold if isinstance(fold, int) and not isinstance(fold, bool) else None
 
 
 def lists_cases(content: dict[str, Any]) -> bool:

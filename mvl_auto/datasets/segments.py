@@ -115,10 +115,11 @@ def _folded(name: str) -> str:
 
 
 def _unknown_segments(names: Iterable[str], labels: LabelScheme, path: Path) -> MvlError:
-    listed = ", ".join(f"'{name}'" for name in names)
+    listed = [f"'{name}'" for name in names]
     known = ", ".join(labels.class_names[1:])
+    segments = f"segment{'s' * (len(listed) > 1)} {', '.join(listed)}"
     return MvlError(
-        f"has the segment {listed}, which dataset.json does not name (it names {known})",
+        f"has the {segments}, which dataset.json does not name (it names {known})",
         file=path,
         remedy="Rename it in 3D Slicer, or give the label in dataset.json this name.",
     )

@@ -24,7 +24,7 @@ from mvl_auto.text import shape_text
 
 File = str | PathLike[str]
 
-SMALLEST_SPACING = 1e-6  # mm: a nanometre, below electron microscopy
+SMALLEST_SPACING = 1e-8  # mm: a tenth of an angstrom, below electron microscopy
 LARGEST_SPACING = 100.0  # mm: no scanner has such voxels; a unit was taken for another
 SPACING_DIGITS = 6  # significant ones: 32-bit floats hold seven, a square root of three squares six
 TIES_UP = 3e-7  # relative: more than the noise of 32-bit headers, so that 0.9765625 is rounded one way in all of them
@@ -51,6 +51,7 @@ class FileGrid:
     header_fault: str = ""  # a fault of the header that the header itself corrects; empty for none
     label_names: Mapping[int, str] | None = None  # value -> name, for a label map that is to be written
     tilt_degrees: float = 0.0  # of a DICOM series with a tilted gantry: by so much its affine leans
+    unknown_unit: str = ""  # in which a TIFF states its voxel size, which is 1 mm here instead; empty for none
 
 
 @dataclass(frozen=True, eq=False)

@@ -61,9 +61,9 @@ def read_raster(path: Path, as_label: bool = False, hashes: Hashes | None = None
     Raises MvlError when the file is missing or damaged, or has axes that are neither space nor channel.
     """
     if path.suffix.lower() in TIFF_ENDINGS:
-        array_czyx, spacing = _read_tiff(path, as_label, hashes)
+        array_czyx, spacing, unit = _read_tiff(path, hashes)
     else:
-        array_czyx, spacing = _read_picture(path, as_label, hashes), (1.0, 1.0, 1.0)
+        array_czyx, spacing, unit = _read_picture(path, as_label, hashes), (1.0, 1.0, 1.0), ""
     k, j, i = array_czyx.shape[1:]
     grid = FileGrid(
         shape=(i, j, k),
@@ -71,6 +71,7 @@ def read_raster(path: Path, as_label: bool = False, hashes: Hashes | None = None
         dimensions=2 if k == 1 else 3,
         dtype=array_czyx.dtype,
         has_frame=False,
+        unknown_unit=unit,
     )
     return array_czyx.transpose(0, 3, 2, 1), grid
 
@@ -202,8 +203,8 @@ def _read_with_itk(path: Path) -> Array:
         raise MvlError("cannot be read", file=path, remedy=EXPORT_AGAIN) from error
 
 
-def _read_tiff(path: Path, as_label: bool, hashes: Hashes | None) -> tuple[Array, tuple[float, float, float]]:
-    """(C, Z, Y, X) and mm along Z, Y, X."""
+def _read_tiff(path: Path, hashes: Hashes | None) -> tuple[Array, tuple[float, float, float], str]:
+    """(C, Z, Y, X), mm along Z, Y, X, and the unit of the voxel size where it is not known."""
     import tifffile
 
     log = logging.getLogger("tifffile")
@@ -214,7 +215,7 @@ def _read_tiff(path: Path, as_label: bool, hashes: Hashes | None) -> tuple[Array
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as tiff:
             series = tiff.series[0]
-            spacing, extra = tiff_spacing(tiff, path, tell=not as_label), len(series.keyframe.extrasamples)
+            (spacing, unit), extra = tiff_spacing(tiff), len(series.keyframe.extrasamples)
             size = math.prod(map(int, series.shape)) * series.dtype.itemsize
             _check_size(size, data, path, 1 if series.keyframe.compression == UNPACKED else MOST_PACKED)
             _check_strips(series, data, path)
@@ -223,7 +224,8 @@ def _read_tiff(path: Path, as_label: bool, hashes: Hashes | None) -> tuple[Array
         raise _damaged(path, error) from error
     if extra and len(array_czyx) in (2, 4):
         array_czyx = array_czyx[:-1]
-    return array_czyx, _sidecar_spacing(path) or spacing
+    written = _sidecar_spacing(path)
+    return (array_czyx, spacing, unit) if written is None else (array_czyx, written, "")
 
 
 def _unpacked(series: Any, data: bytes, path: Path) -> Array:
@@ -235,7 +237,7 @@ def _unpacked(series: Any, data: bytes, path: Path) -> Array:
     try:
         array = series.asarray()
     except ValueError as error:
-        if "imagecodecs" not in str(error):
+        if "imagecodecs" not in str(error) and "not supported" not in str(error):
             raise
         if series.keyframe.bitspersample in (1, 8) and series.keyframe.samplesperpixel == 1:
             return _read_with_pillow(data, series)

@@ -8,12 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 ANISOTROPY_FACTOR = 3.0  # an axis more than this many times as coarse as another is anisotropic (nnU-Net)
-SPACING_DIGITS = 6  # of mm: nanometres, so that turning an image does not change the last bits of its spacing
+SPACING_DIGITS = 6  # decimals of mm, significant ones below: turning an image does not change its spacing by a bit
+FEW_DECIMALS = 0.1  # mm: below it, six decimals are fewer than six digits
 
 
 def round_spacing(spacing_mm: Sequence[float]) -> tuple[float, ...]:
-    """Spacings to a nanometre."""
-    return tuple(round(float(mm), SPACING_DIGITS) for mm in spacing_mm)
+    """Spacings to a nanometer, and those of microscopes to six digits."""
+    return tuple(
+        round(float(mm), SPACING_DIGITS) if mm >= FEW_DECIMALS else float(f"{mm:.{SPACING_DIGITS}g}")
+        for mm in spacing_mm
+    )
 
 
 def resampled_shape(

@@ -5,10 +5,8 @@ The plain resolution of a TIFF is not used: it is mostly meant for printers.
 
 from __future__ import annotations
 
-import logging
 import math
 import xml.etree.ElementTree as ElementTree
-from pathlib import Path
 from typing import Any
 
 Spacing = tuple[float, float, float]  # mm along Z, Y, X
@@ -47,16 +45,14 @@ MILLIMETRES = {
 }
 NO_UNITS = ("", "pixel", "px", "voxel", "reference frame", "none", "null")  # of images that nobody calibrated
 
-log = logging.getLogger(__name__)
 
-
-def tiff_spacing(tiff: Any, path: Path, tell: bool = True) -> Spacing:
-    """mm along Z, Y, X of an open TiffFile; 1 mm where it states none. tell: log a unit that is not known."""
+def tiff_spacing(tiff: Any) -> tuple[Spacing, str]:
+    """mm along Z, Y, X of an open TiffFile, 1 mm where it states none that is known; and the unit that is not."""
     if tiff.is_ome:
-        return _ome_spacing(tiff.ome_metadata or "", path, tell)
+        return _ome_spacing(tiff.ome_metadata or "")
     if tiff.is_imagej:
-        return _imagej_spacing(tiff, path, tell)
-    return NO_SPACING
+        return _imagej_spacing(tiff)
+    return NO_SPACING, ""
 
 
 def millimetres(unit: str) -> float | None:
@@ -66,43 +62,40 @@ def millimetres(unit: str) -> float | None:
     return 0.0 if name in NO_UNITS else MILLIMETRES.get(name)
 
 
-def _scale(unit: str, path: Path, tell: bool) -> float:
-    """mm in a unit, 0 where there is none to use."""
-    scale = millimetres(unit)
-    if scale is None and tell:
-        log.warning("%s: its voxel size is in '%s', a unit that is not known: 1 mm is assumed", path, unit)
-    return scale or 0.0
-
-
-def _imagej_spacing(tiff: Any, path: Path, tell: bool) -> Spacing:
+def _imagej_spacing(tiff: Any) -> tuple[Spacing, str]:
     metadata = tiff.imagej_metadata or {}
-    scale = _scale(str(metadata.get("unit", "")), path, tell)
+    unit = str(metadata.get("unit", ""))
+    scale = millimetres(unit)
     tags = tiff.pages[0].tags
+    if scale is None:
+        return NO_SPACING, unit
     if not scale or "XResolution" not in tags or "YResolution" not in tags:
-        return NO_SPACING
+        return NO_SPACING, ""
     (x_pixels, x_units), (y_pixels, y_units) = tags["XResolution"].value, tags["YResolution"].value
     if not (x_pixels and y_pixels):
-        return NO_SPACING
-    return float(metadata.get("spacing", 1.0)) * scale, y_units / y_pixels * scale, x_units / x_pixels * scale
+        return NO_SPACING, ""
+    return (float(metadata.get("spacing", 1.0)) * scale, y_units / y_pixels * scale, x_units / x_pixels * scale), ""
 
 
-def _ome_spacing(xml: str, path: Path, tell: bool) -> Spacing:
-    """Of the first image. OME's default unit is the micrometre; a missing size of Z is one unit of X."""
+def _ome_spacing(xml: str) -> tuple[Spacing, str]:
+    """Of the first image. OME's default unit is the micrometer; a missing size of Z is one unit of X."""
     if len(xml) > LONGEST_XML:
-        return NO_SPACING
+        return NO_SPACING, ""
     try:
         root = ElementTree.fromstring(xml)
     except ElementTree.ParseError as error:
         raise ValueError(f"its OME metadata is damaged: {error}") from error
     pixels = next((element for element in root.iter() if element.tag.rpartition("}")[2] == "Pixels"), None)
     if pixels is None or not {"PhysicalSizeX", "PhysicalSizeY"} <= pixels.attrib.keys():
-        return NO_SPACING
+        return NO_SPACING, ""
     lengths = []
     for axis in "ZYX":
         unit = pixels.get(f"PhysicalSize{axis}Unit", "\u00b5m")
         if f"PhysicalSize{axis}" not in pixels.attrib:
             unit = pixels.get("PhysicalSizeXUnit", "\u00b5m")
-        scale = _scale(unit, path, tell)
+        scale = millimetres(unit)
+        if scale is None:
+            return NO_SPACING, unit
         lengths.append(float(pixels.get(f"PhysicalSize{axis}", 1.0)) * scale)
     z, y, x = lengths
-    return (z, y, x) if all(length > 0 and math.isfinite(length) for length in lengths) else NO_SPACING
+    return ((z, y, x) if all(length > 0 and math.isfinite(length) for length in lengths) else NO_SPACING), ""

@@ -112,7 +112,7 @@ def transformers_config(geometry: BlockGeometry) -> PreTrainedConfig:
 def read_config(config_json: Any, layer: Layer, file: str) -> tuple[BlockGeometry, int, int]:
     """(geometry of the layer, its number from 0, number of layers) from a model's config.json.
 
-    file: its name in messages. Raises MvlError for an architecture that is not supported, for quantised checkpoints,
+    file: its name in messages. Raises MvlError for an architecture that is not supported, for quantized checkpoints,
     for inconsistent values, and for a layer that the model does not have.
     """
     from huggingface_hub.errors import StrictDataclassError
@@ -122,7 +122,7 @@ def read_config(config_json: Any, layer: Layer, file: str) -> tuple[BlockGeometr
     architecture = check_architecture(config_json.get("model_type"), file)
     if config_json.get("quantization_config"):
         raise MvlError(
-            "describes a quantised checkpoint, whose packed tensors only its own library reads",
+            "describes a quantized checkpoint, whose packed tensors only its own library reads",
             file=file,
             remedy="Take the original model, or a GGUF file of it.",
         )

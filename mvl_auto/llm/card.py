@@ -68,7 +68,7 @@ class BlockCard(Document):
     geometry: BlockGeometry
     parameters: int = Field(ge=1, description="weights of the layer and the final norm")
     dtype: str = Field(description="of the projections as stored: float32, bfloat16, float16")
-    quantisation: str | None = Field(None, description="GGUF type that the projections were dequantised from")
+    quantisation: str | None = Field(None, description="GGUF type that the projections were dequantized from")
     licence: str = Field(description="as stated by the source, else 'unknown'")
     revision: str | None = Field(
         None, description="commit of the hub, version of the package, size and time of the file"

@@ -60,7 +60,7 @@ def place(network: MedVisionLlama, device: torch.device) -> MedVisionLlama:
     if device.type == "cpu":
         keep_in_float32(network)
     else:
-        # torch's group normalisation returns contiguous tensors on CUDA (pytorch issue 111824): channels last would be
+        # torch's group normalization returns contiguous tensors on CUDA (pytorch issue 111824): channels last would be
         # restored, and lost again, at every layer; mps does not know it in three dimensions
         network.memory_format = torch.contiguous_format
         network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # torch's stub lacks it
@@ -95,6 +95,10 @@ def autocast(device: torch.device, training: bool = False) -> torch.autocast:
 
 
 def cpu_multiplies_bfloat16() -> bool:
-    """Whether this CPU has instructions for it: where it has to be emulated it is slower than float32."""
-    can = torch.cpu.get_capabilities()
+    """Whether this CPU has instructions for it: where it has to be emulated it is slower than float32.
+
+    False where torch is too old to say.
+    """
+    capabilities = getattr(torch.cpu, "get_capabilities", None)
+    can = {} if capabilities is None else capabilities()
     return bool(can.get("avx512_bf16") or can.get("amx_bf16"))

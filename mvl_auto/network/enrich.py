@@ -114,7 +114,7 @@ class Queries(nn.Module):
 
     def __init__(self, settings: LlmSettings, width: int) -> None:
         super().__init__()
-        # scores of normalised tokens have variance 1 at first
+        # scores of normalized tokens have variance 1 at first
         self.queries = nn.Parameter(torch.randn(settings.queries, width) / width**0.5)
 
     def forward(self, x_bnd: Tensor, grid: Shape) -> tuple[Tensor, Callable[[Tensor], Tensor]]:

@@ -49,7 +49,7 @@ def convolution(dimensions: int, inputs: int, outputs: int, kernel: int = KERNEL
 
 
 class Normalisation(nn.GroupNorm):
-    """Group normalisation: independent of the batch, and of the image's size at prediction. Keeps the shape."""
+    """Group normalization: independent of the batch, and of the image's size at prediction. Keeps the shape."""
 
     in_float32 = False  # keep_in_float32
 
@@ -63,7 +63,7 @@ class Normalisation(nn.GroupNorm):
 def keep_in_float32(network: nn.Module, kind: type[nn.Module] = nn.Module) -> None:
     """Have a CPU's autocast leave out what torch computes slower (docs/experiments.md) or wrongly in bfloat16 there.
 
-    kind: only modules of this kind. Normalisation alone is what a GPU's autocast leaves out.
+    kind: only modules of this kind. Normalization alone is what a GPU's autocast leaves out.
     """
     for module in network.modules():
         if isinstance(module, kind) and hasattr(module, "in_float32"):

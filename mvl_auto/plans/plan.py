@@ -35,7 +35,7 @@ MOST_BLOCKS, LARGEST_WIDTH, LARGEST_BATCH, MOST_STEPS = 1000, 1 << 16, 1 << 16, 
 MOST_STEP_VOXELS = 1 << 34  # of all patches of a training step
 MOST_WEIGHTS = 1 << 32
 MOST_TOKEN_SIDE = 1 << 12
-BY_STATISTICS: frozenset[Normalization] = frozenset({"ct"})  # normalised by the dataset's statistics, not by the case's
+BY_STATISTICS: frozenset[Normalization] = frozenset({"ct"})  # normalized by the dataset's statistics, not by the case's
 
 
 class NetworkSettings(Frozen):

@@ -14,6 +14,7 @@ from mvl_auto.evaluation.compare import ModelComparison, compare_models
 from mvl_auto.evaluation.scored import read_models
 from mvl_auto.files import ensure_writable_folder, open_regular, reading
 from mvl_auto.outputs import leaving_no_trace
+from mvl_auto.planners.fingerprint import group_anomalies
 from mvl_auto.progress import Progress, silent
 from mvl_auto.report.collect import RunRecord, collect_run
 from mvl_auto.report.figures import as_svg, draw_curves, draw_distributions
@@ -132,7 +133,7 @@ def _describe_run(record: RunRecord, number: int, budget: int, progress: Progres
         "volumes_note": _volumes_note(len(volumes), len(scores.cases)) if scores else "",
         "class_names": list(record.plan.labels.class_names) if record.plan else [],
         "plan_words": _plan_words(record.plan, record.configuration),
-        "anomalies": record.anomalies,
+        "anomalies": group_anomalies(record.anomalies),
         "warnings": _warnings(record),
         "settings": _settings(record),
         "environment": environment or describe_environment(),

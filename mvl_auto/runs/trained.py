@@ -55,7 +55,7 @@ def load_trained(fold_folder: Path, blocks_folder: Path) -> Trained:
 
 
 def network_of(plan: Plan, configuration: Configuration, block: FrozenBlock | None, seed: int = 0) -> MedVisionLlama:
-    """The network of a configuration, freshly initialised."""
+    """The network of a configuration, freshly initialized."""
     from mvl_auto.network.model import build_network
 
     channels = plan.input_channels(configuration)

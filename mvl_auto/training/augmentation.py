@@ -217,7 +217,7 @@ class Intensities:
 
 
 def intensities(patch_size: Shape, masked: Sequence[bool] = ()) -> Intensities:
-    """For patches of this size. masked: for each channel, whether it was normalised inside a mask."""
+    """For patches of this size. masked: for each channel, whether it was normalized inside a mask."""
     coarse = coarse_axis(patch_size)
     transforms: list[AbstractTransform] = [
         GaussianNoiseTransform(p_per_sample=0.1),

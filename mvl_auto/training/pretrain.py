@@ -31,6 +31,7 @@ from mvl_auto.ranks import rank_here
 from mvl_auto.runs import ALL
 from mvl_auto.runs import checkpoint as ckpt
 from mvl_auto.runs.trained import load_block_of
+from mvl_auto.text import count_text
 from mvl_auto.training.cases import Cases, memory_for_cases
 from mvl_auto.training.job import FoldOfPlan, Places, TrainingJob
 from mvl_auto.training.lookup import PLAN_AGAIN, Changes, cases_of_fold, check_cache, keep_plan, read_plan
@@ -54,7 +55,7 @@ class PretrainingResult:
 
     folder: Path
     steps: int
-    seconds: float  # of optimisation, over all sessions
+    seconds: float  # of optimization, over all sessions
     images: int
 
 
@@ -190,7 +191,10 @@ def _prepare(cases: Sequence[Case], folder: Path, job: TrainingJob) -> Others:
     copies = copies_of(fold.validation_cases, job.places.cache(fold.configuration), names, folder)
     if copies:
         log.warning(
-            "%d images are left out, as fold %s validates on the same: %s", len(copies), fold.name, ", ".join(copies)
+            "left out, as fold %s validates on the same: %s (%s)",
+            fold.name,
+            count_text(len(copies), "image"),
+            ", ".join(copies),
         )
     names = [name for name in names if name not in set(copies)]
     if not names:

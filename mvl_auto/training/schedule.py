@@ -13,7 +13,7 @@ FINAL_RATE = 0.01  # of the peak learning rate
 
 @dataclass(frozen=True)
 class TrainingLimit:
-    """How long a run trains: steps, or seconds from its start to the end of the optimisation."""
+    """How long a run trains: steps, or seconds from its start to the end of the optimization."""
 
     steps: int | None = None
     seconds: float | None = None

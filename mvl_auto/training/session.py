@@ -32,7 +32,7 @@ class Session:
     context: StepContext
     folder: Path
     state: ckpt.State
-    elapsed: float = 0.0  # seconds of optimisation, over all sessions
+    elapsed: float = 0.0  # seconds of optimization, over all sessions
     waited: float = 0.0  # seconds of waiting for batches, in this session
     begun_at: int = 0  # the step that this session began after
     logger: Logger | None = None  # gets what progress.csv gets

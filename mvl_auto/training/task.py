@@ -99,7 +99,7 @@ def carry_out(job: TrainingJob, task: Task) -> ckpt.State:
 
 
 def conclude(session: Session, before: float) -> None:
-    """What is left to do in the folder of a trained network. before: seconds of optimisation in earlier sessions."""
+    """What is left to do in the folder of a trained network. before: seconds of optimization in earlier sessions."""
     log.info(
         "%s: %d steps in %.0f s; %.1f %% of the time was spent waiting for batches",
         session.folder,

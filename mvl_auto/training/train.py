@@ -1,4 +1,4 @@
-"""Train one fold: look up, check, load, optimise, validate."""
+"""Train one fold: look up, check, load, optimize, validate."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class TrainingResult:
 
     folder: Path
     steps: int
-    seconds: float  # of optimisation, over all sessions
+    seconds: float  # of optimization, over all sessions
     validation: Summary | None  # None for the fold "all", which keeps no case apart, and where another process leads
 
 
@@ -58,7 +58,7 @@ class TrainingOptions:
 
     run: the folder under the results (default: the configuration's name, and with `network` also that). previous: for a
     cascade's second stage the run of its first, on all folds, whose segmentations it is trained on (default: that
-    configuration's name). seconds: of optimisation, from its start; steps: training steps; neither: what the run had
+    configuration's name). seconds: of optimization, from its start; steps: training steps; neither: what the run had
     before, else the plan's time if it has one, else its steps. A finished run that is given more of either goes on.
     workers: processes that make batches (0: none). batch_size, learning_rate (at its peak), network ("mvl", "vit",
     "unet" or "paper"), llm: of this run alone, instead of the plan's. start_from: a checkpoint, or the folder of a
@@ -197,7 +197,7 @@ def report_run(job: TrainingJob) -> None:
 
 
 def train_network(job: TrainingJob) -> ckpt.State:
-    """The optimisation itself, from the last checkpoint where there is one. Returns the finished state.
+    """The optimization itself, from the last checkpoint where there is one. Returns the finished state.
 
     Raises what `carry_out` does.
     """

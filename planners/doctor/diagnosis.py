@@ -19,15 +19,12 @@ from mvl_auto.planners.doctor.piece import Repair
 from mvl_auto.planners.doctor.repair_case import propose_repairs
 from mvl_auto.planners.fingerprint.anomalies import anomalies_between, anomaly_of, problems_between
 from mvl_auto.planners.fingerprint.dataset import Survey, survey
-from mvl_auto.plans import Anomaly, Document, Frozen
+from mvl_auto.plans import Anomaly, Document
 from mvl_auto.progress import Progress, silent
 from mvl_auto.tables import Tabular
 
 
-class Finding(Frozen):
-    file: str = Field(description="relative to the dataset where it lies in it, or 'the dataset'")
-    what: str
-    remedy: str
+class Finding(Anomaly):
     prevents_use: bool = Field(description="this case, or the dataset, cannot be used until it is repaired")
 
 

@@ -19,12 +19,13 @@ from mvl_auto.files import Hashes
 from mvl_auto.images import Volume
 from mvl_auto.images.crop import nonzero_box, slices
 from mvl_auto.images.geometry import skew_degrees
+from mvl_auto.images.remarks import remark_on
 from mvl_auto.images.spacing import round_spacing
 from mvl_auto.planners.fingerprint.intensities import Sketch, sketch
 from mvl_auto.plans import Anomaly, CaseFingerprint, LabelScheme
 from mvl_auto.text import shape_text
 
-FINGERPRINT_VERSION = 5  # raised whenever the same files get another fingerprint than before
+FINGERPRINT_VERSION = 6  # raised whenever the same files get another fingerprint than before
 
 
 @dataclass(frozen=True)
@@ -144,6 +145,9 @@ def _anomalies(
         if volume.geometry.file.tilt_degrees:
             what = f"was taken with the gantry tilted by {degrees:.3g} degrees: its slices do not lie above each other"
         found.append(Anomaly(file=image_file, what=what, remedy="Resample it, as mvl_doctor --fix does."))
+    if volume.geometry.file.unknown_unit:
+        remedy = 'Write {"spacing": [z, y, x]}, in mm, into a JSON file of the case\'s name beside each image.'
+        found.append(Anomaly(file=image_file, what=remark_on(volume.geometry.file), remedy=remedy))
     inside = classes[slices(box)]
     if outside := int((classes > 0).sum() - (inside > 0).sum()):
         what = f"has {outside} labelled voxels outside the non-zero part of the image: they are cropped away"

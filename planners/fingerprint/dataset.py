@@ -1,4 +1,4 @@
-"""The fingerprint of a dataset: every case is read once, in parallel, and summarised.
+"""The fingerprint of a dataset: every case is read once, in parallel, and summarized.
 
 The fingerprint is the same for the same voxels, however they are stored: turned, in another layout, in another order.
 Memory grows only by a few numbers per case.
@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from mvl_auto.alike import LISTED, alike, line_of, remedy_in, told_of
 from mvl_auto.datasets import Case, Dataset, files_of, hash_files
 from mvl_auto.errors import MvlError, PartlyFailed
 from mvl_auto.jobs import JobFailed, log_trace, run_jobs, worthwhile_workers
-from mvl_auto.planners.fingerprint.anomalies import NAMED, anomalies_between, left_out, problems_between
-from mvl_auto.planners.fingerprint.case import FingerprintedCase
+from mvl_auto.planners.fingerprint.anomalies import NAMED, THE_WHOLE, anomalies_between, left_out, problems_between
+from mvl_auto.planners.fingerprint.case import FingerprintedCase, name_in
 from mvl_auto.planners.fingerprint.intensities import Intensities
 from mvl_auto.planners.fingerprint.store import CannotCache, fingerprint_once, remove_other_entries
 from mvl_auto.plans import Anomaly, CaseFingerprint, Fingerprint
@@ -66,7 +67,7 @@ def fingerprint_dataset(
     found = survey(dataset, cache=cache, workers=workers, scheduler=scheduler, progress=progress)
     failures = [found.failures[name] for name in found.cases if name in found.failures]
     if failures and not (keep_going and found.fingerprints):
-        raise _combine(failures)
+        raise _combine(failures, dataset)
     usable = found.usable()
     for problem in problems_between(dataset, usable):
         raise problem
@@ -158,14 +159,24 @@ def _as_error(case: Case, outcome: MvlError | JobFailed) -> MvlError:
     return PartlyFailed(f"could not be read: {outcome}", file=case.images[0], remedy="Remove or repair this case.")
 
 
-def _combine(failures: Sequence[MvlError]) -> MvlError:
-    """One error for all of them; where there are several, the log has a line for each."""
+def _combine(failures: Sequence[MvlError], dataset: Dataset) -> MvlError:
+    """One error for all of them; where they are of several kinds, the log has a line for each kind."""
     first, *others = failures
     if not others:
         return first
-    for failure in failures:
-        log.error("%s", failure)
-    files = list_text((other.file for other in others), NAMED)
-    more = f"({count_text(len(others), 'more case')} cannot be used either: {files})"
-    kind = PartlyFailed if all(isinstance(failure, PartlyFailed) for failure in failures) else MvlError
-    return kind(first.what, file=first.file, remedy=f"{first.remedy} {more}")
+    cases = count_text(len(dataset.cases), "case")
+    fault = PartlyFailed if all(isinstance(failure, PartlyFailed) for failure in failures) else MvlError
+    kinds = alike(failures, told_of)
+    remedy = remedy_in(first.remedy, str(dataset.folder))
+    if len(kinds) == 1:
+        files = list_text((_name(failure, dataset) for failure in failures), LISTED)
+        return fault(f"{len(failures)} of {cases} ({files}): {first.what}", file=dataset.folder, remedy=remedy)
+    for kind in kinds:
+        log.error("%s", line_of(kind))
+    files = list_text((_name(other, dataset) for other in others), NAMED)
+    more = f"({len(failures)} of {cases} cannot be used; the others are {files})"
+    return fault(first.what, file=first.file, remedy=f"{remedy} {more}")
+
+
+def _name(failure: MvlError, dataset: Dataset) -> str:
+    return THE_WHOLE if failure.file is None else name_in(dataset.folder, Path(failure.file))

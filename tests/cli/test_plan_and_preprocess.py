@@ -180,13 +180,23 @@ def test_a_table_without_rows_is_its_header():
 
 
 def test_oddities_are_a_table_cut_after_twenty_rows():
-    text = plan_and_preprocess.anomalies("odd about it", labels_that_label_nothing(25))
+    odd = [each.model_copy(update={"what": f"has {k} ears"}) for k, each in enumerate(labels_that_label_nothing(25))]
+    text = plan_and_preprocess.anomalies("odd about it", odd)
     assert text.startswith("\nodd about it:\n")
-    assert "labelsTr/case_00.nii.gz  labels nothing  Check that this is meant." in text
+    assert "labelsTr/case_00.nii.gz  has 0 ears   Check that this is meant." in text
     assert "case_19" in text
     assert "case_20" not in text
     assert text.endswith("... and 5 more, see fingerprint.json\n")
     assert plan_and_preprocess.anomalies("odd about it", ()) == ""
+
+
+def test_an_oddity_of_many_cases_is_one_row_with_a_count_and_three_files():
+    text = plan_and_preprocess.anomalies("odd about it", labels_that_label_nothing(25))
+    assert text.count("labels nothing") == 1
+    words = " ".join(text.split())
+    assert "25 files: labelsTr/case_00.nii.gz," in words
+    assert "case_02.nii.gz and 22 more" in words
+    assert "case_03" not in words
 
 
 def labels_that_label_nothing(number: int) -> list[plans.Anomaly]:

@@ -245,7 +245,7 @@ def test_cases_that_dataset_json_does_not_list_are_left_out_and_told(
     dataset = tiny(tmp_path)
     rewrite(dataset, training=json.loads((dataset / "dataset.json").read_text())["training"][:2])
     assert [case.name for case in read_dataset(dataset).cases] == ["tiny_000", "tiny_001"]
-    assert "1 cases are not listed" in caplog.text
+    assert "not listed under training and not used: 1 case" in caplog.text
 
 
 def test_listed_names_may_end_in_four_digits_or_differ_from_the_labels(tmp_path: Path) -> None:

@@ -92,6 +92,35 @@ def test_folds_of_a_datalist_are_kept(tmp_path: Path, caplog: pytest.LogCaptureF
     for entry in listed:
         entry["fold"] = "zero"
     assert folds() == {}
+    assert caplog.messages == [f"{folder / 'dataset.json'}: its folds are not used: 'zero' is no whole number"]
+
+
+@pytest.mark.parametrize("written", [str, float, lambda fold: f"{fold:02d}"])
+def test_folds_of_a_datalist_may_be_text_or_have_a_decimal_point(tmp_path: Path, written: Any) -> None:
+    folder = tiny(tmp_path)
+    listed = [
+        {"fold": written(n % 2), "image": f"imagesTr/tiny_00{n}_0000.nii.gz", "label": f"labelsTr/tiny_00{n}.nii.gz"}
+        for n in range(3)
+    ]
+    describe(folder, channel_names=["MRI"], labels=LABELS, training=listed)
+    assert read_dataset(folder).folds == {"tiny_000": 0, "tiny_001": 1, "tiny_002": 0}
+
+
+@pytest.mark.parametrize("fold", [True, 0.5, [1], {"a": 1}, "9" * 50, "-1x"])
+def test_folds_that_are_no_numbers_are_said_to_be_ignored(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, fold: Any
+) -> None:
+    folder = tiny(tmp_path)
+    listed: list[dict[str, Any]] = [
+        {"fold": n, "image": f"imagesTr/tiny_00{n}_0000.nii.gz", "label": f"labelsTr/tiny_00{n}.nii.gz"}
+        for n in range(3)
+    ]
+    listed[1]["fold"] = fold
+    describe(folder, channel_names=["MRI"], labels=LABELS, training=listed)
+    assert read_dataset(folder).folds == {}
+    (told,) = caplog.messages
+    assert told.startswith(f"{folder / 'dataset.json'}: its folds are not used: ")
+    assert told.endswith("is no whole number")
 
 
 @pytest.mark.parametrize("prefix", [".\\imagesTr\\", "imagesTr\\"])

@@ -87,3 +87,15 @@ def test_a_slice_that_is_cut_short_is_named_at_the_ends_of_the_series_too(
     with pytest.raises(MvlError, match="cut short") as caught:
         read_image([tmp_path])
     assert str(caught.value).startswith(f"{damaged}: ")
+
+
+def test_a_functional_group_that_ends_early_is_a_damaged_file(tmp_path: Path) -> None:
+    """pydicom reads groups when they are asked for, and then raises an OSError of its own."""
+    folder = tmp_path / "case"
+    WRITERS["frames"](folder)
+    file = folder / "IM0001.dcm"
+    content = file.read_bytes()
+    for length in range(200, len(content), 7):
+        file.write_bytes(content[:length])
+        if message := refusal(folder):
+            assert message.startswith(str(folder))

@@ -177,6 +177,17 @@ def test_every_uncompressed_encoding(tmp_path: Path, syntax: Any) -> None:
     assert_array_equal(values(write_slices(tmp_path, IMAGE, edit=encode)), IMAGE)
 
 
+def test_a_deflated_file_may_be_much_smaller_than_its_voxels(tmp_path: Path) -> None:
+    def deflated(dataset: Any, k: int) -> None:
+        dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+
+    image = np.zeros((3, 120, 110), np.int16)
+    image[1, 30:60, 20:70] = 77
+    folder = write_slices(tmp_path / "case", image, edit=deflated)
+    assert all(file.stat().st_size < image[0].nbytes / 4 for file in folder.iterdir())
+    assert_array_equal(read_image([folder]).array[0], image[:, ::-1, ::-1])
+
+
 @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian, None])
 @pytest.mark.parametrize("name", ["IM{:04d}.dcm", "I{}"])
 def test_files_without_preamble_and_file_meta_information(tmp_path: Path, syntax: Any, name: str) -> None:

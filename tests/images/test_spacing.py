@@ -51,5 +51,6 @@ def test_the_same_spacing_leaves_the_shape_as_it_is(mm, voxels):
     assert resampled_shape((voxels,), (mm,), (mm,)) == (voxels,)
 
 
-def test_spacings_are_rounded_to_a_nanometre():
-    assert round_spacing([0.78125000000001, np.float32(0.7)]) == (0.78125, 0.7)
+def test_spacings_are_rounded_to_a_nanometer_and_those_of_microscopes_to_six_digits():
+    assert round_spacing([0.78125000000001, np.float32(0.7), 100.0000004]) == (0.78125, 0.7, 100.0)
+    assert round_spacing([0.0001027, np.float32(3.2345e-5), 1.02e-7]) == (0.0001027, 3.2345e-5, 1.02e-7)

@@ -13,11 +13,24 @@ from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
 from mvl_auto.images import read_image, read_label
+from mvl_auto.images.remarks import remark_on, tell_remarks
 from mvl_auto.images.tiff_units import millimetres
 
 MASK = np.add.outer(np.arange(21) ** 2, np.arange(19) ** 2) < 200
 GREY = np.random.default_rng(0).integers(0, 256, (21, 19)).astype(np.uint8)
 STACK = np.random.default_rng(1).integers(0, 999, (4, 6, 5)).astype(np.uint16)
+FURLONG = "states its voxel size in 'furlong', a unit that is not known: 1 mm is assumed"
+
+
+def write_stack(path: Path, writer: str, unit: str) -> None:
+    """A TIFF of ImageJ or of OME whose voxel size is in any unit."""
+    if writer == "imagej":
+        metadata = {"axes": "ZYX", "spacing": 3.5, "unit": unit}
+        tifffile.imwrite(path, STACK, imagej=True, resolution=(2, 2), metadata=metadata)
+        return
+    sizes: dict[str, Any] = {f"PhysicalSize{axis}": 3.5 for axis in "XYZ"}
+    units = {f"PhysicalSize{axis}Unit": unit for axis in "XYZ"}
+    tifffile.imwrite(path, STACK, ome=True, metadata={"axes": "ZYX"} | sizes | units)
 
 
 @pytest.mark.parametrize("compression", [None, "tiff_lzw", "group3", "group4", "packbits", "tiff_adobe_deflate"])
@@ -83,24 +96,42 @@ def test_sizes_of_ome_are_in_its_units(tmp_path: Path, unit: str, scale: float) 
     assert_allclose(read_image([tmp_path / "b.ome.tif"]).spacing, np.array([3.75, 2.5, 1.25]) * 1e-3, rtol=1e-5)
 
 
+@pytest.mark.parametrize("unit", ["nm", "\u00e5", "angstrom"])
+def test_voxels_of_atoms_are_no_damaged_header(tmp_path: Path, unit: str) -> None:
+    write_stack(tmp_path / "a.ome.tif", "ome", unit)
+    assert_allclose(read_image([tmp_path / "a.ome.tif"]).spacing, [3.5 * (millimetres(unit) or 0)] * 3, rtol=1e-5)
+
+
 def test_units_of_ome_may_differ_by_axis(tmp_path: Path) -> None:
     metadata = {"axes": "ZYX", "PhysicalSizeX": 250.0, "PhysicalSizeXUnit": "nm", "PhysicalSizeY": 0.25}
     tifffile.imwrite(tmp_path / "a.ome.tif", STACK, metadata=metadata | {"PhysicalSizeZ": 1.0})
     assert_allclose(read_image([tmp_path / "a.ome.tif"]).spacing, [1e-3, 2.5e-4, 2.5e-4], rtol=1e-5)
 
 
-def test_a_unit_that_is_not_known_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("writer", ["imagej", "ome"])
+def test_a_unit_that_is_not_known_is_remarked_on_and_taken_for_mm(tmp_path: Path, writer: str) -> None:
     for name, unit in (("odd", "furlong"), ("none", "pixel")):
-        metadata = {"axes": "ZYX", "spacing": 3.5, "unit": unit}
-        tifffile.imwrite(tmp_path / f"{name}.tif", STACK, imagej=True, resolution=(2, 2), metadata=metadata)
-    with caplog.at_level(logging.WARNING):
-        assert read_image([tmp_path / "none.tif"]).spacing == (1.0, 1.0, 1.0)
-        assert not caplog.messages
-        assert read_image([tmp_path / "odd.tif"]).spacing == (1.0, 1.0, 1.0)
-    assert caplog.messages == [
-        f"{tmp_path / 'odd.tif'}: its voxel size is in 'furlong', a unit that is not known: 1 mm is assumed"
-    ]
+        write_stack(tmp_path / f"{name}.tif", writer, unit)
+    for name, remark in (("odd", FURLONG), ("none", "")):
+        volume = read_image([tmp_path / f"{name}.tif"])
+        assert volume.spacing == (1.0, 1.0, 1.0)
+        assert remark_on(volume.geometry.file) == remark
     assert millimetres("furlong") is None
+
+
+def test_a_spacing_written_beside_it_stands_for_a_unit_that_is_not_known(tmp_path: Path) -> None:
+    write_stack(tmp_path / "a_0000.tif", "imagej", "furlong")
+    (tmp_path / "a.json").write_text('{"spacing": [3, 2, 1]}')
+    volume = read_image([tmp_path / "a_0000.tif"])
+    assert volume.spacing == (3.0, 2.0, 1.0)
+    assert remark_on(volume.geometry.file) == ""
+
+
+def test_a_remark_on_many_files_is_one_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    files = [Path(f"{name}.tif") for name in "abcde"]
+    with caplog.at_level(logging.WARNING):
+        tell_remarks(logging.getLogger("mvl_auto"), {"": files, FURLONG: files, "leans": files[:1]})
+    assert caplog.messages == [f"5 images (a.tif, b.tif, c.tif and 2 more): each {FURLONG}", "a.tif: leans"]
 
 
 def test_the_resolution_meant_for_printers_is_not_used(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import tifffile
 from builders import make_case, write_array
 from dicom_series import MR, write_slices
 from predicting import VALUES, predicted, values
@@ -288,6 +289,20 @@ def test_failures_are_in_the_log_of_the_folder(images, tmp_path, root, run, capl
     assert str(images / "b.nii.gz") in log
 
 
+def test_what_many_images_have_is_told_once(tmp_path, root, caplog):
+    write_trained(root, make_plan(make_configuration(normalization="z_score")))
+    (tmp_path / "imgs").mkdir()
+    for name in "abcd":
+        image = make_case((8, 12, 11))[0][0].astype(np.float32)
+        metadata = {"axes": "ZYX", "spacing": 2, "unit": "furlong"}
+        tifffile.imwrite(tmp_path / "imgs" / f"{name}.tif", image, imagej=True, metadata=metadata)
+    with caplog.at_level(logging.WARNING):
+        assert len(predicted(tmp_path / "imgs", tmp_path / "preds", root).done) == 4
+    (told,) = [message for message in caplog.messages if "furlong" in message]
+    assert told.startswith("4 images (")
+    assert "and 1 more" in told
+
+
 # ------------------------------------------------------------------------ one bad case among others
 
 
@@ -302,7 +317,8 @@ def test_a_case_without_a_channel_is_named_and_the_others_are_done(tmp_path, roo
     told = capsys.readouterr().out
     assert "2 images predicted" in told
     assert "3 images failed:" in told
-    for words in ("b_0000.nii.gz: has 1 channel,", "d_0001.nii.gz: has 1 channel,", "/e: has the channels"):
+    same = f"2 cases (b, d_0001), the first: {tmp_path / 'imgs' / 'b_0000.nii.gz'}: has 1 channel,"
+    for words in (same, "/e: has the channels"):
         assert words in told, told
     assert f"next: mvl_evaluate -r REFERENCES -p {tmp_path / 'preds'}" in told
     for name in "ac":

@@ -143,7 +143,7 @@ def test_cases_that_cannot_be_used_are_left_out_where_the_user_says_so(root, dat
 def test_nothing_but_broken_cases_is_refused_also_where_the_user_would_go_on(root, dataset):
     for file in (dataset / "imagesTr").iterdir():
         file.write_bytes(file.read_bytes()[:200])
-    assert "4 more cases cannot be used either" in refuse(*PLAN, 7, "--keep-going", root=root)
+    assert "5 of 5 cases (" in refuse(*PLAN, 7, "--keep-going", root=root)
     assert not (root / "preprocessed" / "Dataset007_Tiny" / "plans.json").exists()
 
 

@@ -151,7 +151,10 @@ def test_it_compiles_without_a_graph_break(stored, mode, request):
     torch.testing.assert_close(compiled(tokens(), **mode), module(tokens(), **mode))
 
 
-@pytest.mark.parametrize("stored", ["block", "half_block"])
+OLD_EXPORT = pytest.mark.xfail(torch.__version__.startswith("2.6."), reason="torch 2.6 loses a cast when it exports")
+
+
+@pytest.mark.parametrize("stored", ["block", pytest.param("half_block", marks=OLD_EXPORT)])
 @pytest.mark.parametrize("mode", MODES)
 def test_it_exports(stored, mode, request):
     module = request.getfixturevalue(stored)

@@ -162,7 +162,7 @@ def test_a_shard_that_the_index_promises_and_nobody_has(folder, tmp_path):
         ({"model_type": "llama4"}, "vision-language"),
         ({"model_type": None}, "not supported"),
         ({"model_type": ["llama"]}, "not supported"),
-        ({"quantization_config": {"quant_method": "gptq"}}, "quantised checkpoint"),
+        ({"quantization_config": {"quant_method": "gptq"}}, "quantized checkpoint"),
     ],
 )
 def test_a_configuration_that_lies(folder, tmp_path, change, said):
@@ -246,7 +246,7 @@ def words(n: int) -> bytes:
         (b"blk.0.attn_q.weight", 4, words(16), "its geometry needs"),
         (b"blk.0.attn_q.weight", 20, struct.pack("<I", 99), "unknown type 99"),
         (b"blk.0.attn_q.weight", 20, struct.pack("<I", 12), "impossible in Q4_K"),
-        (b"blk.0.attn_q.weight", 20, struct.pack("<I", 24), "cannot dequantise"),
+        (b"blk.0.attn_q.weight", 20, struct.pack("<I", 24), "cannot dequantize"),
         (b"blk.0.attn_q.weight", 24, words(TWO_TO_60), "according to its header it needs"),
         (b"blk.0.attn_q.weight", -6, b"k", "lacks blk.0.attn_q.weight"),
         (b"general.architecture", 12, b"mamba", "'mamba"),

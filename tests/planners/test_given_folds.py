@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,9 @@ def test_a_patient_or_an_image_in_two_folds_is_refused(b: tuple[str, str], c: tu
         given_splits(dataset_of(a=("p1", "1"), b=b, c=c), {"a": 0, "b": 1, "c": 1}, FILE)
 
 
-def test_the_stage_writes_the_given_folds_and_follows_their_changes(tmp_path: Path) -> None:
+def test_the_stage_writes_the_given_folds_and_follows_their_changes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     folder = make_dataset(tmp_path, cases=4, shape=(8, 9, 10))
     content = json.loads((folder / "dataset.json").read_text())
     splits = tmp_path / "root" / "preprocessed" / "Dataset007_Tiny" / "splits.json"
@@ -65,6 +68,7 @@ def test_the_stage_writes_the_given_folds_and_follows_their_changes(tmp_path: Pa
         expected = tuple(tuple(n for n, f in zip(names, folds, strict=True) if f == fold) for fold in (0, 1))
         assert read_document(splits, Splits).folds == expected
 
+    assert not [message for message in caplog.messages if "folds" in message]
     for entry in content["training"]:
         del entry["fold"]
     (folder / "dataset.json").write_text(json.dumps(content))
@@ -72,3 +76,12 @@ def test_the_stage_writes_the_given_folds_and_follows_their_changes(tmp_path: Pa
     drawn = read_document(splits, Splits)
     assert drawn.folds == split(read_document(splits.with_name("fingerprint.json"), Fingerprint)).folds
     assert not drawn.given
+    told = (
+        "mvl_auto.planners.stage",
+        logging.WARNING,
+        f"{splits}: dataset.json gives no folds any more; they are drawn anew",
+    )
+    assert caplog.record_tuples.count(told) == 1
+    mvl_auto.plan_and_preprocess(folder, llm="none", preset="cpu", plan_only=True, workers=1, root=tmp_path / "root")
+    assert caplog.record_tuples.count(told) == 1
+    assert read_document(splits, Splits) == drawn

@@ -1,4 +1,4 @@
-"""Normalisation by the channel's name, and the masks of cropped images."""
+"""Normalization by the channel's name, and the masks of cropped images."""
 
 from __future__ import annotations
 

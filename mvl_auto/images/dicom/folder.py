@@ -78,9 +78,6 @@ def read_dicom(folder: Path, name: str = "") -> tuple[Array, FileGrid]:
         log.debug("%s: %s skipped: %s (%s)", folder, count, reason, files[0].name)
     volume = _chosen(found, name)
     grid = grid_of(volume, folder)
-    if grid.tilt_degrees:
-        told = "%s: the gantry was tilted by %.3g degrees; a segmentation leans as its slices do, which ITK may refuse"
-        log.warning(told, folder, grid.tilt_degrees)
     return read_voxels(volume), grid
 
 
@@ -163,5 +160,7 @@ def _tells_patient(name: str, frame: Frame) -> bool:
 def _neutral_name(volume: DicomVolume) -> str:
     first = volume.frames[0]
     study = hashlib.sha256(first.study.encode()).hexdigest()[:UID_DIGITS]
-    rest = [word for word in volume.name.split("_") if word and not word.startswith("series")]
+    rest = [
+        word for word in volume.name.split("_") if word and not word.startswith("series") and not word.isdigit()
+    ]  # the study tells more
     return "_".join([f"study{study}", f"series{first.series_number or 0}", *rest])

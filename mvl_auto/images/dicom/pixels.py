@@ -160,7 +160,7 @@ def _check_size(frame: Frame) -> None:
     with reading(frame.file):
         found = frame.file.stat().st_size
     syntax = UID(frame.syntax)
-    packed = MOST_PACKED if syntax.is_compressed else 1
+    packed = MOST_PACKED if syntax.is_compressed or syntax.is_deflated else 1
     if expected > found * packed and (packed == 1 or expected > HARMLESS):
         what = f"is cut short: {found} bytes for {expected} of voxels"
         raise MvlError(what, file=frame.file, remedy=EXPORT_AGAIN)

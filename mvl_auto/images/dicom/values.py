@@ -45,8 +45,15 @@ def reading_dicom(path: Path) -> Iterator[None]:
         struct.error,
         zlib.error,
     ) as error:  # pydicom's, of damaged bytes
-        what = f"is damaged or cut short ({_reason(error)})"
-        raise MvlError(what, file=path, remedy=EXPORT_AGAIN) from error
+        raise _damaged(path, error) from error
+    except OSError as error:
+        if error.errno is not None:  # the disk's
+            raise
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> MvlError:
+    return MvlError(f"is damaged or cut short ({_reason(error)})", file=path, remedy=EXPORT_AGAIN)
 
 
 def numbers(dataset: Any, keyword: str, count: int) -> tuple[float, ...] | None:

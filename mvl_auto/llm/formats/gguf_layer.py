@@ -1,6 +1,6 @@
-"""One layer out of a GGUF file: its geometry and its dequantised tensors, in transformers' layout.
+"""One layer out of a GGUF file: its geometry and its dequantized tensors, in transformers' layout.
 
-Quantised tensors become float32, which holds their values exactly; float16 and bfloat16 are kept.
+Quantized tensors become float32, which holds their values exactly; float16 and bfloat16 are kept.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ DEFAULT_CONTEXT = 2048
 def read_gguf_layer(file: RandomAccess, layer: Layer) -> Extracted:
     """Read the header, one layer and the final norm.
 
-    Raises MvlError for a damaged file and for an architecture or quantisation that is not supported.
+    Raises MvlError for a damaged file and for an architecture or quantization that is not supported.
     """
     header = read_header(file)
     if header.architecture not in ARCHITECTURES:
@@ -107,9 +107,9 @@ def _tensor(content: memoryview, name: str, info: TensorInfo, file: str) -> Tens
         values = dequantize(raw.reshape(*info.shape[:-1], -1), info.type)
     except NotImplementedError as error:
         raise MvlError(
-            f"holds {name} in {info.type.name}, which the gguf package cannot dequantise",
+            f"holds {name} in {info.type.name}, which the gguf package cannot dequantize",
             file=file,
-            remedy="Choose another quantisation of the model, such as Q8_0 or Q4_K_M.",
+            remedy="Choose another quantization of the model, such as Q8_0 or Q4_K_M.",
         ) from error
     return torch.from_numpy(values.astype(np.float32).reshape(info.shape))
 

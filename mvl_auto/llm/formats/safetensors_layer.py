@@ -98,7 +98,7 @@ def _read(
         check_shape(theirs, tensors[theirs].shape, shapes[ours], file.name)
         if tensors[theirs].dtype not in DTYPES:
             raise MvlError(
-                f"holds {theirs} as {tensors[theirs].dtype}: a quantised checkpoint, which only its own library reads",
+                f"holds {theirs} as {tensors[theirs].dtype}: a quantized checkpoint, which only its own library reads",
                 file=file.name,
                 remedy="Take the original model, or a GGUF file of it.",
             )

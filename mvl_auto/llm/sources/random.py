@@ -1,4 +1,4 @@
-"""A block of random numbers, initialised as by transformers: a control, or for tests.
+"""A block of random numbers, initialized as by transformers: a control, or for tests.
 
 Linear weights from N(0, 0.02), norms 1 (transformers' `_init_weights` and its `initializer_range`).
 """

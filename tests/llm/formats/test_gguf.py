@@ -1,4 +1,4 @@
-"""A layer out of a GGUF file: parity with the model it was converted from, and every quantisation there is."""
+"""A layer out of a GGUF file: parity with the model it was converted from, and every quantization there is."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_undoing_the_permutation_is_its_inverse(heads):
 @pytest.mark.parametrize("quantisation", [Type.Q8_0, Type.Q4_0, Type.Q4_1, Type.Q5_0, Type.Q5_1])
 @pytest.mark.parametrize("model_type", ["llama", "qwen2"])
 def test_a_quantised_layer_is_the_model_with_rounded_weights(quantisation, model_type, tmp_path):
-    """Every matrix of the reference is quantised and dequantised by the gguf package, in the converter's order."""
+    """Every matrix of the reference is quantized and dequantized by the gguf package, in the converter's order."""
     model = make_model(model_type)
     file = write_gguf(tmp_path / "model.gguf", model, quantisation)
     block = load_block(f"file:{file}", 1, tmp_path / "blocks")

@@ -230,11 +230,31 @@ def test_cases_that_cannot_be_read_are_all_named_at_the_end(tmp_path):
     broken = sorted((folder / "imagesTr").iterdir())[1:3]
     for file in broken:
         file.write_bytes(file.read_bytes()[:200])
-    with pytest.raises(MvlError, match="1 more case cannot be used either") as raised:
+    with pytest.raises(MvlError, match=r"2 of 4 cases \(") as raised:
         take(folder)
-    assert str(broken[0]) in str(raised.value)
-    assert str(broken[1]) in str(raised.value)
+    for file in broken:
+        assert f"imagesTr/{file.name}" in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_a_fault_of_all_cases_is_one_line_with_the_command_that_mends_it(tmp_path, caplog):
+    label = a_label((255, np.s_[1:3, 1:3, 1:3]))
+    folder = make_by_hand(tmp_path, {f"case{n}": (an_image(n), label) for n in range(8)}, label_values=(0, 1))
+    with pytest.raises(MvlError) as raised:
+        take(folder)
+    message = str(raised.value)
+    files = ", ".join(f"labelsTr/case{n}.nii.gz" for n in range(3))
+    assert message.startswith(f"{folder}: 8 of 8 cases ({files} and 5 more): holds 0 and 255")
+    assert f"mvl_doctor -d {folder} --fix FOLDER" in message
+    assert not caplog.messages
+
+
+def test_faults_of_two_kinds_are_a_line_each_and_the_first_again(tmp_path, caplog):
+    cases = {f"case{n}": (an_image(n), a_label((255 if n < 3 else 9, np.s_[1:3, 1:3, 1:3]))) for n in range(6)}
+    folder = make_by_hand(tmp_path, cases, label_values=(0, 1))
+    with pytest.raises(MvlError, match=r"case0\.nii\.gz: holds 0 and 255.*6 of 6 cases cannot be used"):
+        take(folder)
+    assert [message.partition(" (")[0] for message in caplog.messages] == ["3 files", "3 files"]
 
 
 def test_a_dataset_without_a_labelled_voxel_is_refused(tmp_path):
