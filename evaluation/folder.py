@@ -26,7 +26,7 @@ from mvl_auto.evaluation.overlap import Counts
 from mvl_auto.evaluation.pairs import Pair, match_cases, some_names
 from mvl_auto.evaluation.summary import Summary, summarise
 from mvl_auto.files import read_json
-from mvl_auto.images import check_same_geometry
+from mvl_auto.images import check_same_geometry, composed
 from mvl_auto.jobs import JobFailed, log_trace, run_jobs, worthwhile_workers
 from mvl_auto.plans import LabelScheme
 from mvl_auto.progress import Progress, silent
@@ -133,7 +133,7 @@ def find_labels(references: Path, predictions: Path, dataset_json: Path | None =
 
 def check_tolerances(scoring: Scoring, labels: Sequence[str]) -> None:
     """Raise MvlError when a tolerance is given for a label that is not scored."""
-    if unknown := set(scoring.tolerances_mm) - set(labels):
+    if unknown := set(scoring.tolerances_mm).difference(map(composed, labels)):
         raise MvlError(
             f"a tolerance is given for '{sorted(unknown)[0]}', which is not a label",
             remedy=f"The labels are {', '.join(labels)}.",

@@ -12,6 +12,7 @@ from mvl_auto.errors import MvlError
 from mvl_auto.evaluation.metrics import METRICS
 from mvl_auto.evaluation.summary import FILE_STEM, SCHEMA_VERSION
 from mvl_auto.files import entries, read_json
+from mvl_auto.images import composed
 
 FILES = (f"{FILE_STEM}.json", "summary.json")  # of mvl_evaluate, of training's validation
 EVALUATE = "Run mvl_evaluate on its predictions first, or name a folder that holds scores.json or summary.json."
@@ -75,6 +76,9 @@ def read_run(file: Path, key: str = "") -> ScoredRun:
     for case, labels in cases.items():
         if not isinstance(labels, dict) or not all(_are_numbers(values) for values in labels.values()):
             raise MvlError(f"its scores of the case '{case}' are damaged", file=file, remedy=AGAIN)
+    cases = {
+        composed(case): {composed(label): values for label, values in labels.items()} for case, labels in cases.items()
+    }
     labels = tuple(dict.fromkeys(label for of_case in cases.values() for label in of_case))
     every = [values for of_case in cases.values() for values in of_case.values()]
     metrics = tuple(name for name in METRICS if all(name in values for values in every))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import unicodedata
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
@@ -183,6 +184,37 @@ def test_labels_that_only_one_side_has(two, tmp_path):
     other = write(tmp_path / "other", {"liver": FIRST["liver"]})
     assert "label that" in refusal([two[0], other])
     assert list(rows_of(compare_models(read_models([two[0], other]), only_common=True))) == ["liver"]
+
+
+@pytest.mark.parametrize("what", ["case", "label"])
+def test_two_unicode_forms_of_a_name_are_one_name(tmp_path, what):
+    paths = []
+    for form in ("NFC", "NFD"):
+        name = unicodedata.normalize(form, "Öd\u00e9m")
+        values, cases = ({name: FIRST["liver"]}, CASES) if what == "label" else (FIRST, [name, *CASES[1:]])
+        paths.append(write(tmp_path / form, values, cases=cases))
+    for row in compare_models(read_models(paths)).rows:
+        assert row.compared.cases == len(CASES)
+        assert row.first_mean == row.second_mean
+
+
+def test_names_that_differ_in_upper_and_lower_case_are_told(two, tmp_path):
+    other = write(tmp_path / "other", FIRST, cases="abcdeF")
+    for settings in ({}, {"only_common": True}):
+        message = refusal([two[0], other], **settings)
+        assert "case 'F' differs from 'f'" in message
+        assert str(two[0] / "scores.json") in message
+        assert str(other / "scores.json") in message
+    other = write(tmp_path / "labels", {"Liver": FIRST["liver"], "tumour": FIRST["tumour"]})
+    assert "label 'Liver' differs from 'liver'" in refusal([two[0], other], only_common=True)
+
+
+def test_one_case_has_a_difference_and_no_interval(tmp_path):
+    paths = [write(tmp_path / name, {"liver": (dice,)}, cases="a") for name, dice in (("vit", 0.5), ("llm", 0.75))]
+    (row,) = compare_models(read_models(paths)).rows
+    assert row.compared.difference == pytest.approx(0.25)
+    assert np.isnan([row.compared.low, row.compared.high]).all()
+    assert row.compared.p_value == 1
 
 
 def test_a_metric_that_was_not_computed(two):
