@@ -32,6 +32,7 @@ NOTE = (
 MOST_PANELS = 24
 PANEL_INCHES = (3.4, 2.6)
 BETTER, WORSE = "#2166ac", "#b35806"  # told apart by colour-blind readers too
+INTERVAL = "#808080"
 
 
 def comparison_files(folder: Path) -> list[Path]:
@@ -156,7 +157,7 @@ def _draw_panel(axis: Axes, row: Row, values: Sequence[float]) -> None:
     axis.axhline(0, color="black", linewidth=0.6)
     axis.axhline(row.compared.difference, color="black", linewidth=1.2, linestyle="--")
     if math.isfinite(row.compared.low):
-        axis.axhspan(row.compared.low, row.compared.high, color="black", alpha=0.15, linewidth=0)
+        axis.axhspan(row.compared.low, row.compared.high, color=INTERVAL, alpha=0.25, linewidth=0, zorder=0)
     second, first, label = (_plain(_one_line(name)) for name in (row.second, row.first, row.label))
     title = f"{second} minus {first}\n{label}, p (Holm) {p_text(row.p_corrected)}"
     axis.set_title(title, fontsize=8, parse_math=False)
