@@ -34,6 +34,7 @@ from mvl_auto.progress import Progress, silent
 MOST_WORKERS = 8  # each holds one case's two label maps
 BACKGROUND = 0
 VOXELS_AT_ONCE = 1 << 18
+VOXELS_LOOKED_AT = 1 << 14  # few, so that many parts hold one value alone
 FEW = 1 << 16  # values below this are counted, others sorted
 
 log = logging.getLogger(__name__)
@@ -150,10 +151,12 @@ def values_in(array: NDArray[np.integer]) -> frozenset[int]:
     """The values that occur in an array of integers of any type."""
     found: set[int] = set()
     flat = array.ravel()
-    for start in range(0, flat.size, VOXELS_AT_ONCE):
-        some = flat[start : start + VOXELS_AT_ONCE]
+    for start in range(0, flat.size, VOXELS_LOOKED_AT):
+        some = flat[start : start + VOXELS_LOOKED_AT]
         lowest, highest = int(some.min()), int(some.max())
-        if lowest >= 0 and highest < FEW:
+        if lowest == highest:  # as most parts of most label files are
+            found.add(lowest)
+        elif lowest >= 0 and highest < FEW:
             found.update(np.flatnonzero(np.bincount(some)).tolist())
         else:
             found.update(np.unique(some).tolist())
@@ -168,6 +171,8 @@ def classes_in(values: NDArray[np.integer], labels: LabelScheme, file: Path) -> 
     dtype = np.dtype(np.int8 if len(labels.class_values) <= np.iinfo(np.int8).max else np.int16)
     here = values.dtype.itemsize == dtype.itemsize and values.flags.c_contiguous and values.flags.writeable
     classes: NDArray[np.integer] = values.view(dtype) if here else np.empty(values.shape, dtype)
+    if here and values.size and _are_classes(values, labels):
+        return classes
     flat_values, flat_classes = values.ravel(), classes.ravel()  # both are contiguous: views
     for start in range(0, flat_values.size, VOXELS_AT_ONCE):
         some = slice(start, start + VOXELS_AT_ONCE)
@@ -176,6 +181,12 @@ def classes_in(values: NDArray[np.integer], labels: LabelScheme, file: Path) -> 
             part = part.astype(np.uint64 if part.dtype == np.uint64 else np.int64)
         flat_classes[some] = to_classes(part, labels, file)
     return classes
+
+
+def _are_classes(values: NDArray[np.integer], labels: LabelScheme) -> bool:
+    """Whether label values are 0, 1, 2, ... and so are their classes already."""
+    counted = labels.class_values == tuple(range(len(labels.class_values))) and labels.ignore_value is None
+    return counted and int(values.min()) >= 0 and int(values.max()) < len(labels.class_values)
 
 
 def _score_all(

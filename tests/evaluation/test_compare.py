@@ -142,6 +142,10 @@ def test_a_path_with_signs_of_the_syntax_is_a_path(tmp_path):
 def test_folders_of_one_name_are_told_apart_by_the_folder_above(tmp_path):
     paths = [write(tmp_path / name / "preds", FIRST) for name in ("vit", "llm")]
     assert [model.name for model in read_models(paths)] == ["vit/preds", "llm/preds"]
+    paths = [write(tmp_path / name / "fold0" / "validation", FIRST) for name in ("vit", "llm")]
+    assert [model.name for model in read_models(paths)] == ["vit/fold0/validation", "llm/fold0/validation"]
+    with pytest.raises(MvlError, match="two models are called"):
+        read_models([paths[0], paths[0]])
 
 
 # ------------------------------------------------------------------------------------ refusals
