@@ -33,6 +33,7 @@ MOST_PANELS = 24
 PANEL_INCHES = (3.4, 2.6)
 BETTER, WORSE = "#2166ac", "#b35806"  # told apart by colour-blind readers too
 INTERVAL = "#808080"
+LETTERS_ACROSS = 36  # of a panel's title
 
 
 def comparison_files(folder: Path) -> list[Path]:
@@ -158,12 +159,14 @@ def _draw_panel(axis: Axes, row: Row, values: Sequence[float]) -> None:
     axis.axhline(row.compared.difference, color="black", linewidth=1.2, linestyle="--")
     if math.isfinite(row.compared.low):
         axis.axhspan(row.compared.low, row.compared.high, color=INTERVAL, alpha=0.25, linewidth=0, zorder=0)
-    second, first, label = (_plain(_one_line(name)) for name in (row.second, row.first, row.label))
-    title = f"{second} minus {first}\n{label}, p (Holm) {p_text(row.p_corrected)}"
+    second, first, label = (_short(_plain(_one_line(name))) for name in (row.second, row.first, row.label))
+    between = " " if len(second) + len(first) < LETTERS_ACROSS - len(" minus ") else "\n"
+    title = f"{second}{between}minus {first}\n{label}, p (Holm) {p_text(row.p_corrected)}"
     axis.set_title(title, fontsize=8, parse_math=False)
     unit = METRICS[row.metric].unit
     axis.set_ylabel(row.metric + (f" ({unit})" if unit and not row.metric.endswith(unit) else ""), fontsize=8)
     axis.set_xlabel("cases, ordered", fontsize=8)
+    axis.xaxis.get_major_locator().set_params(integer=True)
     axis.tick_params(labelsize=7)
 
 
@@ -200,6 +203,11 @@ def escape_latex(text: str) -> str:
 
 def _one_line(text: str) -> str:
     return " ".join(text.split())
+
+
+def _short(text: str) -> str:
+    """The end of a long name, which tells paths apart."""
+    return text if len(text) <= LETTERS_ACROSS else f"…{text[1 - LETTERS_ACROSS :]}"
 
 
 def _plain(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import unicodedata
 import xml.etree.ElementTree as ElementTree
@@ -13,7 +14,7 @@ import pytest
 from mvl_auto.errors import MvlError
 from mvl_auto.evaluation import LabelScore, Scoring, summarise, write_scores
 from mvl_auto.evaluation.compare import ALL_LABELS, compare_models
-from mvl_auto.evaluation.comparison_files import as_json, escape_latex, latex, markdown, write_comparison
+from mvl_auto.evaluation.comparison_files import as_json, draw, escape_latex, latex, markdown, write_comparison
 from mvl_auto.evaluation.scored import read_models
 from mvl_auto.evaluation.statistics import holm, wilcoxon
 
@@ -308,6 +309,18 @@ def test_the_plot_has_the_names_as_text_and_is_whole_svg(strange, tmp_path):
     *_, svg = write_comparison(strange, tmp_path / "out")
     assert ElementTree.parse(svg).getroot().tag.endswith("svg")
     assert as_json(strange)["rows"][0]["label"] == STRANGE
+
+
+def test_titles_of_long_names_do_not_reach_into_each_other_and_cases_are_whole_numbers(tmp_path):
+    paths = [write(tmp_path / f"{'long' * 20}{name}" / "preds", FIRST) for name in ("vit", "llm")]
+    figure = draw(compare_models(read_models(paths)))
+    figure.draw_without_rendering()
+    boxes = [axis.title.get_window_extent() for axis in figure.axes]
+    assert not [pair for pair in itertools.pairwise(boxes) if pair[0].x1 > pair[1].x0]
+    assert boxes[0].x0 >= 0
+    assert boxes[-1].x1 <= figure.bbox.x1
+    for axis in figure.axes:
+        assert all(tick == round(tick) for tick in axis.get_xticks())
 
 
 def test_the_command(two, tmp_path, capsys):

@@ -403,7 +403,7 @@ def test_the_command_takes_metrics_and_a_tolerance_per_label(folders, tmp_path, 
     assert "posterior 0.9 mm" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("wrong", ["two", "-1", "=3", "kidney=", "inf"])
+@pytest.mark.parametrize("wrong", ["two", "-1", "=3", "kidney=", "inf", "kidney=1,kidney=2"])
 def test_a_tolerance_that_is_none(wrong, capsys):
     from mvl_auto.cli.evaluate import main
 
