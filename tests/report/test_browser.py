@@ -90,6 +90,34 @@ def test_hostile_names_do_nothing_but_are_shown(page):
     assert page.errors() == []
 
 
+def test_a_hostile_name_of_a_case_or_run_does_nothing_but_is_shown(browser, root, make_run, tmp_path):
+    hostile = "<img src=x onerror=\"window.hacked=3\">&'q'&lt;_b"
+    runs = {hostile: make_run("a"), "plain": make_run("b")}
+    rename_case(root, "tiny_001", hostile)
+    browser.open(write_report(runs, tmp_path / "both.html").path)
+    assert browser.run("return document.querySelector('summary').textContent") == hostile
+    rows = "return [...document.querySelectorAll('.cases')[0].querySelectorAll('tbody th')].map(th => th.textContent)"
+    assert hostile in browser.run(rows)
+    browser.run(
+        "[...document.querySelectorAll('.cases [data-open]')].find(e => e.textContent === arguments[0]).click()",
+        hostile,
+    )
+    browser.wait_for("return document.getElementById('viewer').dataset.ready")
+    assert browser.run("return document.getElementById('viewer-name').textContent") == hostile
+    assert browser.run("return window.hacked === undefined")
+    assert browser.run("return document.images.length") == 0
+    assert browser.errors() == []
+
+
+def rename_case(root, old: str, new: str) -> None:
+    """In the dataset and in every run: files, and what JSON says."""
+    for path in [path for path in root.rglob("*") if path.is_file()]:
+        if path.suffix == ".json":
+            path.write_text(path.read_text().replace(old, json.dumps(new)[1:-1]))
+        if path.name.startswith(old):
+            path.rename(path.with_name(path.name.replace(old, new)))
+
+
 @contextmanager
 def window(browser, width: int, media: str = "", scheme: str = "light"):
     """A window of this width, as paper where media is "print", in light or dark colours."""
