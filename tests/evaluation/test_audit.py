@@ -81,6 +81,24 @@ def test_an_object_that_only_the_label_has_is_extra_and_where_it_is(truth):
     assert np.abs(np.subtract(found.suspicions[0].place, (3, 25.5, 23.5))).max() <= 1
 
 
+def test_the_place_is_a_voxel_that_would_change(truth):
+    given = FAULTS["slices missing"](truth)
+    given[truth == 2] = 0  # what is missing lies apart: its middle is in nothing
+    for suspicion in audit_case("case", given, predicted(truth), LABELS).suspicions:
+        assert given[suspicion.place] != truth[suspicion.place], suspicion.reason
+
+
+def test_a_picture_has_no_slices_that_could_be_missing():
+    classes = np.zeros((1, *SHAPE[1:]), np.int16)
+    classes[0, 3:9, 3:9] = 1
+    classes[0, 20:26, 18:24] = 2
+    chances = np.stack([classes == k for k in range(3)]).astype(np.float32)
+    given = np.where(classes == 1, 0, classes).astype(np.int16)
+    assert {each.reason for each in audit_case("case", given, chances, LABELS).suspicions} == {"object missing"}
+    given = np.where(np.indices(classes.shape)[1] < 6, 0, classes).astype(np.int16)
+    assert "slices missing" not in {each.reason for each in audit_case("case", given, chances, LABELS).suspicions}
+
+
 def test_the_shift_that_was_made_is_the_shift_that_is_named(truth):
     found = audit_case("case", np.roll(truth, (2, -3), (0, 2)), predicted(truth), LABELS)
     assert found.suspicions[0].detail == "moving the label by -2 along Z, +3 along X voxels fits better"
