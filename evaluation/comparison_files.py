@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -33,6 +34,7 @@ MOST_PANELS = 24
 PANEL_INCHES = (3.4, 2.6)
 BETTER, WORSE = "#2166ac", "#b35806"  # told apart by colour-blind readers too
 INTERVAL = "#808080"
+MINUS = re.compile(r"(?<![\w.])-(?=\d)")
 LETTERS_ACROSS = 36  # of a panel's title
 
 
@@ -121,8 +123,13 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list
 
 
 def latex_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> list[str]:
-    """The lines of a tabular for booktabs, its first `left` columns of words; every cell is escaped."""
-    lines = [" & ".join(map(escape_latex, row)) + r" \\" for row in (header, *rows)]
+    """The lines of a tabular for booktabs, its first `left` columns of words; every cell is escaped.
+
+    Figures have the minus of mathematics; that of text is a hyphen.
+    """
+    escaped = [list(map(escape_latex, row)) for row in (header, *rows)]
+    cells_of = [[*row[:left], *(MINUS.sub("$-$", cell) for cell in row[left:])] for row in escaped]
+    lines = [" & ".join(row) + r" \\" for row in cells_of]
     columns = "l" * left + "r" * (len(header) - left)
     return [
         *(rf"\begin{{tabular}}{{{columns}}}", r"\toprule", lines[0], r"\midrule"),

@@ -305,6 +305,12 @@ def test_names_do_not_break_latex(strange):
     assert escape_latex("\\") == r"\textbackslash{}"
 
 
+def test_negative_figures_in_latex_have_a_minus_and_names_their_hyphen(tmp_path):
+    paths = [write(tmp_path / name, {"-1": values}) for name, values in (("a-2", (0.9,) * 6), ("b", (0.5,) * 6))]
+    (row,) = [line for line in latex(compare_models(read_models(paths))).splitlines() if line.startswith("dice")]
+    assert row.startswith("dice & a-2, b & -1 & 6 & 0.9000, 0.5000 & $-$0.4000 & $-$0.4000 to $-$0.4000 &")
+
+
 def test_the_plot_has_the_names_as_text_and_is_whole_svg(strange, tmp_path):
     *_, svg = write_comparison(strange, tmp_path / "out")
     assert ElementTree.parse(svg).getroot().tag.endswith("svg")
