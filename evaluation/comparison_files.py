@@ -159,6 +159,8 @@ def draw(comparison: ModelComparison) -> Figure:
 
 
 def _draw_panel(axis: Axes, row: Row, values: Sequence[float]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     up = METRICS[row.metric].higher_is_better
     colours = [BETTER if (value > 0) == bool(up) else WORSE for value in values]
     axis.bar(range(1, len(values) + 1), values, color=colours, width=0.9)
@@ -173,7 +175,7 @@ def _draw_panel(axis: Axes, row: Row, values: Sequence[float]) -> None:
     unit = METRICS[row.metric].unit
     axis.set_ylabel(row.metric + (f" ({unit})" if unit and not row.metric.endswith(unit) else ""), fontsize=8)
     axis.set_xlabel("cases, ordered", fontsize=8)
-    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     axis.tick_params(labelsize=7)
 
 

@@ -64,6 +64,10 @@ def test_a_case_opens_scrolls_and_toggles(page):
     page.run("const s = document.querySelector('#planes input'); s.value = 3; s.dispatchEvent(new Event('input'))")
     assert page.run(PIXELS) != before
     assert page.run("return document.querySelector('#planes span').textContent").startswith("axial 4/")
+    page.run(
+        "document.querySelector('#planes canvas').dispatchEvent(new WheelEvent('wheel', {deltaY: 1, bubbles: true}))"
+    )
+    assert page.run("return document.querySelector('#planes span').textContent").startswith("axial 5/")
     page.run("viewer.dispatchEvent(new KeyboardEvent('keydown', {key: 'ArrowRight', bubbles: true}))")
     page.wait_for(f"return document.getElementById('viewer-name').textContent !== {json.dumps(name)}")
     assert page.errors() == []
