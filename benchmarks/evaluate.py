@@ -103,7 +103,7 @@ def largest_difference(ours: Scores, theirs: Scores) -> tuple[float, str, int]:
     for case, labels in theirs.items():
         for label, metrics in labels.items():
             for metric, value in metrics.items():
-                own = ours[case][label][metric]
+                own = ours[case].get(label, {}).get(metric, math.nan)  # a label that neither map has is not in ours
                 count += 1
                 both = math.isfinite(own), math.isfinite(value)
                 off = abs(own - value) / max(abs(value), 1.0) if all(both) else math.inf if any(both) else 0.0
