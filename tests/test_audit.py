@@ -9,7 +9,10 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
 from builders import make_dataset
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from trained import make_plan, write_trained
 
 from mvl_auto import api
@@ -169,3 +172,18 @@ def test_a_fix_list_that_cannot_be_written_is_refused_before_the_work(root, run,
     assert main(["-d", "7", "--root", str(root), "--fix-list", str(tmp_path / "places")]) == 2
     assert str(tmp_path / "places") in capsys.readouterr().err
     assert not (run / "audit").exists()
+
+
+def test_a_network_that_gives_nan_audits_nothing_and_says_so(root, run):
+    file = run / "fold0" / "checkpoint.safetensors"
+    weights = load_file(file)
+    with safe_open(file, "pt") as opened:
+        about = opened.metadata()
+    broken = {
+        name: torch.full_like(each, torch.nan) if each.is_floating_point() else each for name, each in weights.items()
+    }
+    save_file(broken, file, about)
+    report = api.audit(7, root=root)
+    assert {audited.fold for audited, _ in report.cases} == {"1"}
+    assert len(report.left_out) == 2
+    assert all("not finite" in reason for reason in report.left_out.values())
