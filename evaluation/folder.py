@@ -28,7 +28,7 @@ from mvl_auto.evaluation.summary import Summary, summarise
 from mvl_auto.files import read_json
 from mvl_auto.images import check_same_geometry, composed
 from mvl_auto.jobs import JobFailed, log_trace, run_jobs, worthwhile_workers
-from mvl_auto.plans import LabelScheme
+from mvl_auto.plans import MOST_CLASSES, LabelScheme
 from mvl_auto.progress import Progress, silent
 
 MOST_WORKERS = 8  # each holds one case's two label maps
@@ -107,6 +107,13 @@ def score_files(pair: Pair, labels: LabelScheme | None, scoring: Scoring) -> Cas
     in_prediction: frozenset[int] = frozenset()
     if labels is None:
         in_reference, in_prediction = values_in(reference), values_in(predicted)
+        for file, values in (
+            (pair.reference, in_reference),
+            (pair.prediction or pair.reference, in_prediction | in_reference),
+        ):
+            if len(values - {BACKGROUND}) >= MOST_CLASSES:
+                what = f"has {len(values)} different values, as an image has; a label file has at most {MOST_CLASSES}"
+                raise MvlError(what, file=file, remedy="Give the folder of the label files.")
         labels = scheme_of(in_reference | in_prediction)
     voxels = int(reference.size)
     reference = classes_in(reference, labels, pair.reference)  # one by one: the values are not needed any more

@@ -336,6 +336,18 @@ def test_probabilities_in_place_of_labels(folders):
         assert str(predictions / "b.nii.gz") in message
 
 
+@pytest.mark.parametrize("side", [0, 1])
+def test_an_image_in_place_of_labels(folders, side):
+    values = np.arange(-1000, 1000, dtype=np.int16).reshape(5, 20, 20)
+    for folder in folders:
+        (folder / "b.nii.gz").unlink()
+        sitk.WriteImage(sitk.GetImageFromArray((values > 0).astype(np.int16)), folder / "a.nii.gz")
+    sitk.WriteImage(sitk.GetImageFromArray(values), folders[side] / "a.nii.gz")
+    message = refusal(*folders)
+    assert "2000 different values, as an image has" in message
+    assert str(folders[side] / "a.nii.gz") in message
+
+
 def test_all_cases_that_fail_are_named(folders):
     references, predictions = folders
     for name in ("a", "b"):
