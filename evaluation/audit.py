@@ -48,7 +48,7 @@ class Suspicion:
     """One way in which a label may be wrong.
 
     gain: by how much the agreement of the case (mean soft Dice over its labels) would rise if the label were corrected
-    so. place: voxel (Z, Y, X, canonical orientation) in the middle of what would change.
+    so. place: voxel (Z, Y, X, canonical orientation) in the middle of what would change, and one of those voxels.
     """
 
     reason: Reason
@@ -185,7 +185,9 @@ def _flips(masks: Mask, chances: Floats) -> Iterator[Correction]:
 
 
 def _filled_slices(masks: Mask, chances: Floats, names: Sequence[str]) -> Iterator[Correction]:
-    """Slices without the label, between or next to slices with it, are filled by the prediction."""
+    """Slices without the label, between or next to slices with it, are filled by the prediction. A picture has none."""
+    if masks.shape[1] == 1:
+        return
     for k, name in enumerate(names):
         predicted = _argmax_mask(chances, k)
         for axis, letter in enumerate("ZYX"):
@@ -280,5 +282,8 @@ def _box(interesting: Mask) -> tuple[slice, ...]:
 
 
 def _middle(mask: Mask, corner: Sequence[int]) -> tuple[int, int, int]:
-    z, y, x = (round(float(n)) + int(c) for n, c in zip(np.argwhere(mask).mean(axis=0), corner, strict=True))
+    """The voxel of a mask that is nearest to its centre of mass, which may itself lie outside."""
+    voxels = np.argwhere(mask)
+    nearest = voxels[((voxels - voxels.mean(axis=0)) ** 2).sum(axis=1).argmin()]
+    z, y, x = (int(n) + int(c) for n, c in zip(nearest, corner, strict=True))
     return z, y, x

@@ -22,6 +22,7 @@ from mvl_auto.evaluation.lesions import DEFAULT_MIN_IOU, count_lesions
 from mvl_auto.evaluation.metrics import METRICS, OVERLAP_METRICS, Measured, Part, choose_metrics
 from mvl_auto.evaluation.overlap import confusion_matrix, counts_of, foreground_box
 from mvl_auto.evaluation.surfaces import DEFAULT_TOLERANCE_MM
+from mvl_auto.images import composed
 from mvl_auto.plans import IGNORE, LabelScheme
 
 MM3_PER_ML = 1000.0
@@ -34,7 +35,7 @@ class Scoring:
 
     metrics: tuple[str, ...] = OVERLAP_METRICS
     tolerance_mm: float = DEFAULT_TOLERANCE_MM  # of nsd
-    tolerances_mm: Mapping[str, float] = field(default_factory=dict)  # label -> its own
+    tolerances_mm: Mapping[str, float] = field(default_factory=dict)  # label (NFC) -> its own
     boundary_mm: float | None = None  # width of the boundary of boundary_iou; None: boundary.default_width_mm
     lesion_iou: float = DEFAULT_MIN_IOU
 
@@ -43,7 +44,7 @@ class Scoring:
         return {METRICS[name].needs for name in self.metrics}
 
     def tolerance_of(self, label: str) -> float:
-        return self.tolerances_mm.get(label, self.tolerance_mm)
+        return self.tolerances_mm.get(composed(label), self.tolerance_mm)
 
 
 def make_scoring(
@@ -67,7 +68,7 @@ def make_scoring(
     return Scoring(
         choose_metrics(metrics),
         for_all,
-        dict(by_label),
+        {composed(label): mm for label, mm in by_label.items()},
         boundary_mm,
         DEFAULT_MIN_IOU if lesion_iou is None else lesion_iou,
     )

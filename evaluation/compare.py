@@ -194,10 +194,12 @@ def _shared(
 ) -> tuple[str, ...]:
     """The cases or labels that all runs have, in the order of the first.
 
-    Raises MvlError, naming them, when there is none, or some have others (unless only_common).
+    Raises MvlError, naming them, when there is none, or some have others (unless only_common), or two names differ in
+    upper and lower case only.
     """
     common = set(of(runs[0])).intersection(*(of(run) for run in runs[1:]))
     for run in runs:
+        _refuse_other_case(runs[0], run, what, of)
         for other, names in ((runs[0], set(of(runs[0])) - set(of(run))), (run, set(of(run)) - set(of(runs[0])))):
             if names and not only_common:
                 lacking = run if other is runs[0] else runs[0]
@@ -210,6 +212,18 @@ def _shared(
         what = f"has no {what} in common with {runs[0].file}"
         raise MvlError(what, file=runs[-1].file, remedy="Compare models that were scored on the same data.")
     return tuple(name for name in of(runs[0]) if name in common)
+
+
+def _refuse_other_case(first: ScoredRun, run: ScoredRun, what: str, of: Callable[[ScoredRun], tuple[str, ...]]) -> None:
+    """Two names that are the same but for upper and lower case are most likely one: leaving them out would hide it."""
+    lower = {name.casefold(): name for name in set(of(first)) - set(of(run))}
+    for name in sorted(set(of(run)) - set(of(first))):
+        if twin := lower.get(name.casefold()):
+            raise MvlError(
+                f"its {what} '{name}' differs from '{twin}' of {first.file} in upper and lower case only",
+                file=run.file,
+                remedy="Rename one of them and run mvl_evaluate again.",
+            )
 
 
 def _values(model: Model, metric: str, labels: Sequence[str], cases: Sequence[Sequence[str]]) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -32,6 +33,9 @@ NOTE = (
 MOST_PANELS = 24
 PANEL_INCHES = (3.4, 2.6)
 BETTER, WORSE = "#2166ac", "#b35806"  # told apart by colour-blind readers too
+INTERVAL = "#808080"
+MINUS = re.compile(r"(?<![\w.])-(?=\d)")
+LETTERS_ACROSS = 36  # of a panel's title
 
 
 def comparison_files(folder: Path) -> list[Path]:
@@ -119,8 +123,13 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list
 
 
 def latex_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> list[str]:
-    """The lines of a tabular for booktabs, its first `left` columns of words; every cell is escaped."""
-    lines = [" & ".join(map(escape_latex, row)) + r" \\" for row in (header, *rows)]
+    """The lines of a tabular for booktabs, its first `left` columns of words; every cell is escaped.
+
+    Figures have the minus of mathematics; that of text is a hyphen.
+    """
+    escaped = [list(map(escape_latex, row)) for row in (header, *rows)]
+    cells_of = [[*row[:left], *(MINUS.sub("$-$", cell) for cell in row[left:])] for row in escaped]
+    lines = [" & ".join(row) + r" \\" for row in cells_of]
     columns = "l" * left + "r" * (len(header) - left)
     return [
         *(rf"\begin{{tabular}}{{{columns}}}", r"\toprule", lines[0], r"\midrule"),
@@ -150,19 +159,23 @@ def draw(comparison: ModelComparison) -> Figure:
 
 
 def _draw_panel(axis: Axes, row: Row, values: Sequence[float]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     up = METRICS[row.metric].higher_is_better
     colours = [BETTER if (value > 0) == bool(up) else WORSE for value in values]
     axis.bar(range(1, len(values) + 1), values, color=colours, width=0.9)
     axis.axhline(0, color="black", linewidth=0.6)
     axis.axhline(row.compared.difference, color="black", linewidth=1.2, linestyle="--")
     if math.isfinite(row.compared.low):
-        axis.axhspan(row.compared.low, row.compared.high, color="black", alpha=0.15, linewidth=0)
-    second, first, label = (_plain(_one_line(name)) for name in (row.second, row.first, row.label))
-    title = f"{second} minus {first}\n{label}, p (Holm) {p_text(row.p_corrected)}"
+        axis.axhspan(row.compared.low, row.compared.high, color=INTERVAL, alpha=0.25, linewidth=0, zorder=0)
+    second, first, label = (_short(_plain(_one_line(name))) for name in (row.second, row.first, row.label))
+    between = " " if len(second) + len(first) < LETTERS_ACROSS - len(" minus ") else "\n"
+    title = f"{second}{between}minus {first}\n{label}, p (Holm) {p_text(row.p_corrected)}"
     axis.set_title(title, fontsize=8, parse_math=False)
     unit = METRICS[row.metric].unit
     axis.set_ylabel(row.metric + (f" ({unit})" if unit and not row.metric.endswith(unit) else ""), fontsize=8)
     axis.set_xlabel("cases, ordered", fontsize=8)
+    axis.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     axis.tick_params(labelsize=7)
 
 
@@ -199,6 +212,11 @@ def escape_latex(text: str) -> str:
 
 def _one_line(text: str) -> str:
     return " ".join(text.split())
+
+
+def _short(text: str) -> str:
+    """The end of a long name, which tells paths apart."""
+    return text if len(text) <= LETTERS_ACROSS else f"…{text[1 - LETTERS_ACROSS :]}"
 
 
 def _plain(text: str) -> str:

@@ -26,14 +26,15 @@ from mvl_auto.evaluation.overlap import Counts
 from mvl_auto.evaluation.pairs import Pair, match_cases, some_names
 from mvl_auto.evaluation.summary import Summary, summarise
 from mvl_auto.files import read_json
-from mvl_auto.images import check_same_geometry
+from mvl_auto.images import check_same_geometry, composed
 from mvl_auto.jobs import JobFailed, log_trace, run_jobs, worthwhile_workers
-from mvl_auto.plans import LabelScheme
+from mvl_auto.plans import MOST_CLASSES, LabelScheme
 from mvl_auto.progress import Progress, silent
 
 MOST_WORKERS = 8  # each holds one case's two label maps
 BACKGROUND = 0
 VOXELS_AT_ONCE = 1 << 18
+VOXELS_LOOKED_AT = 1 << 14  # few, so that many parts hold one value alone
 FEW = 1 << 16  # values below this are counted, others sorted
 
 log = logging.getLogger(__name__)
@@ -106,6 +107,13 @@ def score_files(pair: Pair, labels: LabelScheme | None, scoring: Scoring) -> Cas
     in_prediction: frozenset[int] = frozenset()
     if labels is None:
         in_reference, in_prediction = values_in(reference), values_in(predicted)
+        for file, values in (
+            (pair.reference, in_reference),
+            (pair.prediction or pair.reference, in_prediction | in_reference),
+        ):
+            if len(values - {BACKGROUND}) >= MOST_CLASSES:
+                what = f"has {len(values)} different values, as an image has; a label file has at most {MOST_CLASSES}"
+                raise MvlError(what, file=file, remedy="Give the folder of the label files.")
         labels = scheme_of(in_reference | in_prediction)
     voxels = int(reference.size)
     reference = classes_in(reference, labels, pair.reference)  # one by one: the values are not needed any more
@@ -133,7 +141,7 @@ def find_labels(references: Path, predictions: Path, dataset_json: Path | None =
 
 def check_tolerances(scoring: Scoring, labels: Sequence[str]) -> None:
     """Raise MvlError when a tolerance is given for a label that is not scored."""
-    if unknown := set(scoring.tolerances_mm) - set(labels):
+    if unknown := set(scoring.tolerances_mm).difference(map(composed, labels)):
         raise MvlError(
             f"a tolerance is given for '{sorted(unknown)[0]}', which is not a label",
             remedy=f"The labels are {', '.join(labels)}.",
@@ -150,10 +158,12 @@ def values_in(array: NDArray[np.integer]) -> frozenset[int]:
     """The values that occur in an array of integers of any type."""
     found: set[int] = set()
     flat = array.ravel()
-    for start in range(0, flat.size, VOXELS_AT_ONCE):
-        some = flat[start : start + VOXELS_AT_ONCE]
+    for start in range(0, flat.size, VOXELS_LOOKED_AT):
+        some = flat[start : start + VOXELS_LOOKED_AT]
         lowest, highest = int(some.min()), int(some.max())
-        if lowest >= 0 and highest < FEW:
+        if lowest == highest:  # as most parts of most label files are
+            found.add(lowest)
+        elif lowest >= 0 and highest < FEW:
             found.update(np.flatnonzero(np.bincount(some)).tolist())
         else:
             found.update(np.unique(some).tolist())
@@ -168,6 +178,8 @@ def classes_in(values: NDArray[np.integer], labels: LabelScheme, file: Path) -> 
     dtype = np.dtype(np.int8 if len(labels.class_values) <= np.iinfo(np.int8).max else np.int16)
     here = values.dtype.itemsize == dtype.itemsize and values.flags.c_contiguous and values.flags.writeable
     classes: NDArray[np.integer] = values.view(dtype) if here else np.empty(values.shape, dtype)
+    if here and values.size and _are_classes(values, labels):
+        return classes
     flat_values, flat_classes = values.ravel(), classes.ravel()  # both are contiguous: views
     for start in range(0, flat_values.size, VOXELS_AT_ONCE):
         some = slice(start, start + VOXELS_AT_ONCE)
@@ -176,6 +188,12 @@ def classes_in(values: NDArray[np.integer], labels: LabelScheme, file: Path) -> 
             part = part.astype(np.uint64 if part.dtype == np.uint64 else np.int64)
         flat_classes[some] = to_classes(part, labels, file)
     return classes
+
+
+def _are_classes(values: NDArray[np.integer], labels: LabelScheme) -> bool:
+    """Whether label values are 0, 1, 2, ... and so are their classes already."""
+    counted = labels.class_values == tuple(range(len(labels.class_values))) and labels.ignore_value is None
+    return counted and int(values.min()) >= 0 and int(values.max()) < len(labels.class_values)
 
 
 def _score_all(

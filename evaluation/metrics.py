@@ -46,7 +46,7 @@ class Measured:
 class Metric:
     """name: as in tables. needs: the part of `Measured` it is computed from. unit: "" for a share.
 
-    higher_is_better: None where the best value is 0, with errors to both sides.
+    higher_is_better: None where the best value is 0, with errors to both sides. meaning: a title that stands alone.
     """
 
     name: str
@@ -64,43 +64,64 @@ def _all() -> Iterable[Metric]:
     yield Metric("recall", lambda m: overlap.recall(m.counts), meaning="sensitivity")
     yield Metric("specificity", lambda m: overlap.specificity(m.counts), meaning="true negative rate")
     yield Metric("accuracy", lambda m: overlap.accuracy(m.counts), meaning="share of voxels that are right")
-    yield Metric("volume_similarity", lambda m: overlap.volume_similarity(m.counts), meaning="whatever the place")
+    yield Metric("volume_similarity", lambda m: overlap.volume_similarity(m.counts), meaning="similarity of volumes")
     yield Metric(
         "volume_error_ml",
         lambda m: overlap.volume_error_ml(m.counts, m.voxel_ml),
         unit="ml",
         higher_is_better=None,
-        meaning="prediction minus reference",
+        meaning="volume error, prediction minus reference",
     )
     yield Metric(
         "absolute_volume_error_ml",
         lambda m: abs(overlap.volume_error_ml(m.counts, m.voxel_ml)),
         unit="ml",
         higher_is_better=False,
-        meaning="its absolute value",
+        meaning="absolute volume error",
     )
     yield _distance("hd_mm", lambda m: surfaces.hd_mm(m.surfaces), "Hausdorff distance")
-    yield _distance("hd95_mm", lambda m: surfaces.hd95_mm(m.surfaces), "its 95th percentile, by area")
+    yield _distance("hd95_mm", lambda m: surfaces.hd95_mm(m.surfaces), "95th percentile of the Hausdorff distance")
     yield _distance("assd_mm", lambda m: surfaces.assd_mm(m.surfaces), "average symmetric surface distance")
     yield Metric(
         "nsd",
         lambda m: surfaces.nsd(m.surfaces, m.tolerance_mm),
         "surfaces",
-        meaning="normalized surface Dice, by area",
-    )
-    yield _distance("hd_voxel_mm", lambda m: surfaces.hd_mm(m.voxel_surfaces), "as hd_mm, voxels", "voxel_surfaces")
-    yield _distance(
-        "hd95_voxel_mm", lambda m: surfaces.hd95_voxel_mm(m.voxel_surfaces), "as hd95_mm, voxels", "voxel_surfaces"
+        meaning="normalized surface Dice",
     )
     yield _distance(
-        "assd_voxel_mm", lambda m: surfaces.assd_mm(m.voxel_surfaces), "as assd_mm, voxels", "voxel_surfaces"
+        "hd_voxel_mm", lambda m: surfaces.hd_mm(m.voxel_surfaces), "Hausdorff distance between voxels", "voxel_surfaces"
+    )
+    yield _distance(
+        "hd95_voxel_mm",
+        lambda m: surfaces.hd95_voxel_mm(m.voxel_surfaces),
+        "95th percentile of the Hausdorff distance between voxels",
+        "voxel_surfaces",
+    )
+    yield _distance(
+        "assd_voxel_mm",
+        lambda m: surfaces.assd_mm(m.voxel_surfaces),
+        "average symmetric surface distance between voxels",
+        "voxel_surfaces",
     )
     yield Metric(
-        "boundary_iou", lambda m: boundary.boundary_iou(m.boundary), "boundary", meaning="IoU near the surface"
+        "boundary_iou",
+        lambda m: boundary.boundary_iou(m.boundary),
+        "boundary",
+        meaning="intersection over union near the surface",
     )
-    yield Metric("lesion_recall", lambda m: lesions.lesion_recall(m.lesions), "lesions", meaning="lesions found")
-    yield Metric("lesion_precision", lambda m: lesions.lesion_precision(m.lesions), "lesions", meaning="that are there")
-    yield Metric("lesion_f1", lambda m: lesions.lesion_f1(m.lesions), "lesions", meaning="of both")
+    yield Metric(
+        "lesion_recall",
+        lambda m: lesions.lesion_recall(m.lesions),
+        "lesions",
+        meaning="share of the lesions that were found",
+    )
+    yield Metric(
+        "lesion_precision",
+        lambda m: lesions.lesion_precision(m.lesions),
+        "lesions",
+        meaning="share of the predicted lesions that are there",
+    )
+    yield Metric("lesion_f1", lambda m: lesions.lesion_f1(m.lesions), "lesions", meaning="F1 of lesions")
 
 
 def _distance(name: str, of: Callable[[Measured], float], meaning: str, needs: Part = "surfaces") -> Metric:

@@ -12,6 +12,7 @@ from mvl_auto.errors import MvlError
 from mvl_auto.evaluation.metrics import METRICS
 from mvl_auto.evaluation.summary import FILE_STEM, SCHEMA_VERSION
 from mvl_auto.files import entries, read_json
+from mvl_auto.images import composed
 
 FILES = (f"{FILE_STEM}.json", "summary.json")  # of mvl_evaluate, of training's validation
 EVALUATE = "Run mvl_evaluate on its predictions first, or name a folder that holds scores.json or summary.json."
@@ -52,11 +53,8 @@ def read_models(models: Sequence[Path | str]) -> tuple[Model, ...]:
     Raises MvlError when there is nothing of the kind, a file is damaged, or two models have one name.
     """
     parts = [_name_and_paths(str(model)) for model in models]
-    last = [paths[0].absolute().name for _, paths in parts]
-    names = [
-        given or (own if last.count(own) == 1 else f"{paths[0].absolute().parent.name}/{own}")
-        for (given, paths), own in zip(parts, last, strict=True)
-    ]
+    own = _tails([paths[0].absolute() for _, paths in parts])
+    names = [given or tail for (given, _), tail in zip(parts, own, strict=True)]
     for name in names:
         if names.count(name) > 1:
             raise MvlError(f"two models are called '{name}'", remedy="Give each a name: baseline=FOLDER llm=FOLDER.")
@@ -75,6 +73,9 @@ def read_run(file: Path, key: str = "") -> ScoredRun:
     for case, labels in cases.items():
         if not isinstance(labels, dict) or not all(_are_numbers(values) for values in labels.values()):
             raise MvlError(f"its scores of the case '{case}' are damaged", file=file, remedy=AGAIN)
+    cases = {
+        composed(case): {composed(label): values for label, values in labels.items()} for case, labels in cases.items()
+    }
     labels = tuple(dict.fromkeys(label for of_case in cases.values() for label in of_case))
     every = [values for of_case in cases.values() for values in of_case.values()]
     metrics = tuple(name for name in METRICS if all(name in values for values in every))
@@ -91,6 +92,17 @@ def _are_numbers(values: Any) -> bool:
         value is None or (isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value))
         for value in values.values()
     )
+
+
+def _tails(paths: Sequence[Path]) -> list[str]:
+    """The end of each path, with as many folders as tell it apart from the others."""
+    tails = []
+    for path in paths:
+        lengths = range(1, len(path.parts) + 1)
+        others = [other for other in paths if other != path]
+        alone = (n for n in lengths if all(other.parts[-n:] != path.parts[-n:] for other in others))
+        tails.append("/".join(path.parts[-next(alone, 1) :]))
+    return tails
 
 
 def _name_and_paths(text: str) -> tuple[str, list[Path]]:

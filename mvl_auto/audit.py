@@ -14,7 +14,7 @@ from __future__ import annotations
 import csv
 import io
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,16 +27,20 @@ from mvl_auto.evaluation.audit import audit_case, suspicion_score, usual_agreeme
 from mvl_auto.files import clear_unfinished, ensure_writable_folder, locked, write_json, write_text
 from mvl_auto.outputs import check_apart, leaving_no_trace
 from mvl_auto.plans import Document, Frozen, read_document, write_document
+from mvl_auto.printable import printable
 from mvl_auto.progress import Progress, silent
 from mvl_auto.runs import State, TrainedRun, load_trained
 
 if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
+
     from mvl_auto.images import Geometry
     from mvl_auto.runs import Trained
 
 AUDIT, CASES = "audit", "cases"
 PICTURED = 20  # cases of audit.html
 NO_REASON = "disagreement"
+ITKSNAP_OFFSET_MM = "5 5"  # of the text from its point, in the plane of the slice
 PLACE = ("voxel_i", "voxel_j", "voxel_k", "x_mm", "y_mm", "z_mm")
 COLUMNS = ("rank", "case", "score", "reason", "detail", "gain", "agreement", *PLACE)
 
@@ -280,30 +284,69 @@ def row_of(audited: AuditedCase, score: float) -> dict[str, Any]:
     return row
 
 
-def write_markups(report: AuditReport, folder: Path, most: int) -> list[Path]:
-    """One 3D Slicer markups file (.mrk.json) per case, for the `most` suspicious ones: a point at each place.
+def write_fix_list(report: AuditReport, folder: Path, most: int) -> list[str]:
+    """Files that labelling tools open, for each of the `most` suspicious cases that has a place.
 
-    Returns the files written. Positions are LPS, as Slicer's schema wants them
-    (https://github.com/Slicer/Slicer/tree/main/Modules/Loadable/Markups/Resources/Schema).
+    <case>.mrk.json for 3D Slicer (markups), <case>.annot for ITK-SNAP (landmarks): a point at each place, with the
+    reason. Returns the cases. Raises MvlError when a file cannot be written.
     """
-    written = []
+    cases = []
     for audited, _ in report.cases[:most]:
-        points = list(_points(audited))
-        if points:
-            path = ensure_writable_folder(folder) / f"{audited.case}.mrk.json"
-            markup = {"type": "Fiducial", "coordinateSystem": "LPS", "controlPoints": points}
-            schema = "https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/Resources/Schema/"
-            write_json(path, {"@schema": f"{schema}markups-schema-v1.0.3.json#", "markups": [markup]})
-            written.append(path)
-    return written
+        if audited.suspicions:
+            ensure_writable_folder(folder)
+            write_json(folder / f"{audited.case}.mrk.json", slicer_markups(audited))
+            write_text(folder / f"{audited.case}.annot", itksnap_annotations(audited))
+            cases.append(audited.case)
+    return cases
 
 
-def _points(audited: AuditedCase) -> Iterator[dict[str, Any]]:
-    for number, suspicion in enumerate(audited.suspicions, start=1):
-        x, y, z = suspicion.position
-        yield {
-            "id": str(number),
-            "label": suspicion.reason,
-            "description": suspicion.detail,
-            "position": [-x, -y, z],
-        }
+def slicer_markups(audited: AuditedCase) -> dict[str, Any]:
+    """Points in mm, LPS, as in Slicer's schema.
+
+    https://github.com/Slicer/Slicer/tree/main/Modules/Loadable/Markups/Resources/Schema
+    """
+    points = [
+        {"id": str(number), "label": each.reason, "description": each.detail, "position": [-x, -y, z]}
+        for number, each in enumerate(audited.suspicions, start=1)
+        for x, y, z in [each.position]
+    ]
+    schema = "https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/Resources/Schema/"
+    markup = {"type": "Fiducial", "coordinateSystem": "LPS", "controlPoints": points}
+    return {"@schema": f"{schema}markups-schema-v1.0.3.json#", "markups": [markup]}
+
+
+def itksnap_annotations(audited: AuditedCase) -> str:
+    """Landmarks in the format of ITK-SNAP (20150624), after ImageAnnotationData.cxx and Registry.cxx of its source.
+
+    Positions are in voxels along the axes of the image file, the first voxel from 0 to 1: n + 0.5 is the middle of
+    index n, which ITK-SNAP's window shows as n + 1.
+    """
+    from xml.etree import ElementTree
+
+    registry = ElementTree.Element("registry")
+    _entries(registry, Format="ITK-SNAP Annotation File", FormatDate="20150624")
+    folder = ElementTree.SubElement(registry, "folder", key="Annotations")
+    _entries(folder, ArraySize=str(len(audited.suspicions)))
+    for number, each in enumerate(audited.suspicions):
+        _entries(
+            ElementTree.SubElement(folder, "folder", key=f"Element[{number}]"),
+            Type="LandmarkAnnotation",
+            Pos=" ".join(str(index + 0.5) for index in each.voxel),
+            Offset=ITKSNAP_OFFSET_MM,
+            Text=printable(f"{each.reason}: {each.detail}"),
+            Color="1 0 0",
+            Plane="0",
+            Selected="0",
+            Tags="",
+            VisibleInAllPlanes="1",
+            VisibleInAllSlices="0",
+        )
+    ElementTree.indent(registry)
+    return '<?xml version="1.0" encoding="UTF-8" ?>\n' + ElementTree.tostring(registry, encoding="unicode") + "\n"
+
+
+def _entries(folder: Element, **values: str) -> None:
+    from xml.etree.ElementTree import SubElement
+
+    for key, value in values.items():
+        SubElement(folder, "entry", key=key, value=value)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from mvl_auto.cli.common import DONE, PARTLY_FAILED, Command, run_command
 from mvl_auto.cli.values import DEVICES, device, positive
+from mvl_auto.files import ensure_writable_folder
+from mvl_auto.outputs import leaving_no_trace
 from mvl_auto.tables import table
+from mvl_auto.text import count_text
 
 SHOWN = 20
 
@@ -23,23 +27,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-n", "--name", metavar="RUN", help="name of the run (default: the only one)")
     parser.add_argument("--most", type=positive, default=SHOWN, metavar="N", help=f"cases to show (default: {SHOWN})")
     parser.add_argument(
-        "--fix-list", type=Path, metavar="FOLDER", help="write the places as 3D Slicer markups there, a file per case"
+        "--fix-list", type=Path, metavar="FOLDER", help="write the places there, for 3D Slicer and ITK-SNAP, per case"
     )
     parser.add_argument("--device", type=device, default="auto", help=DEVICES)
 
 
 def run(args: argparse.Namespace) -> int:
     from mvl_auto import api
-    from mvl_auto.audit import row_of, write_markups
+    from mvl_auto.audit import row_of, write_fix_list
 
-    report = api.audit(
-        args.dataset,
-        root=args.root,
-        configuration=args.configuration,
-        run=args.name,
-        device=args.device,
-        progress=args.progress,
-    )
+    with ExitStack() as stack:
+        if args.fix_list is not None:
+            stack.enter_context(leaving_no_trace(args.fix_list))
+            ensure_writable_folder(args.fix_list)
+        report = api.audit(
+            args.dataset,
+            root=args.root,
+            configuration=args.configuration,
+            run=args.name,
+            device=args.device,
+            progress=args.progress,
+        )
     rows = [row_of(audited, score) for audited, score in report.cases[: args.most]]
     lines = [
         (str(rank), row["case"], f"{row['score']:.3f}", f"{row['reason']}: {row['detail']}")
@@ -49,8 +57,9 @@ def run(args: argparse.Namespace) -> int:
     print(f"\nwrote {report.folder / 'audit.csv'} and audit.json: all {len(report.cases)} cases, with places")
     print(f"wrote {report.folder / 'audit.html'}: the first ones with pictures")
     if args.fix_list is not None:
-        written = write_markups(report, args.fix_list, args.most)
-        print(f"wrote {len(written)} files of 3D Slicer markups to {args.fix_list}")
+        listed = write_fix_list(report, args.fix_list, args.most)
+        places = f"the places of {count_text(len(listed), 'case')}"
+        print(f"wrote {places} to {args.fix_list}: .mrk.json for 3D Slicer, .annot for ITK-SNAP")
     return PARTLY_FAILED if report.left_out else DONE
 
 

@@ -97,7 +97,10 @@ def tolerance(text: str) -> float | dict[str, float]:
     pairs = [part.rpartition("=") for part in text.split(",")]
     if not all(label for label, _, _ in pairs):
         raise argparse.ArgumentTypeError(f"'{text}' is not a tolerance: give 2, or kidney=3,tumour=1")
-    return {label.strip(): millimetres(length) for label, _, length in pairs}
+    labels = [label.strip() for label, _, _ in pairs]
+    if twice := next((label for label in labels if labels.count(label) > 1), ""):
+        raise argparse.ArgumentTypeError(f"'{text}' has '{twice}' twice")
+    return dict(zip(labels, (millimetres(length) for _, _, length in pairs), strict=True))
 
 
 def _number(text: str, most: float, complaint: str) -> float:

@@ -175,7 +175,7 @@ def _collect_fold(folder: Path) -> FoldRecord:
     if state is not None and not state.finished:
         problems.append(f"The training is not finished: {state.step} steps are done.")
     expected = state is None or (state.finished and bool(state.validation_cases))
-    scores = _tolerant(problems, lambda: _read_scores(folder)) if expected else None
+    scores = _read_scores(folder, problems) if expected else None
     environment = None
     if (folder / ENVIRONMENT).is_file():
         environment = _tolerant(problems, lambda: read_document(folder / ENVIRONMENT, Environment))
@@ -195,15 +195,12 @@ def _collect_fold(folder: Path) -> FoldRecord:
     )
 
 
-def _read_scores(folder: Path) -> ScoredRun:
+def _read_scores(folder: Path, problems: list[str]) -> ScoredRun | None:
     """The scores of mvl_evaluate on validation/, if they cover the validation's cases, else those of the training."""
-    own = read_scores(folder / SUMMARY, folder.name)
+    own = _tolerant(problems, lambda: read_scores(folder / SUMMARY, folder.name))
     more = folder / VALIDATION / SCORES
-    if more.is_file():
-        found = read_scores(more, folder.name)
-        if set(found.cases) >= set(own.cases):
-            return found
-    return own
+    found = _tolerant(problems, lambda: read_scores(more, folder.name)) if more.is_file() else None
+    return found if found and set(found.cases) >= set(own.cases if own else ()) else own
 
 
 def _configuration(plan: Plan, folds: tuple[FoldRecord, ...], run: Path) -> Configuration:

@@ -74,7 +74,7 @@ def draw_curves(run: RunRecord) -> list[tuple[str, str]]:
 
 def draw_distributions(scores: RunScores) -> list[tuple[str, str]]:
     """(title, SVG) of each metric: a row for each label, a point for each case, quartiles and median."""
-    return [(_title(metric), _draw_distribution(scores, metric)) for metric in scores.metrics if _is_main(metric)]
+    return [(metric_title(metric), _draw_distribution(scores, metric)) for metric in scores.metrics if _is_main(metric)]
 
 
 def as_svg(figure: Figure, name: str) -> str:
@@ -170,7 +170,7 @@ def _draw_distribution(scores: RunScores, metric: str) -> str:
         axis.spines["left"].set_visible(False)
         if _is_share(metric):
             axis.set_xlim(-0.02, 1.02)
-        axis.set_xlabel(_title(metric))
+        axis.set_xlabel(metric_title(metric))
         return as_svg(figure, f"spread-{metric}")
 
 
@@ -181,7 +181,7 @@ def _draw_row(axis: Axes, row: int, values: Any, rng: Any) -> None:
         return
     low, middle, high = np.percentile(values, [25, 50, 75])
     places = row + rng.uniform(-JITTER, JITTER, len(values))
-    axis.plot(values, places, "o", color=SERIES_COLOURS[0], alpha=0.45, markersize=3.4, markeredgewidth=0)
+    axis.plot(values, places, "o", color=SERIES_COLOURS[0], alpha=0.6, markersize=3.4, markeredgewidth=0)
     axis.plot([low, high], [row, row], color=INK, linewidth=4, alpha=0.35, solid_capstyle="butt")
     axis.plot([middle], [row], "|", color=INK, markersize=13, markeredgewidth=2.2)
 
@@ -194,7 +194,8 @@ def _is_share(metric: str) -> bool:
     return not METRICS[metric].unit
 
 
-def _title(metric: str) -> str:
+def metric_title(metric: str) -> str:
+    """What a metric is, with its unit: the heading of a chart."""
     return (
         METRICS[metric].meaning[:1].upper()
         + METRICS[metric].meaning[1:]

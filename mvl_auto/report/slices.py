@@ -1,6 +1,7 @@
 """Slices of a case with the contours of its labels, as numbers and PNG for an SVG of the page.
 
 Contours are those of skimage.measure.find_contours (marching squares) at 0.5 between the voxels of a class and others.
+A noisy segmentation has more outlines than a page can hold: there the smallest objects and holes are left out.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from mvl_auto.report.volumes import CaseVolume
 
 PLANES = ("axial", "coronal", "sagittal")  # the slices across Z, Y and X
 DECIMALS = 2
+MOST_PATH_BYTES = 40_000  # of the outlines of a slice, for truth and prediction each: ten times those of a smooth one
+LEAST_POINT_BYTES = 6  # of a path, about: "12,30 "
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Slice:
     contours: tuple[Contour, ...]
     left: str = ""  # which side of the patient is at the left edge and at the top edge
     top: str = ""
+    smallest: int = 1  # voxels: objects and holes below are not outlined
     mark: tuple[float, float] | None = None  # mm from the left, from the top
 
 
@@ -96,13 +100,11 @@ def _slice(volume: CaseVolume, axis: int, place: Sequence[int], mark: bool) -> S
     rows, columns = (other for other in range(3) if other != axis)
     spacing = (volume.spacing[rows], volume.spacing[columns])
     sources = {"truth": volume.truth, "prediction": volume.prediction}
-    contours = []
-    for source, labels in sources.items():
-        if labels is None:
-            continue
-        flat = np.take(labels, place[axis], axis)
-        for klass in np.unique(flat[flat > 0]):
-            contours.append(Contour(source, int(klass), find_outlines(flat == klass, spacing)))
+    drawn = [
+        _contours(source, np.take(labels, place[axis], axis), spacing)
+        for source, labels in sources.items()
+        if labels is not None
+    ]
     left, top = (("R", "A"), ("R", "S"), ("A", "S"))[axis] if volume.turned else ("", "")
     return Slice(
         plane=PLANES[axis] if volume.shape[0] > 1 else "",
@@ -111,11 +113,42 @@ def _slice(volume: CaseVolume, axis: int, place: Sequence[int], mark: bool) -> S
         width=round(volume.shape[columns] * spacing[1], DECIMALS),
         height=round(volume.shape[rows] * spacing[0], DECIMALS),
         image=as_png(np.ascontiguousarray(np.take(volume.image, place[axis], axis))),
-        contours=tuple(contours),
+        contours=tuple(contour for contours, _ in drawn for contour in contours),
         left=left,
         top=top,
+        smallest=max(smallest for _, smallest in drawn),
         mark=((place[columns] + 0.5) * spacing[1], (place[rows] + 0.5) * spacing[0]) if mark else None,
     )
+
+
+def _contours(source: str, flat: NDArray[np.uint8], spacing: Sequence[float]) -> tuple[list[Contour], int]:
+    """The outline of each class of a slice, and from how many voxels on objects and holes have one."""
+    smallest = 1
+    while True:
+        masks = {int(klass): _without_specks(flat == klass, smallest) for klass in np.unique(flat[flat > 0])}
+        if sum(map(_edges, masks.values())) * LEAST_POINT_BYTES <= MOST_PATH_BYTES or smallest > flat.size:
+            contours = [Contour(source, klass, find_outlines(mask, spacing)) for klass, mask in masks.items()]
+            if sum(len(contour.path) for contour in contours) <= MOST_PATH_BYTES or smallest > flat.size:
+                return contours, smallest
+        smallest *= 2
+
+
+def _edges(mask: NDArray[np.bool_]) -> int:
+    """Between voxels inside and outside: marching squares have a point on each."""
+    return sum(int(np.count_nonzero(np.diff(mask, axis=axis))) for axis in (0, 1))
+
+
+def _without_specks(mask: NDArray[np.bool_], smallest: int) -> NDArray[np.bool_]:
+    """A mask without its objects, then without its holes, of fewer than `smallest` voxels that share a side."""
+    from scipy import ndimage
+
+    if smallest > 1:
+        for kind in (True, False):
+            numbers, _ = ndimage.label(mask == kind)
+            small = np.bincount(numbers.ravel()) < smallest
+            small[0] = False
+            mask = mask ^ small[numbers]
+    return mask
 
 
 def _short(number: float) -> str:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from mvl_auto.arrays import Array
 from mvl_auto.images import Volume
 
-PAGE_BYTES = 24_000_000  # of base64 in one page
+PAGE_BYTES = 23_000_000  # of base64 in one page; its pictures and charts take up to 6 MB more
 CASE_BYTES = 560_000  # of one case: 40 of them fit
 MARGIN = 0.25  # of the labels' extent, on every side
 MARGIN_MM = 8.0  # at least

@@ -54,7 +54,7 @@ def _with_folds(run: TrainedRun, wanted: Sequence[str | int] | None) -> TrainedR
             raise MvlError(
                 f"is not trained to the end (fold {state.fold} stopped at step {state.step})",
                 file=run.folder,
-                remedy=f"Go on with the same mvl_train as before, or add -f {state.fold} to predict as it is.",
+                remedy=f"Go on with the same mvl_train as before; mvl_predict -f {state.fold} takes it as it is.",
             )
         return TrainedRun(run.folder, tuple(by_name[name] for name in finished))
     remedy = "Name one of them, or train it with mvl_train."

@@ -81,6 +81,23 @@ def test_an_object_that_only_the_label_has_is_extra_and_where_it_is(truth):
     assert np.abs(np.subtract(found.suspicions[0].place, (3, 25.5, 23.5))).max() <= 1
 
 
+def test_the_place_is_a_voxel_that_would_change(truth):
+    given = np.where(np.isin(np.indices(SHAPE)[1], [6, 7, 13, 14]), 0, truth).astype(np.int16)
+    (suspicion,) = audit_case("case", given, predicted(truth), LABELS).suspicions
+    assert suspicion.reason == "slices missing"
+    assert given[suspicion.place] != truth[suspicion.place]  # their middle lies between them, where nothing is wrong
+
+
+def test_a_picture_has_no_slices_that_could_be_missing():
+    classes = np.zeros((1, *SHAPE[1:]), np.int16)
+    classes[0, 3:15, 3:15] = 1
+    chances = np.stack([classes == k for k in range(3)]).astype(np.float32)
+    given = np.where(np.indices(classes.shape)[1] < 8, 0, classes).astype(np.int16)
+    solid = {each.reason for each in audit_case("case", given[[0, 0]], chances[:, [0, 0]], LABELS).suspicions}
+    assert "slices missing" in solid
+    assert "slices missing" not in {each.reason for each in audit_case("case", given, chances, LABELS).suspicions}
+
+
 def test_the_shift_that_was_made_is_the_shift_that_is_named(truth):
     found = audit_case("case", np.roll(truth, (2, -3), (0, 2)), predicted(truth), LABELS)
     assert found.suspicions[0].detail == "moving the label by -2 along Z, +3 along X voxels fits better"

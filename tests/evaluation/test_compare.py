@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
+import unicodedata
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
@@ -12,7 +14,7 @@ import pytest
 from mvl_auto.errors import MvlError
 from mvl_auto.evaluation import LabelScore, Scoring, summarise, write_scores
 from mvl_auto.evaluation.compare import ALL_LABELS, compare_models
-from mvl_auto.evaluation.comparison_files import as_json, escape_latex, latex, markdown, write_comparison
+from mvl_auto.evaluation.comparison_files import as_json, draw, escape_latex, latex, markdown, write_comparison
 from mvl_auto.evaluation.scored import read_models
 from mvl_auto.evaluation.statistics import holm, wilcoxon
 
@@ -141,6 +143,10 @@ def test_a_path_with_signs_of_the_syntax_is_a_path(tmp_path):
 def test_folders_of_one_name_are_told_apart_by_the_folder_above(tmp_path):
     paths = [write(tmp_path / name / "preds", FIRST) for name in ("vit", "llm")]
     assert [model.name for model in read_models(paths)] == ["vit/preds", "llm/preds"]
+    paths = [write(tmp_path / name / "fold0" / "validation", FIRST) for name in ("vit", "llm")]
+    assert [model.name for model in read_models(paths)] == ["vit/fold0/validation", "llm/fold0/validation"]
+    with pytest.raises(MvlError, match="two models are called"):
+        read_models([paths[0], paths[0]])
 
 
 # ------------------------------------------------------------------------------------ refusals
@@ -183,6 +189,37 @@ def test_labels_that_only_one_side_has(two, tmp_path):
     other = write(tmp_path / "other", {"liver": FIRST["liver"]})
     assert "label that" in refusal([two[0], other])
     assert list(rows_of(compare_models(read_models([two[0], other]), only_common=True))) == ["liver"]
+
+
+@pytest.mark.parametrize("what", ["case", "label"])
+def test_two_unicode_forms_of_a_name_are_one_name(tmp_path, what):
+    paths = []
+    for form in ("NFC", "NFD"):
+        name = unicodedata.normalize(form, "Öd\u00e9m")
+        values, cases = ({name: FIRST["liver"]}, CASES) if what == "label" else (FIRST, [name, *CASES[1:]])
+        paths.append(write(tmp_path / form, values, cases=cases))
+    for row in compare_models(read_models(paths)).rows:
+        assert row.compared.cases == len(CASES)
+        assert row.first_mean == row.second_mean
+
+
+def test_names_that_differ_in_upper_and_lower_case_are_told(two, tmp_path):
+    other = write(tmp_path / "other", FIRST, cases="abcdeF")
+    for settings in ({}, {"only_common": True}):
+        message = refusal([two[0], other], **settings)
+        assert "case 'F' differs from 'f'" in message
+        assert str(two[0] / "scores.json") in message
+        assert str(other / "scores.json") in message
+    other = write(tmp_path / "labels", {"Liver": FIRST["liver"], "tumour": FIRST["tumour"]})
+    assert "label 'Liver' differs from 'liver'" in refusal([two[0], other], only_common=True)
+
+
+def test_one_case_has_a_difference_and_no_interval(tmp_path):
+    paths = [write(tmp_path / name, {"liver": (dice,)}, cases="a") for name, dice in (("vit", 0.5), ("llm", 0.75))]
+    (row,) = compare_models(read_models(paths)).rows
+    assert row.compared.difference == pytest.approx(0.25)
+    assert np.isnan([row.compared.low, row.compared.high]).all()
+    assert row.compared.p_value == 1
 
 
 def test_a_metric_that_was_not_computed(two):
@@ -268,10 +305,28 @@ def test_names_do_not_break_latex(strange):
     assert escape_latex("\\") == r"\textbackslash{}"
 
 
+def test_negative_figures_in_latex_have_a_minus_and_names_their_hyphen(tmp_path):
+    paths = [write(tmp_path / name, {"-1": values}) for name, values in (("a-2", (0.9,) * 6), ("b", (0.5,) * 6))]
+    (row,) = [line for line in latex(compare_models(read_models(paths))).splitlines() if line.startswith("dice")]
+    assert row.startswith("dice & a-2, b & -1 & 6 & 0.9000, 0.5000 & $-$0.4000 & $-$0.4000 to $-$0.4000 &")
+
+
 def test_the_plot_has_the_names_as_text_and_is_whole_svg(strange, tmp_path):
     *_, svg = write_comparison(strange, tmp_path / "out")
     assert ElementTree.parse(svg).getroot().tag.endswith("svg")
     assert as_json(strange)["rows"][0]["label"] == STRANGE
+
+
+def test_titles_of_long_names_do_not_reach_into_each_other_and_cases_are_whole_numbers(tmp_path):
+    paths = [write(tmp_path / f"{'long' * 20}{name}" / "preds", FIRST) for name in ("vit", "llm")]
+    figure = draw(compare_models(read_models(paths)))
+    figure.draw_without_rendering()
+    boxes = [axis.title.get_window_extent() for axis in figure.axes]
+    assert not [pair for pair in itertools.pairwise(boxes) if pair[0].x1 > pair[1].x0]
+    assert boxes[0].x0 >= 0
+    assert boxes[-1].x1 <= figure.bbox.x1
+    for axis in figure.axes:
+        assert all(tick == round(tick) for tick in axis.get_xticks())
 
 
 def test_the_command(two, tmp_path, capsys):

@@ -207,6 +207,18 @@ def test_names_in_two_unicode_forms_are_one_name(folders):
     assert len(evaluate_folders(references, predictions).cases) == 3
 
 
+def test_a_tolerance_for_a_label_in_the_other_unicode_form(folders, tmp_path):
+    decomposed, composed = (unicodedata.normalize(form, "Ödem") for form in ("NFD", "NFC"))
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": {"background": 0, decomposed: 1, "other": 2}}))
+    write(folders[1], "a.nii.gz", np.roll(two_blocks(), 1, axis=1))
+    wide, narrow = (
+        evaluate_folders(*folders, scoring=make_scoring("nsd", {composed: mm})).per_label()["nsd"]["mean"].to_list()
+        for mm in (100.0, 0.01)
+    )
+    assert wide[0] == 1 > narrow[0]
+    assert wide[1] == narrow[1]
+
+
 def test_labels_named_beside_the_predictions(folders):
     (folders[1] / "labels.json").write_text(json.dumps(LABELS))
     assert evaluate_folders(*folders).labels == ("anterior", "posterior")
@@ -276,6 +288,7 @@ def test_folders_that_are_none_or_hold_nothing(folders, tmp_path):
     assert "nowhere" in refusal(tmp_path / "nowhere", predictions)
     (tmp_path / "empty").mkdir()
     assert "empty: holds no predictions" in refusal(references, tmp_path / "empty")
+    assert "empty: holds no references" in refusal(tmp_path / "empty", predictions)
     write(tmp_path / "others", "x.nii.gz", two_blocks())
     assert "no file has the name" in refusal(references, tmp_path / "others", only_common=True)
 
@@ -321,6 +334,18 @@ def test_probabilities_in_place_of_labels(folders):
         message = refusal(references, predictions)
         assert told in message
         assert str(predictions / "b.nii.gz") in message
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_an_image_in_place_of_labels(folders, side):
+    values = np.arange(-1000, 1000, dtype=np.int16).reshape(5, 20, 20)
+    for folder in folders:
+        (folder / "b.nii.gz").unlink()
+        sitk.WriteImage(sitk.GetImageFromArray((values > 0).astype(np.int16)), folder / "a.nii.gz")
+    sitk.WriteImage(sitk.GetImageFromArray(values), folders[side] / "a.nii.gz")
+    message = refusal(*folders)
+    assert "2000 different values, as an image has" in message
+    assert str(folders[side] / "a.nii.gz") in message
 
 
 def test_all_cases_that_fail_are_named(folders):
@@ -390,7 +415,7 @@ def test_the_command_takes_metrics_and_a_tolerance_per_label(folders, tmp_path, 
     assert "posterior 0.9 mm" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("wrong", ["two", "-1", "=3", "kidney=", "inf"])
+@pytest.mark.parametrize("wrong", ["two", "-1", "=3", "kidney=", "inf", "kidney=1,kidney=2"])
 def test_a_tolerance_that_is_none(wrong, capsys):
     from mvl_auto.cli.evaluate import main
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 
 import numpy as np
 import pytest
@@ -62,6 +63,54 @@ def test_fewer_than_two_raters(folders):
         evaluate_raters(raters / "alice", predictions)
     with pytest.raises(MvlError, match="not a folder of raters"):
         evaluate_raters(raters / "nobody", predictions)
+
+
+def test_folders_without_label_files(folders, tmp_path):
+    raters, predictions = folders
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(MvlError, match="nothing: has 0 folders of label files"):
+        evaluate_raters(tmp_path / "nothing", predictions)
+    with pytest.raises(MvlError, match="nothing: holds no predictions"):
+        evaluate_raters(raters, tmp_path / "nothing")
+
+
+def flat(path):
+    return sitk.ReadImage(str(path))[:, :, 1]
+
+
+def half(path):
+    return sitk.Cast(sitk.ReadImage(str(path)), sitk.sitkFloat32) * 0.5
+
+
+def with_nan(path):
+    image = sitk.Cast(sitk.ReadImage(str(path)), sitk.sitkFloat32)
+    image[0, 0, 0] = float("nan")
+    return image
+
+
+@pytest.mark.parametrize(("spoil", "told"), [(flat, "12 x 6 x 1"), (half, "soft label"), (with_nan, "NaN")])
+@pytest.mark.parametrize("whose", ["raters/bob", "preds"])
+def test_a_file_that_does_not_fit_the_others_is_named(folders, tmp_path, spoil, told, whose):
+    file = tmp_path / whose / "b.nii.gz"
+    sitk.WriteImage(spoil(file), file)
+    with pytest.raises(MvlError, match=told) as caught:
+        evaluate_raters(*folders)
+    assert str(file) in str(caught.value)
+
+
+def test_names_of_a_rater_in_other_letters(folders, tmp_path):
+    raters, predictions = folders
+    for folder, name in (
+        (raters / "alice", "Müller"),
+        (raters / "bob", unicodedata.normalize("NFD", "Müller")),
+        (predictions, "Müller"),
+    ):
+        write(folder, name, 0)
+    assert {len(summary.cases) for summary in evaluate_raters(raters, predictions).summaries.values()} == {3}
+    (raters / "bob" / "b.nii.gz").rename(raters / "bob" / "B.nii.gz")
+    with pytest.raises(MvlError, match="upper and lower case only") as caught:
+        evaluate_raters(raters, predictions)
+    assert str(raters / "bob" / "B.nii.gz") in str(caught.value)
 
 
 def test_the_command(folders, tmp_path, capsys):

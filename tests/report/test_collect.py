@@ -32,6 +32,7 @@ def test_a_whole_run_has_nothing_missing_but_the_fingerprint(make_run):
         ("fold0/summary.json", '{"cases": {"a": 3}, "schema_version": 2}'),
         ("fold0/state.json", "{}"),
         ("fold0/progress.csv", None),
+        ("fold0/progress.csv", 'a\rb\x00,"\n1,2\n'),
         ("plans.json", "not JSON"),
     ],
 )
@@ -43,6 +44,16 @@ def test_a_damaged_file_is_named_and_the_rest_is_shown(make_run, file, content):
     record = collect_run(run)
     assert any(file in problem for problem in record.all_problems)
     assert set(score_table(record).summary.cases) >= set(record.folds[1].scores.cases)
+
+
+@pytest.mark.parametrize("damaged", ["fold0/summary.json", "fold0/validation/scores.json"])
+def test_of_two_files_of_scores_the_one_that_can_be_read_is_taken(make_run, damaged):
+    run = make_run()
+    (run / "fold0" / "validation" / "scores.json").write_bytes((run / "fold0" / "summary.json").read_bytes())
+    (run / damaged).write_bytes(b"\xff" * 100)
+    record = collect_run(run)
+    assert any(damaged in problem for problem in record.all_problems)
+    assert len(record.folds[0].scores.cases) == 3
 
 
 def test_an_unfinished_fold_says_how_far_it_is(make_run):

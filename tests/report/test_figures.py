@@ -8,8 +8,9 @@ import xml.etree.ElementTree as ET
 import pytest
 from reported import HOSTILE
 
+from mvl_auto.evaluation.metrics import METRICS
 from mvl_auto.report.collect import collect_run
-from mvl_auto.report.figures import draw_curves, draw_distributions
+from mvl_auto.report.figures import draw_curves, draw_distributions, metric_title
 from mvl_auto.report.scores import score_table
 
 
@@ -23,6 +24,13 @@ def test_curves_and_distributions_are_drawn(charts):
     assert [title for title, _ in charts] == ["Training loss", "Learning rate", "Dice similarity coefficient"]
     texts = [element.text for element in ET.fromstring(charts[0][1]).iter("text")]
     assert {"fold0", "fold1", "step"} <= set(texts)
+
+
+def test_the_title_of_a_metric_says_by_itself_what_it_is():
+    titles = [metric_title(metric) for metric in METRICS]
+    assert len(set(titles)) == len(METRICS)
+    assert not [title for title in titles if title.split()[0] in {"Its", "Of", "That", "As", "Whatever"}]
+    assert metric_title("hd95_mm") == "95th percentile of the Hausdorff distance (mm)"
 
 
 def test_nothing_of_a_chart_reaches_beyond_it(charts):

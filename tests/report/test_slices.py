@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mvl_auto.report.slices import choose_place, find_outlines, slices_at
+from mvl_auto.report.slices import MOST_PATH_BYTES, choose_place, find_outlines, slices_at
 from mvl_auto.report.volumes import CaseVolume
 
 
@@ -55,6 +55,28 @@ def case(shape=(6, 8, 10), **changes):
         "turned": True,
     }
     return CaseVolume(**(fields | changes))
+
+
+def test_the_outlines_of_noise_are_bounded_and_the_slice_says_what_is_left_out():
+    rng = np.random.default_rng(0)
+    truth = np.zeros((40, 200, 200), np.uint8)
+    truth[5:35, 40:160, 40:160] = 1
+    noise = rng.integers(0, 3, truth.shape).astype(np.uint8)
+    for slice_ in slices_at(case(truth.shape, truth=truth, prediction=noise, spacing=(1.0, 1.0, 1.0)), (20, 100, 100)):
+        for source in ("truth", "prediction"):
+            assert sum(len(each.path) for each in slice_.contours if each.source == source) <= MOST_PATH_BYTES
+        assert slice_.smallest > 1
+
+
+def test_a_speck_and_a_pinhole_are_left_out_and_the_rest_stays_as_it_is(monkeypatch):
+    mask = np.zeros((1, 30, 30), np.uint8)
+    mask[0, 5:20, 5:20] = 1
+    whole = find_outlines(mask[0] > 0, (1.0, 1.0))
+    mask[0, 10, 10], mask[0, 25, 25] = 0, 1
+    monkeypatch.setattr("mvl_auto.report.slices.MOST_PATH_BYTES", len(whole) + 10)
+    (slice_,) = slices_at(case(mask.shape, truth=mask, prediction=None, spacing=(1.0, 1.0, 1.0)), (0, 0, 0))
+    assert [each.path for each in slice_.contours] == [whole]
+    assert slice_.smallest == 2
 
 
 def test_the_slices_with_most_errors_are_chosen_and_without_errors_the_largest():

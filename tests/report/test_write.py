@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
+from builders import write_array
 from commands import mvl, succeed
 from reported import HOSTILE
 
@@ -107,6 +109,29 @@ def test_cases_beyond_the_budget_have_no_volume_and_the_page_says_so(make_run, m
     assert 3 <= len(volumes) < 6
     assert sum(len(volume["data"]) for volume in volumes) <= 3 * one
     assert any(f"the volumes of {len(volumes)} of 6 cases" in text for text in page.text)
+
+
+@pytest.mark.slow
+def test_forty_cases_stay_below_30_mb_each_with_its_volume(root, make_run):
+    run = make_run(cases=40)
+    raw, rng = root / "raw" / "Task007_Tiny", np.random.default_rng(0)
+    noise = rng.integers(-1000, 1000, (17, 128, 128)).astype(np.int16)  # nothing packs worse
+    labels = rng.integers(0, 3, (2, 17, 128, 128)).astype(np.uint8)
+    for array, files in (
+        (noise, (raw / "imagesTr").iterdir()),
+        (labels[0], (raw / "labelsTr").iterdir()),
+        (labels[1], run.glob("fold*/validation/*.nii.gz")),
+    ):
+        made = write_array(root / "made.nii.gz", array, (3.0, 0.8, 0.8))
+        for file in list(files):
+            file.unlink()
+            file.hardlink_to(made)
+        made.unlink()
+    report = write_report(run)
+    volumes = [json.loads(text) for text in Page(report.path).scripts[:-1]]
+    assert len(volumes) == 40
+    assert sum(len(volume["data"]) for volume in volumes) > 20e6  # near the most that a page takes
+    assert report.size < 30e6
 
 
 @pytest.mark.parametrize(

@@ -28,24 +28,26 @@ LOG = """\
 """
 
 
-def write_run(root: Path, name: str = "3d_fullres", names: tuple[str, str] = PLAIN, shift: int = 0) -> Path:
-    """A finished run of two folds on a dataset of six cases; returns its folder.
+def write_run(
+    root: Path, name: str = "3d_fullres", names: tuple[str, str] = PLAIN, shift: int = 0, cases: int = 6
+) -> Path:
+    """A finished run of two folds on a dataset of so many cases; returns its folder.
 
     The predictions are the labels, shifted by a voxel more for each case; that of the last case is empty.
     """
     folder = root / "raw" / "Task007_Tiny"
     if not folder.is_dir():
-        make_dataset(root / "raw", cases=6)
-    cases = [case.name for case in inspect_dataset(folder)[0].cases]
+        make_dataset(root / "raw", cases=cases)
+    every = [case.name for case in inspect_dataset(folder)[0].cases]
     labels = LabelScheme(class_values=(0, 1, 2), class_names=("background", *names))
-    parts = {"0": cases[:3], "1": cases[3:]}
+    parts = {"0": every[: len(every) // 2], "1": every[len(every) // 2 :]}
     run = write_trained(root, make_plan(labels=labels), run=name, folds=["0", "1"], validation=parts)
     write_document(
         root / "preprocessed" / "Dataset007_Tiny" / "dataset.json",
         DatasetRecord(dataset="Dataset007_Tiny", folder=str(folder)),
     )
     for fold, part in parts.items():
-        _finish_fold(run / f"fold{fold}", folder, part, cases, labels, shift)
+        _finish_fold(run / f"fold{fold}", folder, part, every, labels, shift)
     return run
 
 

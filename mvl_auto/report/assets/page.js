@@ -165,8 +165,7 @@ function drawPlane(canvas, axis) {
   const dots = devicePixelRatio || 1;
   canvas.width = Math.round(wide * dots);
   canvas.height = Math.round(wide * ratio * dots);
-  canvas.style.width = `${wide}px`;
-  canvas.style.height = `${wide * ratio}px`;
+  canvas.style.width = `${wide}px`; // the height follows: a scroll bar that comes up may leave less room than this
   const context = canvas.getContext("2d");
 
   const small = new OffscreenCanvas(width, height);
