@@ -28,7 +28,9 @@ def main() -> int:
     args = parser.parse_args()
     for study in args.add:
         for record in read_records(study / RECORDS):
-            folder = EVIDENCE / f"{record.basis.dataset}-{record.basis.plan_hash[:8]}"
+            length = record.basis.length
+            long = f"{length.steps}steps" if length.steps else f"{length.seconds:g}s"
+            folder = EVIDENCE / f"{record.basis.dataset}-{record.basis.plan_hash[:8]}-{long}"
             folder.mkdir(parents=True, exist_ok=True)
             write_document(folder / f"{record.name}.json", record)
     text = PAGE.read_text(encoding="utf-8")
