@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
+from mvl_auto.alike import lines_of_reasons
 from mvl_auto.datasets import Case, cases_to_predict
 from mvl_auto.errors import MvlError, all_noted
 from mvl_auto.files import CannotWrite, clear_unfinished, ensure_writable_folder, locked
@@ -107,6 +108,8 @@ def predict_folder(
             predictor = load_predictor(trained, blocks_folder, settings)
             with progress("predicting", len(cases), done=len(skipped)) as advance:
                 predict_cases(predictor, todo, record, report, advance)
+        for line in lines_of_reasons(report.failed):
+            log.error("%s", line)
     return report
 
 
@@ -209,5 +212,5 @@ def _wait_for(being_written: list[tuple[Case, Future[None]]], report: Prediction
 
 
 def _report_failure(name: str, error: MvlError, report: PredictionReport) -> None:
-    log.error("%s: %s", name, error, extra={ONLY_IN_FILE: True})  # the report has it too
+    log.error("%s: %s", name, error, extra={ONLY_IN_FILE: True})  # at the end it is told with its like
     report.failed[name] = str(error)

@@ -185,7 +185,7 @@ def test_a_dataset_of_single_voxels_is_planned_and_told(root, dataset):
 
 
 def test_held_strictly_all_that_is_odd_is_shown_and_kept_and_nothing_is_planned(root):
-    """Thirty of thirty-four cases label nothing: each has its row, and the last line names the first of them."""
+    """Thirty of thirty-four cases label nothing: they are one row, and the last line names the first."""
     dataset = make_dataset(root / "raw", "nnunet", cases=34, shape=SHAPE)
     files = sorted((dataset / "labelsTr").iterdir())[:30]
     for file in files:
@@ -198,7 +198,7 @@ def test_held_strictly_all_that_is_odd_is_shown_and_kept_and_nothing_is_planned(
         last = done.stderr.splitlines()[-1]
         assert last.startswith(f"mvl_plan_and_preprocess: {files[0]}: has no labelled voxel (29 more, all in {folder}")
         assert last.endswith("or run again without --strict.")
-        assert all(f"labelsTr/{file.name}" in done.stdout for file in files)
+        assert "30 files: " in done.stdout
         fingerprint = read_document(folder / "fingerprint.json", Fingerprint)
         assert [odd.file for odd in fingerprint.anomalies] == [f"labelsTr/{file.name}" for file in files]
         assert not (folder / "plans.json").exists()
