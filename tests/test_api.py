@@ -229,13 +229,13 @@ def wide_block(root):
 
 def test_auto_names_the_widest_block_of_the_bank_on_a_large_gpu_and_training_finds_it(root, dataset, wide_block):
     chosen = plan(root, llm="auto", preset="XL", memory=None).configuration()
-    assert chosen.network.llm == LlmSettings(source="hf:made/wide", layer=0, hidden_size=640)
+    assert chosen.network.llm == LlmSettings(source="hf:made/wide", layer=0, hidden_size=640, tokens="pooled")
     assert load_block_of(chosen, None, root / "blocks").card == wide_block
 
 
 def test_auto_means_the_smallest_block_on_a_cpu_and_training_takes_no_other(root, dataset, wide_block, monkeypatch):
     chosen = plan(root, llm="auto").configuration()
-    assert chosen.network.llm == LlmSettings(source="auto", hidden_size=576)
+    assert chosen.network.llm == LlmSettings(source="auto", hidden_size=576, tokens="pooled")
     monkeypatch.setattr("mvl_auto.llm.auto.AUTO", ())  # no network
     with pytest.raises(MvlError, match=r"width 576 \(but hf:made/wide of width 640\)"):
         load_block_of(chosen, None, root / "blocks")

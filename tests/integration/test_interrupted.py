@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -69,10 +70,12 @@ def test_a_disk_that_is_full_leaves_no_half_cases_and_the_next_call_goes_on(root
         _, complaints = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1, complaints
     assert "Traceback" not in complaints
-    for name in NAMES:
-        (line,) = [line for line in complaints.splitlines() if line.startswith(f"{name}: ")]
-        assert str(prepared(root) / "3d_fullres" / f"{name}.b2nd") in line
-        assert "Free space" in line
+    (line,) = [line for line in complaints.splitlines() if line.startswith(f"{len(NAMES)} cases (")]
+    place = re.escape(str(prepared(root) / "3d_fullres"))
+    assert re.search(rf"the first: {place}/tiny_00\d\.b2nd: cannot be written", line)
+    assert "Free space" in line
+    told = (prepared(root) / "log.txt").read_text(encoding="utf-8")
+    assert all(f"{name}: {prepared(root) / '3d_fullres' / name}.b2nd: cannot be written" in told for name in NAMES)
     assert complaints.splitlines()[-1].startswith("mvl_plan_and_preprocess: ")
     assert not [file for file in (prepared(root) / "3d_fullres").rglob("*") if file.name != ".lock"]
 
