@@ -21,8 +21,8 @@ PLAN_AGAIN = "Run mvl_plan_and_preprocess again."
 
 @dataclass(frozen=True)
 class Changes:
-    """What a run does otherwise than its plan says. network: mvl, vit, unet or paper. llm: of another block, which
-    stands in the network as the planned one does.
+    """What a run does otherwise than its plan says. network: mvl, vit, unet or paper. llm: the settings of
+    another block.
     """
 
     batch_size: int | None = None
@@ -41,19 +41,13 @@ class Changes:
                     f"there is no network '{self.network}'", remedy="Choose mvl, vit, unet or paper."
                 ) from error
         if self.llm is not None:
-            network = network.model_copy(update={"llm": self._block_of(network.llm)})
+            network = network.model_copy(update={"llm": self.llm})
         if network != configuration.network:
             update["network"] = network
         if self.batch_size is not None:
             update["batch_size"] = self.batch_size
         changed = configuration.model_copy(update=update)
         return plan.model_copy(update={"configurations": {**plan.configurations, changed.name: changed}})
-
-    def _block_of(self, planned: LlmSettings) -> LlmSettings:
-        assert self.llm is not None
-        if not planned.present or not self.llm.present:
-            return self.llm
-        return planned.model_copy(update={name: getattr(self.llm, name) for name in ("source", "layer", "hidden_size")})
 
 
 def read_plan(preprocessed: Path, configuration: str | None, changes: Changes) -> tuple[Plan, Configuration]:
