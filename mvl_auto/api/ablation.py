@@ -14,7 +14,7 @@ from mvl_auto.progress import Progress, silent
 if TYPE_CHECKING:
     from mvl_auto.ablation.estimate import Estimate
     from mvl_auto.ablation.options import AblationOptions
-    from mvl_auto.ablation.record import RunRecord
+    from mvl_auto.ablation.record import Rates, RunRecord
     from mvl_auto.ablation.run import RunPlaces
     from mvl_auto.ablation.study import Study
 
@@ -41,7 +41,7 @@ def ablate(
     study, places, options = prepare(dataset, options, root)
     if options.scheduler is not None:
         check_address(options.scheduler)
-    return work_on(study, places, options.rates, Workers(options.jobs, options.scheduler), progress)
+    return work_on(study, places, rates_of(options), Workers(options.jobs, options.scheduler), progress)
 
 
 def runs_to_do(
@@ -54,7 +54,7 @@ def runs_to_do(
     from mvl_auto.ablation import work
 
     study, places, options = prepare(dataset, options, root)
-    return work.runs_to_do(study, places, options.rates)
+    return work.runs_to_do(study, places, rates_of(options))
 
 
 def do_one(
@@ -67,7 +67,7 @@ def do_one(
     from mvl_auto.ablation import work
 
     study, places, options = prepare(dataset, options, root)
-    return work.do_one(study, places, options.rates, name)
+    return work.do_one(study, places, rates_of(options), name)
 
 
 def estimate_ablation(
@@ -83,7 +83,7 @@ def estimate_ablation(
     study, places, options = prepare(dataset, options, root)
     searches = list(study.search_specs()) if study.record.learning_rates else []
     there = finished(places.study / SEARCH, searches)
-    specs = list(study.specs(dict.fromkeys(study.record.arms, options.rates)))
+    specs = list(study.specs(dict.fromkeys(study.record.arms, rates_of(options))))
     done = {file.stem for file in (places.study / places.records).glob("*.json")} | there.keys()
     missing = [spec for spec in [*searches, *specs] if spec.name not in done]
     return estimate([*searches, *specs], missing, places, options.jobs)
@@ -161,3 +161,9 @@ def prepare(
         places,
         replace(options, rates=rates),
     )
+
+
+def rates_of(options: AblationOptions) -> Rates:
+    """Of options that `prepare` has given their rates."""
+    assert options.rates is not None
+    return options.rates
