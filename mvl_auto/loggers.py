@@ -46,12 +46,16 @@ class TensorBoard:
 
 
 def logger_of(word: str | Logger | None) -> Logger | None:
-    """The logger that "tensorboard", "FILE.py:FUNCTION" or "MODULE:FUNCTION" means; a function is its own.
+    """The logger that "tensorboard", "FILE.py:FUNCTION" or "MODULE:FUNCTION" means, or of a function; guarded.
 
     Raises MvlError where the package, the file or the function is missing, or importing it fails.
     """
-    if word is None or callable(word):
-        return word
+    if word is None:
+        return None
+    return Guarded(_named(word) if isinstance(word, str) else word)
+
+
+def _named(word: str) -> Logger:
     if word == TENSORBOARD:
         need("tensorboard", "--logger tensorboard")
         return TensorBoard()
@@ -66,21 +70,22 @@ def logger_of(word: str | Logger | None) -> Logger | None:
 
 def _module_of(place: str) -> ModuleType:
     """A file that ends in .py, else a module that Python finds."""
+    is_file = place.endswith(".py")
+    if is_file and not Path(place).is_file():
+        raise MvlError(f"{place} is no file", remedy=FORMS)
     try:
-        if not place.endswith(".py"):
-            return importlib.import_module(place)
-        if not Path(place).is_file():
-            raise MvlError(f"{place} is no file", remedy=FORMS)
-        spec = importlib.util.spec_from_file_location(f"mvl_auto_logger_{Path(place).stem}", place)
-        assert spec is not None  # the ending says that it is Python's
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
-    except MvlError:
-        raise
+        return _run_file(place) if is_file else importlib.import_module(place)
     except Exception as error:  # whatever the user's code raises
         raise MvlError(f"{place} cannot be imported: {type(error).__name__}: {error}", remedy=FORMS) from error
+
+
+def _run_file(place: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"mvl_auto_logger_{Path(place).stem}", place)
+    assert spec is not None  # the ending says that it is Python's
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 class Guarded:

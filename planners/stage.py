@@ -118,7 +118,7 @@ def raise_if_partly_failed(failures: Sequence[str], plan: Plan, others_are: str)
     if not failures:
         return
     first, others = failures[0], len(failures) - 1
-    more = f" ({others} more, named above and in log.txt)" if others else ""
-    error = PartlyFailed(f"{first.rstrip('.')}{more}", remedy=f"The other cases are {others_are}.")
+    more = f" ({count_text(others, 'other fault')}, named above and in log.txt)" if others else ""
+    error = PartlyFailed(f"{first.rstrip('.')}{more}", remedy=f"All cases without a fault are {others_are}.")
     error.result = plan
     raise error

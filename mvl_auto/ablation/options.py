@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from mvl_auto.ablation.record import Amount, Length, Rates
+from mvl_auto.ablation.record import Amount, Length
 from mvl_auto.arguments import list_of_folds, list_of_words
 
 
@@ -13,11 +13,11 @@ from mvl_auto.arguments import list_of_folds, list_of_words
 class AblationOptions:
     """arms: None, the usual eight. folds: whose validation cases are scored. seeds: how many, from `first_seed` on.
 
-    amounts: of the training cases of each fold. length: of each run; None: the plan's steps. rates: of all arms; None:
-    the default rate of a network as wide as the planned one, with `mapper_rate` as the factor for mappers and gate.
-    learning_rates: to search in for each arm, in short runs of `search_steps`, and mapper_rates, the factors on it for
-    mappers and gate; none: no search. keep: leave checkpoints and predictions of finished runs. jobs: processes, of one
-    thread each where there are several. scheduler: the address of a Dask cluster instead.
+    amounts: of the training cases of each fold. length: of each run; None: the plan's steps. learning_rate: of all
+    arms; None: that of mvl_train. mapper_rate: factor on it for mappers and gate. learning_rates: to search in for each
+    arm, in short runs of `search_steps`, and mapper_rates, factors; none: no search. keep: leave checkpoints and
+    predictions of finished runs. jobs: processes, of one thread each where there are several. scheduler: the address of
+    a Dask cluster instead.
     """
 
     arms: tuple[str, ...] | None = None
@@ -26,7 +26,7 @@ class AblationOptions:
     first_seed: int = 0
     amounts: tuple[Amount, ...] = (Amount(share=1.0),)
     length: Length | None = None
-    rates: Rates | None = None
+    learning_rate: float | None = None
     mapper_rate: float = 1.0
     learning_rates: tuple[float, ...] = ()
     mapper_rates: tuple[float, ...] = (1.0,)

@@ -69,33 +69,43 @@ def work_on(
 def runs_to_do(study: Study, places: RunPlaces, given: Rates) -> list[str]:
     """Names of the runs that can be trained now: of the search of learning rates first, of the others when it is over.
 
-    Writes study.json. Raises MvlError when the folder has another study.
+    Writes study.json. Raises MvlError when the folder has another study, or a run that was made under other conditions.
     """
     folder = ensure_writable_folder(places.study)
     with locked(folder, "running an ablation"):
         keep_study(folder, study.record)
-        return [spec.name for spec in _next_specs(study, places, given) if not places.record_of(spec.name).is_file()]
+        specs, where = _next_runs(study, places, given)
+        done = finished(folder / where.records, specs)
+        return [spec.name for spec in specs if spec.name not in done]
 
 
 def do_one(study: Study, places: RunPlaces, given: Rates, name: str) -> RunRecord:
-    """Finish the run of this name alone, as a job of a cluster does. Raises MvlError where it cannot be trained yet."""
-    searched = {spec.name: spec for spec in study.search_specs()} if study.record.learning_rates else {}
-    if name in searched:
-        return finish_run(searched[name], _searching(places))
-    specs = {spec.name: spec for spec in _next_specs(study, places, given)}
-    if name not in specs:
+    """Finish the run of this name alone, as a job of a cluster does; a finished one is only read.
+
+    Raises MvlError where it cannot be trained yet, or what `runs_to_do` does.
+    """
+    keep_study(ensure_writable_folder(places.study), study.record)
+    searches = {spec.name: spec for spec in _searches(study)}
+    specs, where = ([searches[name]], _searching(places)) if name in searches else _next_runs(study, places, given)
+    chosen = [spec for spec in specs if spec.name == name]
+    if not chosen:
         raise MvlError(f"there is no run {name} to train now", file=places.study, remedy="Leave out --only.")
-    return finish_run(specs[name], places)
+    done = finished(places.study / where.records, chosen)
+    return done[name] if done else finish_run(chosen[0], where)
 
 
-def _next_specs(study: Study, places: RunPlaces, given: Rates) -> list[RunSpec]:
-    """The runs of the search, as long as one of them is missing, else all others."""
-    if not study.record.learning_rates:
-        return list(study.specs(dict.fromkeys(study.record.arms, given)))
-    searches = list(study.search_specs())
+def _next_runs(study: Study, places: RunPlaces, given: Rates) -> tuple[list[RunSpec], RunPlaces]:
+    """The runs of the search as long as one of them is missing, else all others; and where they are done."""
+    searches = _searches(study)
     there = finished(places.study / SEARCH, searches)
-    missing = [spec for spec in searches if spec.name not in there]
-    return missing or list(study.specs(best_rates(list(there.values()))))
+    if len(there) < len(searches):
+        return searches, _searching(places)
+    rates = best_rates(list(there.values())) if searches else dict.fromkeys(study.record.arms, given)
+    return list(study.specs(rates)), places
+
+
+def _searches(study: Study) -> list[RunSpec]:
+    return list(study.search_specs()) if study.record.learning_rates else []
 
 
 def _searching(places: RunPlaces) -> RunPlaces:

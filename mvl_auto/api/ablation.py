@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,30 +34,29 @@ def ablate(
     the comparisons.
     Raises MvlError for what the user can mend, PartlyFailed when some runs failed and the others are done.
     """
+    from mvl_auto.ablation.options import AblationOptions
     from mvl_auto.ablation.work import Workers, work_on
     from mvl_auto.jobs.dask import check_address
 
-    study, places, options = prepare(dataset, options, root)
+    options = options or AblationOptions()
+    study, places, rates = prepare(dataset, options, root)
     if options.scheduler is not None:
         check_address(options.scheduler)
-    return work_on(study, places, rates_of(options), Workers(options.jobs, options.scheduler), progress)
+    return work_on(study, places, rates, Workers(options.jobs, options.scheduler), progress)
 
 
-def runs_to_do(
-    dataset: str | int | Path, options: AblationOptions | None = None, *, root: Path | str | None = None
-) -> list[str]:
+def runs_to_do(dataset: str | int | Path, options: AblationOptions, *, root: Path | str | None = None) -> list[str]:
     """Names of the runs that can be trained now: those of a search of learning rates first, then the others.
 
     Raises MvlError for what the user can mend.
     """
     from mvl_auto.ablation import work
 
-    study, places, options = prepare(dataset, options, root)
-    return work.runs_to_do(study, places, rates_of(options))
+    return work.runs_to_do(*prepare(dataset, options, root))
 
 
 def do_one(
-    dataset: str | int | Path, options: AblationOptions | None, name: str, *, root: Path | str | None = None
+    dataset: str | int | Path, options: AblationOptions, name: str, *, root: Path | str | None = None
 ) -> RunRecord:
     """Finish one run of `runs_to_do` by its name, with the options of the whole study; several may be done at once.
 
@@ -66,8 +64,7 @@ def do_one(
     """
     from mvl_auto.ablation import work
 
-    study, places, options = prepare(dataset, options, root)
-    return work.do_one(study, places, rates_of(options), name)
+    return work.do_one(*prepare(dataset, options, root), name)
 
 
 def estimate_ablation(
@@ -78,12 +75,14 @@ def estimate_ablation(
     The runs of a search of learning rates are counted too.
     """
     from mvl_auto.ablation.estimate import estimate
+    from mvl_auto.ablation.options import AblationOptions
     from mvl_auto.ablation.study import SEARCH, finished
 
-    study, places, options = prepare(dataset, options, root)
+    options = options or AblationOptions()
+    study, places, rates = prepare(dataset, options, root)
     searches = list(study.search_specs()) if study.record.learning_rates else []
     there = finished(places.study / SEARCH, searches)
-    specs = list(study.specs(dict.fromkeys(study.record.arms, rates_of(options))))
+    specs = list(study.specs(dict.fromkeys(study.record.arms, rates)))
     done = {file.stem for file in (places.study / places.records).glob("*.json")} | there.keys()
     missing = [spec for spec in [*searches, *specs] if spec.name not in done]
     return estimate([*searches, *specs], missing, places, options.jobs)
@@ -95,20 +94,17 @@ def output_folder(dataset: str | int | Path, options: AblationOptions, root: Pat
 
 
 def prepare(
-    dataset: str | int | Path, options: AblationOptions | None, root: Path | str | None
-) -> tuple[Study, RunPlaces, AblationOptions]:
-    """Look up and check everything before anything is written. The options come back with their rates."""
+    dataset: str | int | Path, options: AblationOptions, root: Path | str | None
+) -> tuple[Study, RunPlaces, Rates]:
+    """Look up and check everything before anything is written. The rates are those of arms that are not searched."""
     from mvl_auto.ablation.arms import DEFAULT_ARMS
-    from mvl_auto.ablation.options import AblationOptions
     from mvl_auto.ablation.record import Basis, Length, Rates, StudyRecord
     from mvl_auto.ablation.run import RunPlaces
     from mvl_auto.ablation.study import Study, known_arms
     from mvl_auto.api.training import choose_folds
-    from mvl_auto.network.optimizer import peak_learning_rate
     from mvl_auto.planners.stage import DELETE
     from mvl_auto.plans import Fingerprint, Plan, Splits, read_document
 
-    options = options or AblationOptions()
     arms = known_arms(options.arms or DEFAULT_ARMS)
     root = find_root(root)
     folder = find_preprocessed_dataset(dataset, root)
@@ -144,8 +140,8 @@ def prepare(
         mapper_rates=options.mapper_rates,
         search_steps=options.search_steps,
     )
-    rates = options.rates or Rates(
-        learning_rate=peak_learning_rate(configuration.network.width), mapper_rate=options.mapper_rate
+    rates = Rates(
+        learning_rate=options.learning_rate or configuration.network.peak_learning_rate, mapper_rate=options.mapper_rate
     )
     output = options.output or results_folder(root, plan.dataset) / "ablation" / configuration.name
     places = RunPlaces(
@@ -159,11 +155,5 @@ def prepare(
     return (
         Study(record, read_document(folder / "fingerprint.json", Fingerprint, DELETE), splits, str(dataset)),
         places,
-        replace(options, rates=rates),
+        rates,
     )
-
-
-def rates_of(options: AblationOptions) -> Rates:
-    """Of options that `prepare` has given their rates."""
-    assert options.rates is not None
-    return options.rates

@@ -16,7 +16,7 @@ from mvl_auto.paths import (
     find_root,
     results_folder,
 )
-from mvl_auto.plans import Plan, Splits, read_document
+from mvl_auto.plans import LlmSettings, Plan, Splits, read_document
 from mvl_auto.progress import Progress, silent
 from mvl_auto.results import TrainingResults
 
@@ -62,8 +62,6 @@ def train(
     the fold, the step and the figures by name (mvl_auto.loggers.Logger).
     Raises MvlError for what the user can mend.
     """
-    from mvl_auto.llm.known import llm_settings
-
     if trunk_rate is not None and not 0 <= trunk_rate <= 1:
         raise MvlError(f"{trunk_rate} is no factor for the trunk", remedy="Give --trunk-rate a number from 0 to 1.")
     root, seconds = find_root(root), as_seconds(seconds)
@@ -86,7 +84,7 @@ def train(
         batch_size=batch_size,
         learning_rate=learning_rate,
         network=network,
-        llm=None if llm is None else llm_settings(llm, "last"),
+        llm=block_of_run(llm, plan.configuration(configuration).network.llm),
         start_from=None if start_from is None else Path(start_from),
         trunk_rate=trunk_rate,
         logger=called,
@@ -127,8 +125,6 @@ def pretrain(
     of the result.
     Raises MvlError for what the user can mend.
     """
-    from mvl_auto.llm.known import llm_settings
-
     root, seconds = find_root(root), as_seconds(seconds)
     wanted = "all" if without_fold is None else [without_fold]
     plan, folds = check_training(dataset, wanted, root, configuration, (run,))
@@ -151,7 +147,7 @@ def pretrain(
         batch_size=batch_size,
         learning_rate=learning_rate,
         network=network,
-        llm=None if llm is None else llm_settings(llm, "last"),
+        llm=block_of_run(llm, plan.configuration(configuration).network.llm),
         logger=called,
     )
     return training.pretrain(
@@ -163,6 +159,16 @@ def pretrain(
         blocks_folder=blocks_folder(root),
         progress=progress,
     )
+
+
+def block_of_run(llm: str | None, planned: LlmSettings) -> LlmSettings | None:
+    """The block that a run has instead of the planned one, and which tokens pass it: those that the plan says.
+
+    llm: a source of the block bank; None where the run has the planned block. Raises MvlError for unknown syntax.
+    """
+    from mvl_auto.llm.known import llm_settings
+
+    return None if llm is None else llm_settings(llm, "last", planned.tokens if planned.present else None)
 
 
 def check_training(

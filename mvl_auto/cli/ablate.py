@@ -94,7 +94,7 @@ def times(text: str) -> float:
 
 def run(args: argparse.Namespace) -> int:
     from mvl_auto.ablation.options import AblationOptions
-    from mvl_auto.ablation.record import Amount, Length, Rates
+    from mvl_auto.ablation.record import Amount, Length
     from mvl_auto.api import ablation
 
     steps, seconds = args.steps, args.time
@@ -106,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
         first_seed=args.first_seed,
         amounts=tuple(amounts),
         length=Length(steps=steps, seconds=seconds) if steps or seconds else None,
-        rates=None if args.lr is None else Rates(learning_rate=args.lr, mapper_rate=args.mapper_rate),
+        learning_rate=args.lr,
         mapper_rate=args.mapper_rate,
         learning_rates=tuple(args.lr_search),
         mapper_rates=tuple(args.mapper_search),

@@ -5,21 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-PEAK_LEARNING_RATE, OF_WIDTH = 3e-3, 192  # measured on Hippocampus, of a trunk so wide (docs/experiments.md)
 WEIGHT_DECAY = 0.05
 BETAS = (0.9, 0.98)
 CLIP_NORM = 1.0
 EMA_DECAY = 0.995
 RATE = "rate"  # of a group of weights: factor on the learning rate
 MOMENTS, STEP = ("exp_avg", "exp_avg_sq"), "step"  # AdamW's names for its state
-
-
-def peak_learning_rate(width: int) -> float:
-    """The default for a trunk of this width: PEAK_LEARNING_RATE up to OF_WIDTH, beyond that inversely as the width.
-
-    AdamW's best rate falls so when a network grows wider (Yang et al., Tensor Programs V, arXiv 2203.03466).
-    """
-    return PEAK_LEARNING_RATE * min(1.0, OF_WIDTH / width)
 
 
 def trainable(network: nn.Module) -> dict[str, nn.Parameter]:
@@ -39,7 +30,7 @@ def make_optimizer(network: nn.Module) -> torch.optim.AdamW:
         groups.setdefault(kind, []).append(p)
     listed = [{"params": ps, "weight_decay": decay, RATE: rate} for (rate, decay), ps in groups.items()]
     fused = all(p.device.type in ("cpu", "cuda") for p in weights.values())
-    return torch.optim.AdamW(listed, lr=PEAK_LEARNING_RATE, betas=BETAS, fused=fused)
+    return torch.optim.AdamW(listed, betas=BETAS, fused=fused)  # set_learning_rate gives the rate of each step
 
 
 def rate_of(name: str, network: nn.Module) -> float:

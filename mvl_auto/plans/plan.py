@@ -35,6 +35,7 @@ MOST_BLOCKS, LARGEST_WIDTH, LARGEST_BATCH, MOST_STEPS = 1000, 1 << 16, 1 << 16, 
 MOST_STEP_VOXELS = 1 << 34  # of all patches of a training step
 MOST_WEIGHTS = 1 << 32
 MOST_TOKEN_SIDE = 1 << 12
+PEAK_LEARNING_RATE, OF_WIDTH = 3e-3, 192  # measured on Hippocampus, with a trunk so wide (docs/experiments.md)
 BY_STATISTICS: frozenset[Normalization] = frozenset({"ct"})  # normalized by the dataset's statistics, not by the case's
 
 
@@ -76,6 +77,14 @@ class NetworkSettings(Frozen):
     @property
     def dimensions(self) -> int:
         return len(self.token_stride)
+
+    @property
+    def peak_learning_rate(self) -> float:
+        """The default: PEAK_LEARNING_RATE up to a width of OF_WIDTH, beyond that inversely as the width.
+
+        AdamW's best rate falls so when a network grows wider (Yang et al., Tensor Programs V, arXiv 2203.03466).
+        """
+        return PEAK_LEARNING_RATE * min(1.0, OF_WIDTH / self.width)
 
     @property
     def token_size(self) -> Shape:

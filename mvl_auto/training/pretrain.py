@@ -18,7 +18,6 @@ from mvl_auto.cache import open_case, shared_lock
 from mvl_auto.datasets import cases_to_predict
 from mvl_auto.errors import MvlError, all_noted
 from mvl_auto.files import clear_unfinished, ensure_writable_folder, locked
-from mvl_auto.loggers import Guarded
 from mvl_auto.logs import LOG, log_file
 from mvl_auto.network.device import choose_device
 from mvl_auto.network.reconstruction import reconstruction_loss
@@ -112,7 +111,7 @@ def pretrain(
         workers=options.workers,
         pretrains=True,
         progress=progress,
-        logger=None if options.logger is None else Guarded(options.logger),
+        logger=options.logger,
     )
     return pretrain_on(job, images)
 

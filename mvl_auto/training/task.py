@@ -19,7 +19,6 @@ from mvl_auto.errors import MvlError
 from mvl_auto.extras import is_installed
 from mvl_auto.network.device import place
 from mvl_auto.network.model import TRUNK
-from mvl_auto.network.optimizer import peak_learning_rate
 from mvl_auto.network.step import Learner, StepContext
 from mvl_auto.report.machine import write_environment
 from mvl_auto.runs import VALIDATION
@@ -119,11 +118,12 @@ def new_session(job: TrainingJob, task: Task, limit: TrainingLimit, earlier: ckp
     if job.start_from is not None and not (job.folder / ckpt.CHECKPOINT).is_file():
         finetune.start_from(network, job.start_from)
     network = place(network, job.device)
-    before, width = task.state if earlier is None else earlier, job.fold.configuration.network.width
+    before = task.state if earlier is None else earlier
+    default_rate = job.fold.configuration.network.peak_learning_rate
     now = {
         "budget_steps": limit.steps,
         "budget_seconds": limit.seconds,
-        "learning_rate": job.learning_rate or before.learning_rate or peak_learning_rate(width),
+        "learning_rate": job.learning_rate or before.learning_rate or default_rate,
         "trunk_rate": before.trunk_rate if job.trunk_rate is None else job.trunk_rate,
         "precision": precision_name(task.context),
         "threads": torch.get_num_threads(),

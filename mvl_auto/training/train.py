@@ -11,7 +11,7 @@ from mvl_auto.cache import shared_lock
 from mvl_auto.datasets import inspect_dataset
 from mvl_auto.errors import MvlError
 from mvl_auto.files import clear_unfinished, ensure_writable_folder, locked
-from mvl_auto.loggers import Guarded, Logger
+from mvl_auto.loggers import Logger
 from mvl_auto.logs import LOG, log_file
 from mvl_auto.network.step import StepContext, step_context
 from mvl_auto.network.team import Team, together
@@ -63,8 +63,8 @@ class TrainingOptions:
     workers: processes that make batches (0: none). batch_size, learning_rate (at its peak), network ("mvl", "vit",
     "unet" or "paper"), llm: of this run alone, instead of the plan's. start_from: a checkpoint, or the folder of a
     trained fold, a pretraining or a run, whose weights a new run begins with, as far as they fit. trunk_rate: factor on
-    the learning rate of the trunk's blocks; 0: they stay as they are. logger: gets what progress.csv gets, and the
-    validation's scores.
+    the learning rate of the trunk's blocks; 0: they stay as they are. logger: from
+    mvl_auto.loggers.logger_of; gets what progress.csv gets, and the validation's scores.
     """
 
     configuration: str | None = None
@@ -133,7 +133,7 @@ def job_of(
         start_from=options.start_from,
         seed=options.seed,
         workers=options.workers,
-        logger=None if options.logger is None else Guarded(options.logger),
+        logger=options.logger,
     )
 
 

@@ -159,7 +159,7 @@ def test_a_run_that_fails_does_not_stop_the_others(root, tmp_path):
 
 @pytest.mark.parametrize(
     ("changes", "what"),
-    [({"length": Length(steps=3)}, "length of training"), ({"rates": Rates(learning_rate=1e-4)}, "learning rates")],
+    [({"length": Length(steps=3)}, "length of training"), ({"learning_rate": 1e-4}, "learning rates")],
 )
 def test_runs_of_other_conditions_are_not_mixed_in(root, tmp_path, changes, what):
     ablate(7, options(tmp_path, arms=("vit",)), root=root)
@@ -214,11 +214,9 @@ def test_the_mappers_learn_faster_by_their_own_rate(root, tmp_path):
     """One step of Adam moves each weight by about the rate, so the gate's mean absolute change tells it."""
     moved = {}
     for factor in (1.0, 10.0):
-        asked = options(
-            tmp_path / str(factor), arms=("pretrained",), rates=Rates(learning_rate=1e-3, mapper_rate=factor)
-        )
-        study, places, _ = prepare(7, replace(asked, keep=True, length=Length(steps=1)), root)
-        (spec,) = study.specs({"pretrained": asked.rates})
+        asked = options(tmp_path / str(factor), arms=("pretrained",), learning_rate=1e-3, mapper_rate=factor)
+        study, places, rates = prepare(7, replace(asked, keep=True, length=Length(steps=1)), root)
+        (spec,) = study.specs({"pretrained": rates})
         finish_run(spec, places)
         from mvl_auto.runs import load_trained
 

@@ -11,7 +11,7 @@ import pytest
 
 from mvl_auto.cli.train import main
 from mvl_auto.errors import MvlError
-from mvl_auto.loggers import Guarded, TensorBoard, logger_of
+from mvl_auto.loggers import TensorBoard, logger_of
 from mvl_auto.runs import read_curves
 from mvl_auto.training import TrainingOptions, train
 
@@ -35,15 +35,16 @@ def trained(prepared, name, steps, logger):
 
 
 def events(folder):
-    """name -> {step: value}, as TensorBoard shows them: purged steps are gone."""
+    """name -> [(step, value)], as TensorBoard shows them: purged steps are gone."""
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     found = accumulator.EventAccumulator(str(folder)).Reload()
-    return {tag: {one.step: one.value for one in found.Scalars(tag)} for tag in found.Tags()["scalars"]}
+    return {tag: [(one.step, one.value) for one in found.Scalars(tag)] for tag in found.Tags()["scalars"]}
 
 
 def test_tensorboard_has_the_figures_of_progress_csv_and_of_the_validation(prepared):
     result = trained(prepared, "board", 10, TensorBoard())
-    shown, curves = events(result.folder / "tensorboard"), read_curves(result.folder / "progress.csv")
+    shown = {name: dict(pairs) for name, pairs in events(result.folder / "tensorboard").items()}
+    curves = read_curves(result.folder / "progress.csv")
     assert shown["loss"] == pytest.approx(dict(zip(curves["step"], curves["loss"], strict=True)), rel=1e-4)
     assert shown["Dice/mean"][10] == pytest.approx(curves["dice"][-1], abs=1e-4)
     summary = json.loads((result.folder / "summary.json").read_text())
@@ -58,7 +59,7 @@ def test_steps_that_are_taken_again_replace_their_events(tmp_path):
     again = TensorBoard()
     for step in (20, 30, 40):
         again(tmp_path, step, {"loss": 0.5})
-    assert events(tmp_path / "tensorboard")["loss"] == {10: 1.0, 20: 0.5, 30: 0.5, 40: 0.5}
+    assert events(tmp_path / "tensorboard")["loss"] == [(10, 1.0), (20, 0.5), (30, 0.5), (40, 0.5)]
 
 
 def test_a_function_of_a_file_is_called_by_the_command(prepared, tmp_path):
@@ -81,7 +82,7 @@ def test_a_logger_that_fails_is_left_out_with_its_reason_and_the_training_goes_o
         raise ConnectionError("no server")
 
     with caplog.at_level(logging.WARNING, logger="mvl_auto"):
-        assert trained(prepared, "fails", 20, fails).steps == 20
+        assert trained(prepared, "fails", 20, logger_of(fails)).steps == 20
     assert calls == [10]
     assert "the logger failed at step 10 and is called no more: ConnectionError: no server" in caplog.text
 
@@ -120,5 +121,5 @@ def test_the_functions_of_the_documentation_hand_on_figure_and_step(tmp_path, mo
     (tmp_path / "hooks.py").write_text(code)
     monkeypatch.syspath_prepend(str(tmp_path))
     hook = logger_of(f"{tmp_path / 'hooks.py'}:to_{package}")
-    Guarded(hook)(tmp_path, 10, {"loss": 0.5})
+    hook.logger(tmp_path, 10, {"loss": 0.5})
     assert __import__(package).calls == [({"loss": 0.5}, 10)]

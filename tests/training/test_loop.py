@@ -17,10 +17,10 @@ from networks import tiny
 from mvl_auto.errors import MvlError
 from mvl_auto.network import build_network
 from mvl_auto.network.loss import targets_of
-from mvl_auto.network.optimizer import PEAK_LEARNING_RATE
 from mvl_auto.network.step import Learner, StepContext, training_step
 from mvl_auto.network.team import Team
 from mvl_auto.plans import LabelScheme
+from mvl_auto.plans.plan import PEAK_LEARNING_RATE
 from mvl_auto.progress import silent
 from mvl_auto.ranks import Rank
 from mvl_auto.runs.checkpoint import State

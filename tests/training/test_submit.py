@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -104,6 +105,8 @@ def test_a_job_has_the_arguments_of_the_command_for_its_fold(tmp_path):
         "3",
         "--from",
         "x",
+        "--logger",
+        "hooks.py:note",
         "--submit",
         "slurm",
     ]
@@ -116,6 +119,7 @@ def test_a_job_has_the_arguments_of_the_command_for_its_fold(tmp_path):
     for name in ("dataset", "name", "steps", "time", "lr", "seed", "device", "workers", "batch_size", "network"):
         assert getattr(again, name) == getattr(args, name), name
     assert again.start_from == args.start_from.absolute()
+    assert again.logger == f"{Path('hooks.py').absolute()}:note"
 
 
 def test_several_gpus_train_one_fold_together():
