@@ -18,7 +18,11 @@ from cpu import cpu
 from torch import nn
 from torch.nn import functional
 
+from mvl_auto.network.depthwise import convolve_depthwise
+from mvl_auto.network.depthwise import depthwise as depthwise_layer
+
 BATCH, CHANNELS, GRID, PATCH, CLASSES = 4, 24, (24, 28, 20), (40, 56, 40), 3
+WIDTH, TOKENS = 192, (4, 6, 4)  # of the trunk
 Work = Callable[[], torch.Tensor]
 
 
@@ -75,6 +79,13 @@ def depthwise() -> tuple[Work, Work]:
     return lambda: thin(image), lambda: wide(image)
 
 
+def gradients() -> tuple[Work, Work]:
+    """The depthwise convolution of a block of the trunk, with our gradients and with torch's."""
+    layer = depthwise_layer(3, WIDTH).to(memory_format=torch.channels_last_3d)
+    image = torch.randn(2, WIDTH, *TOKENS).to(memory_format=torch.channels_last_3d).requires_grad_()
+    return lambda: convolve_depthwise(layer, image), lambda: layer(image)
+
+
 def losses() -> tuple[Work, Work]:
     """Soft Dice and cross-entropy of the same logits, stored with voxels or with classes running fastest."""
     label = torch.randint(0, CLASSES, (BATCH, *PATCH))
@@ -95,6 +106,7 @@ PARTS = {
     "3x3x3 convolution 48 to 24: channels last / torch's default": layouts,
     "norm, 24 channels, channels last: 8 groups / instance": norms,
     "3x3x3 convolution, 24 channels: depthwise / dense": depthwise,
+    "depthwise 3x3x3 convolution, 192 channels on 4x6x4 tokens: our gradients / torch's": gradients,
     "Dice and cross-entropy: voxels fastest / classes fastest": losses,
 }
 

@@ -17,7 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mvl_auto.network.layers import CONVOLUTION, KERNEL, Residual, in_float32, own_numbers, to_grid, to_tokens
+from mvl_auto.network.depthwise import convolve_depthwise, depthwise
+from mvl_auto.network.layers import KERNEL, Residual, in_float32, own_numbers, to_grid, to_tokens
 from mvl_auto.plans import NetworkSettings, Shape
 
 LAYER_SCALE = 0.5  # start value of s_1 and s_2 (Touvron et al. 2021, larger since the trunk is shallow)
@@ -35,9 +36,7 @@ class HybridAttention(nn.Module):
         self.qkv = nn.Linear(self.width, 3 * self.width)
         self.out = nn.Linear(self.width, self.width)
         if self.mode != "global" and self.local_branch == "convolution":
-            self.neighbourhood = CONVOLUTION[settings.dimensions](
-                self.width, self.width, KERNEL, padding=KERNEL // 2, groups=self.width
-            )
+            self.neighbourhood = depthwise(settings.dimensions, self.width)
         if self.mode == "gate":
             self.gate = nn.Parameter(torch.zeros(self.width))
 
@@ -46,7 +45,7 @@ class HybridAttention(nn.Module):
         if self.mode == "global":
             return self.out(self.attend(q_bnd, k_bnd, v_bnd))
         if self.local_branch == "convolution":
-            near_bnd = to_tokens(self.compute(self.neighbourhood, to_grid(v_bnd, grid)))
+            near_bnd = to_tokens(self.compute(partial(convolve_depthwise, self.neighbourhood), to_grid(v_bnd, grid)))
         else:
             near_bnd = self.attend(q_bnd, k_bnd, v_bnd, neighbours(grid, x_bnd.device))
         if self.mode == "local":
