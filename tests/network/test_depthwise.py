@@ -70,3 +70,16 @@ def test_a_turned_slope_gives_the_same_gradients():
         got = torch.autograd.grad(convolve_depthwise(layer, x), [x, layer.weight, layer.bias], way)
         for a, b in zip(got, expected, strict=True):
             torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_in_three_dimensions_on_a_cpu_the_gradients_are_our_own(dtype):
+    """Else nothing here would have tested them."""
+    layer, x, _ = made((3, 4, 5))
+    assert "Depthwise" in type(convolve_depthwise(layer.to(dtype), x.detach().to(dtype)).grad_fn).__name__
+
+
+def test_under_autocast_torch_chooses_the_type():
+    layer, x, _ = made((3, 4, 5))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert convolve_depthwise(layer.float(), x.detach().float()).dtype == torch.bfloat16
