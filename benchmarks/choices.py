@@ -19,7 +19,7 @@ import argparse
 import json
 import statistics
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,7 @@ def main() -> None:
     parser.add_argument("choices", nargs="*", choices=[*CHOICES, []], metavar="CHOICE", help=f"of {', '.join(CHOICES)}")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--dataset", metavar="NAME", help="of --data, instead of the choice's own")
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--folds", type=int, nargs="+", default=[0])
     parser.add_argument("--seeds", type=int, default=2)
@@ -79,6 +80,9 @@ def main() -> None:
     args = parser.parse_args()
     results = args.output / "results"
     results.mkdir(parents=True, exist_ok=True)
+    if args.dataset:
+        for choice in args.choices:
+            CHOICES[choice] = tuple(replace(version, data=args.dataset) for version in CHOICES[choice])
     for choice in [] if args.table else args.choices:
         for seed in range(args.seeds):
             for fold in args.folds:
