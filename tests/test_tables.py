@@ -13,7 +13,7 @@ from mvl_auto.evaluation.summary import summarise
 from mvl_auto.inference import PredictionReport
 from mvl_auto.planners.doctor.diagnosis import Diagnosis
 from mvl_auto.results import TrainingResults
-from mvl_auto.tables import Tabular
+from mvl_auto.tables import Tabular, table
 
 
 def cells(result: Tabular) -> list[list[str]]:
@@ -32,6 +32,11 @@ def test_a_plan_names_its_axes_and_fits_eighty_columns(monkeypatch):
     assert cells(plan)[0] == ["axes: Z Y X, 2d: Y X", "2d *", "3d_fullres", "3d_lowres", "3d_cascade_fullres"]
     assert ["patch, voxels", "16x16", "16x16x16", "16x16x16", "16x16x16"] in cells(plan)
     assert str(make_plan(make_configuration((16, 16)))).startswith("axes: Y X ")
+
+
+def test_a_path_is_broken_behind_its_slashes():
+    text = table(["file"], [["2 files: imagesTr/a_0000.nii.gz, labelsTr/verylong.nii.gz"]], 30)
+    assert text.splitlines()[2:] == ["2 files: imagesTr/", "a_0000.nii.gz, labelsTr/", "verylong.nii.gz"]
 
 
 def test_predictions_and_trainings():

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from builders import make_dataset, write_array
 
-from mvl_auto.datasets import cases_to_predict, find_cases, load_case, read_dataset
+from mvl_auto.datasets import cases_to_predict, find_cases, inspect_dataset, load_case, read_dataset
 from mvl_auto.datasets.case_folders import Pattern, find_pattern
 from mvl_auto.errors import MvlError
 from mvl_auto.images import file_ending, stem
@@ -365,6 +365,15 @@ def test_links_to_nothing_are_told_with_their_cause(tmp_path: Path) -> None:
     )
     with pytest.raises(MvlError, match="is a link to"):
         find_cases(folder / "imagesTr", 1)
+
+
+def test_a_folder_of_links_to_nothing_is_told_as_that_alone(tmp_path: Path) -> None:
+    folder = tiny(tmp_path)
+    for image in (folder / "imagesTr").iterdir():
+        image.unlink()
+        os.symlink(f"../store/{image.name}", image)
+    _, problems = inspect_dataset(folder)
+    assert {problem.what.partition(" to ")[0] for problem in problems} == {"is a link"}
 
 
 # ------------------------------------------------------------------------------ an empty selection
