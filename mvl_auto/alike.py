@@ -18,7 +18,7 @@ MEASURED = re.compile(
     rf"{NUMBER}(?: x {NUMBER})+"  # shapes, spacings, origins
     r"|\d+\.\d+(?:e[+-]?\d+)?"
     r"|\d+(?= (?:of \d+ |labell?ed )?voxels)|(?<= of )\d+(?= voxels)"
-    r"|\d+(?= (?:slices|bytes|files)\b)"
+    r"|\d+(?= (?:slices|bytes|files|label values that)\b)"
     r"|(?<=is a link to ).+(?=, which is not there)"
 )
 SHARED_FOLDERS = ("imagesTr", "labelsTr", "imagesTs", "labelsTs")

@@ -181,6 +181,7 @@ def _grouped(
         raise MvlError("has no case", file=folder, remedy=f"Put images there: {known_formats()}.")
     cases = []
     for name, files in sorted(groups.items()):
+        files.sort(key=stem)  # whichever form of Unicode each of them is in
         with nullcontext() if problems is None else noting(problems):
             _check_group(name, files, num_channels, folder)
             cases.append(Case(name, tuple(files)))

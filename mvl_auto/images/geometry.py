@@ -144,7 +144,7 @@ def check_same_geometry(
         if agree_by_index(image.file, label.file):
             placeless = "its" if label.file.is_placed else f"the {what}'s"
             difference += f"; {placeless} header has neither sform nor qform"
-            remedy = f"Run mvl_doctor --fix if they belong together: the {what} gets the image's header."
+            remedy = f"Run mvl_doctor --fix FOLDER if they belong together: the {what} gets the image's header."
         raise MvlError(
             f"and its {what} {label_file} lie differently in space ({difference})", file=image_file, remedy=remedy
         )

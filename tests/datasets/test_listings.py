@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
@@ -158,6 +159,19 @@ def test_kits_is_read_as_it_is(tmp_path: Path) -> None:
     assert refusal(tmp_path).startswith(
         f"{tmp_path / names[2] / 'segmentation.nii.gz'}: is missing; it belongs to the training case '{names[2]}'"
     )
+
+
+def test_case_folders_may_lie_one_folder_below(tmp_path: Path) -> None:
+    """As in the repository of KiTS: dataset/case_00000/imaging.nii.gz."""
+    names = case_folders(tmp_path / "dataset", "imaging.nii.gz", "segmentation.nii.gz")
+    (tmp_path / "starter_code").mkdir()
+    assert "dataset/{case}/imaging.nii.gz" in refusal(tmp_path)  # the dataset.json that is proposed
+    describe(tmp_path, channel_names={"0": "CT"}, labels=LABELS)
+    dataset = read_dataset(tmp_path)
+    assert [case.name for case in dataset.cases] == names
+    assert dataset.cases[1].label == tmp_path / "dataset" / names[1] / "segmentation.nii.gz"
+    case_folders(tmp_path / "other", "imaging.nii.gz", "segmentation.nii.gz")  # two of them: which is meant?
+    assert find_pattern(tmp_path, ["CT"]) == (None, None)
 
 
 def test_a_list_of_files_with_one_name_goes_by_their_folders(tmp_path: Path) -> None:
@@ -353,6 +367,15 @@ def test_both_forms_of_an_umlaut_are_one_name(tmp_path: Path, images: Any, label
     describe(folder, modality={"0": "T1", "1": "T2"}, labels=LABELS, training=listed)
     assert read_dataset(folder).cases == dataset.cases[:1]
     assert stem(unicodedata.normalize("NFD", "körper.nii")) == composed
+
+
+@pytest.mark.parametrize("forms", list(itertools.product(("NFC", "NFD"), repeat=3)))
+def test_channels_of_an_image_may_have_different_forms_of_its_name(tmp_path: Path, forms: Any) -> None:
+    paths = [tmp_path / unicodedata.normalize(form, f"körper_{n:04d}.nii.gz") for n, form in enumerate(forms)]
+    for path in paths:
+        write_array(path, np.zeros(SHAPE, np.uint8), (1, 1, 1))
+    (case,) = find_cases(tmp_path, 3)
+    assert case.images == tuple(paths)
 
 
 def test_links_to_nothing_are_told_with_their_cause(tmp_path: Path) -> None:
