@@ -11,7 +11,7 @@ from trained import make_configuration, make_labels, make_plan
 from mvl_auto.evaluation.case import score_case
 from mvl_auto.evaluation.summary import summarise
 from mvl_auto.inference import PredictionReport
-from mvl_auto.planners.doctor.diagnosis import Diagnosis
+from mvl_auto.planners.doctor.diagnosis import Diagnosis, Finding
 from mvl_auto.results import TrainingResults
 from mvl_auto.tables import Tabular, table
 
@@ -59,6 +59,15 @@ def test_scores_are_means_by_label():
     assert "accuracy" in summary.metrics
     # label 1: 2/3 and 1; label 2: 2/3 and 1
     assert [(row[0], row[column]) for row in rows] == [("label 1", "0.833"), ("label 2", "0.833"), ("mean", "0.833")]
+
+
+def test_a_fault_of_many_cases_is_one_row_of_a_diagnosis():
+    made = {"what": "holds 0 and 255", "remedy": "Run mvl_doctor --fix FOLDER.", "prevents_use": True}
+    findings = tuple(Finding(file=f"labelsTr/{name}.png", **made) for name in "abcd")
+    diagnosis = Diagnosis(dataset="D", folder="/d", cases=4, usable_cases=0, findings=findings, repairs=())
+    (row,) = cells(diagnosis)[1:]
+    assert row[0] == "4 files: labelsTr/a.png, labelsTr/b.png, labelsTr/c.png and 1 more"
+    assert row[2] == "Run mvl_auto.doctor(dataset=&quot;/d&quot;, fix=FOLDER)."
 
 
 def test_a_diagnosis_without_findings_says_so():
