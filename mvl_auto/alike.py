@@ -18,7 +18,8 @@ MEASURED = re.compile(
     rf"{NUMBER}(?: x {NUMBER})+"  # shapes, spacings, origins
     r"|\d+\.\d+(?:e[+-]?\d+)?"
     r"|\d+(?= (?:of \d+ |labell?ed )?voxels)|(?<= of )\d+(?= voxels)"
-    r"|\d+(?= (?:slices|bytes|files)\b)"
+    r"|\d+(?= (?:slices|bytes|files|label values that)\b)"
+    r"|(?<=is a link to ).+(?=, which is not there)"
 )
 SHARED_FOLDERS = ("imagesTr", "labelsTr", "imagesTs", "labelsTs")
 CHANNEL = re.compile(r"_\d{4}$")  # at the end of a file's name
@@ -30,8 +31,8 @@ def alike(items: Iterable[Item], told: Callable[[Item], tuple[str, str]]) -> lis
     """Items of the same kind together, in the order of the first of each kind.
 
     told: the file of an item, and what is said of it. It is of the same kind as another when the texts agree in all but
-    the names of the case's own files and measured figures: numbers with a decimal point, shapes, and counts of voxels,
-    slices or bytes. Label values must agree.
+    the names of the case's own files, where a link leads that leads to nothing, and measured figures: numbers with a
+    decimal point, shapes, and counts of voxels, slices or bytes. Label values must agree.
     """
     kinds: dict[str, list[Item]] = {}
     for item in items:

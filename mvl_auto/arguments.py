@@ -6,11 +6,13 @@ library's errors name the options of the commands; `in_python_words` gives the a
 
 from __future__ import annotations
 
+import math
 import operator
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from numbers import Real
 from os import PathLike
 from typing import Any, TypeVar
 
@@ -23,6 +25,8 @@ Value = TypeVar("Value")
 COMMAND = re.compile(r"mvl_(plan_and_preprocess|pretrain|train|predict|evaluate|explain|doctor|compare|audit)")
 OPTION = re.compile(r"(--?[a-z][a-z-]*)([.,;:)]*)")
 VALUE = re.compile(r"\d|[A-Z]{3,}|none\b|last\b|cpu\b|cuda\b|tcp:|hf:|file:")  # how a value of an option begins
+NAMED = {"-n", "-d", "--name", "--dataset"}  # options whose value is a name: any word but these
+JOINING = {"or", "and", "to", "for", "is"}
 FOLD = re.compile(r"\d+|fold\w+|all")
 PLACEHOLDER = re.compile(r"[A-Z]{3,}")
 END = re.compile(r"[.,;:)]+")
@@ -47,10 +51,15 @@ FLAGS = {"--plan-only", "--strict", "--keep-going", "--overwrite", "--probabilit
 
 
 def list_of_folds(folds: Folds) -> list[str | int]:
-    """A single fold is a list of one: "12" is fold 12, not the folds 1 and 2. Raises MvlError for what is no fold."""
-    if isinstance(folds, Iterable) and not isinstance(folds, str):
-        return [_fold(each) for each in folds]
-    return [_fold(folds)]
+    """A single fold is a list of one: "12" is fold 12, not the folds 1 and 2.
+
+    Raises MvlError for what is no fold, and for an empty list.
+    """
+    if not isinstance(folds, Iterable) or isinstance(folds, str):
+        return [_fold(folds)]
+    if listed := [_fold(each) for each in folds]:
+        return listed
+    raise MvlError("no fold is named", remedy="Give a number or a name, or several: 0, 'fold0', [0, 1].")
 
 
 def list_of_words(words: str | PathLike[str] | Iterable[str | PathLike[str]]) -> list[str]:
@@ -67,13 +76,32 @@ def _fold(fold: Any) -> str | int:
 
 
 def as_seconds(duration: float | str | None) -> float | None:
-    """Seconds of a number or of "10m". Raises MvlError for other words."""
-    return _parsed(parse_duration, duration) if isinstance(duration, str) else duration
+    """Seconds of a number or of "10m". Raises MvlError for other words, and for what is not above 0."""
+    seconds = _parsed(parse_duration, duration) if isinstance(duration, str) else duration
+    return _above_0(seconds, "a duration", "90s, 10m, 1h30m or a number of seconds")
 
 
 def as_bytes(memory: int | str | None) -> int | None:
-    """Bytes of a number or of "8GB". Raises MvlError for other words."""
-    return _parsed(parse_memory, memory) if isinstance(memory, str) else memory
+    """Bytes of a number or of "8GB". Raises MvlError for other words, and for what is not above 0."""
+    amount = _parsed(parse_memory, memory) if isinstance(memory, str) else memory
+    return _above_0(amount, "an amount of memory", "8GB, 500MB, 8GiB or a number of bytes")
+
+
+def check_counts(**counts: int | None) -> None:
+    """Raise MvlError, with the name of the argument, for one that is given and no whole number from 1 on."""
+    for name, count in counts.items():
+        if count is not None and (isinstance(count, bool) or not _is_whole(count) or count < 1):
+            raise MvlError(f"{name} is {count!r}", remedy="Give a whole number from 1 on.")
+
+
+def _is_whole(number: Any) -> bool:
+    return hasattr(number, "__index__")
+
+
+def _above_0(number: Any, what: str, remedy: str) -> Any:
+    if number is None or (isinstance(number, Real) and not isinstance(number, bool) and 0 < float(number) < math.inf):
+        return number
+    raise MvlError(f"{number!r} is not {what}", remedy=f"Give {remedy}.")
 
 
 def _parsed(parse: Callable[[str], Value], text: str) -> Value:
@@ -109,12 +137,16 @@ def python_words(text: str) -> str:
         option = OPTION.fullmatch(word[len(lead) :])
         if option is None or (name := _name_of(option[1])) is None:
             result.append(word)
-        elif option[2] or option[1] in FLAGS or not words or not VALUE.match(words[0]):
+        elif option[2] or option[1] in FLAGS or not words or not _is_value(words[0], option[1]):
             result.append(f"{lead}{name}{'=True' * (option[1] in FLAGS)}{option[2]}")
         else:
             value, end = _without_end(words.pop(0))
             result.append(f"{lead}{name}={_literal(value)}{end}")
     return " ".join(result)
+
+
+def _is_value(word: str, option: str) -> bool:
+    return bool(VALUE.match(word)) or (option in NAMED and word not in JOINING)
 
 
 def _arguments_of(words: list[str]) -> list[str]:

@@ -43,10 +43,11 @@ def notebook_bars() -> Progress:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that ipywidgets is missing
         from tqdm.auto import tqdm
+    made = _never_rounding_up(tqdm)
 
     @contextmanager
     def bar(what: str, total: float, unit: str = "case", done: float = 0) -> Iterator[Advance]:
-        with tqdm(total=total, initial=done, desc=what, unit=unit) as drawn:
+        with made(total=total, initial=done, desc=what, unit=unit, bar_format=BAR) as drawn:
             yield _advance_of(drawn)
 
     return bar
@@ -55,23 +56,29 @@ def notebook_bars() -> Progress:
 def terminal_bars(stream: TextIO) -> Progress:
     from tqdm import tqdm
 
-    class Bar(tqdm):
-        """Never rounds up to done: 599.7 of 600 s are 99 % and 599."""
+    made = _never_rounding_up(tqdm)
 
+    @contextmanager
+    def bar(what: str, total: float, unit: str = "case", done: float = 0) -> Iterator[Advance]:
+        with made(
+            total=total, initial=done, desc=what, unit=unit, file=stream, dynamic_ncols=True, bar_format=BAR
+        ) as drawn:
+            yield _advance_of(drawn)
+
+    return bar
+
+
+def _never_rounding_up(tqdm: Any) -> Any:
+    """A class of tqdm's bars whose 599.7 of 600 s are 99 % and 599."""
+
+    class Bar(tqdm):  # type: ignore[misc]
         @property
         def format_dict(self) -> dict[str, Any]:
             known = super().format_dict
             percent, done = _rounded_down(known["n"], known["total"])
             return known | {"percent": percent, "done": done, "whole": _counted(known["total"], known["unit"])}
 
-    @contextmanager
-    def bar(what: str, total: float, unit: str = "case", done: float = 0) -> Iterator[Advance]:
-        with Bar(
-            total=total, initial=done, desc=what, unit=unit, file=stream, dynamic_ncols=True, bar_format=BAR
-        ) as drawn:
-            yield _advance_of(drawn)
-
-    return bar
+    return Bar
 
 
 def _advance_of(drawn: Any) -> Advance:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import itertools
+import re
 import shutil
 import textwrap
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ GAP = "  "
 NARROWEST = 30  # characters left for a column that is wrapped, however narrow the screen
 TIGHTEST = 12  # for any other column, where the screen is too narrow for the table
 WIDTH = 80  # characters of a line, where there is no terminal
+BREAKS = re.compile(r"(\s+|(?<=/)(?=\S))")
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], width: int | None = None, wrapped: int = 1) -> str:
@@ -66,9 +68,15 @@ def _html_row(cells: Sequence[str], tag: str) -> str:
 
 def _line(row: Sequence[str], columns: Sequence[int]) -> str:
     """A row, in as many lines as its longest cell needs."""
-    cells = [
-        textwrap.wrap(cell, width, break_on_hyphens=False) if len(cell) > width else [cell]
-        for cell, width in zip(row, columns, strict=True)
-    ]
+    cells = [_wrapped(cell, width) for cell, width in zip(row, columns, strict=True)]
     lines = itertools.zip_longest(*cells, fillvalue="")
     return "\n".join(GAP.join(map(str.ljust, parts, columns)).rstrip() for parts in lines)
+
+
+def _wrapped(cell: str, width: int) -> list[str]:
+    """Lines of a cell: broken at spaces, and a path behind its slashes."""
+    if len(cell) <= width:
+        return [cell]
+    wrapper = textwrap.TextWrapper(width, break_on_hyphens=False)
+    wrapper.wordsep_simple_re = BREAKS
+    return wrapper.wrap(cell)

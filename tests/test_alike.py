@@ -24,6 +24,14 @@ SAME = {
     ],
     "numbers of slices": [("imagesTr/a", "its 8 slices do not say"), ("imagesTr/b", "its 12 slices do not say")],
     "measured figures": [("a.png", "is 2.5 degrees off"), ("b.png", "is 16.25 degrees off")],
+    "soft labels": [
+        ("a.nii", "has 2004 label values that are no whole numbers (such as 1.25)"),
+        ("b.nii", "has 17 label values that are no whole numbers (such as 0.5)"),
+    ],
+    "where links lead": [
+        ("imagesTr/a.nii", "is a link to ../store/12.nii, which is not there"),
+        ("imagesTr/b.nii", "is a link to ../store/7f.nii, which is not there"),
+    ],
     "names that are words": [("a.png", "is a mask, a.png is"), ("is.png", "is a mask, is.png is")],
 }
 OTHER = {

@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 from mvl_auto.ablation.options import AblationOptions
-from mvl_auto.arguments import as_bytes, as_seconds, in_python_words, list_of_folds, list_of_words, python_words
+from mvl_auto.arguments import (
+    as_bytes,
+    as_seconds,
+    check_counts,
+    in_python_words,
+    list_of_folds,
+    list_of_words,
+    python_words,
+)
 from mvl_auto.errors import MvlError, PartlyFailed
 
 
@@ -20,7 +28,8 @@ from mvl_auto.errors import MvlError, PartlyFailed
         ("Leave one of --steps and --time out.", "Leave one of steps and seconds out."),
         ("replace what is there with --overwrite.", "replace what is there with overwrite=True."),
         ("Choose another for -o.", "Choose another for output."),
-        ("Choose with -d 4 -n first or -d 5.", "Choose with dataset=4 run first or dataset=5."),
+        ("Choose with -d 4 -n first or -d 4 -n 2d.", 'Choose with dataset=4 run="first" or dataset=4 run="2d".'),
+        ("Give it a name with -n or -c.", "Give it a name with run or configuration."),
         ("train without it (--llm none).", 'train without it (llm="none").'),
         ("Run mvl_train 4 fold0 first.", 'Run mvl_auto.train(4, "fold0") first.'),
         ("Train one: mvl_train DATASET fold0.", 'Train one: mvl_auto.train(DATASET, "fold0").'),
@@ -57,6 +66,26 @@ def test_numbers_pass_and_words_are_read():
     assert (as_bytes(None), as_bytes(7), as_bytes("8GB")) == (None, 7, 8 * 10**9)
     with pytest.raises(MvlError, match=r"^'soon' is not a duration\. Give 90s, 10m, 1h30m or a number of seconds\.$"):
         as_seconds("soon")
+
+
+@pytest.mark.parametrize("number", [0, -1, float("nan"), float("inf"), True, [1]])
+def test_what_is_not_above_0_is_refused(number):
+    with pytest.raises(MvlError, match="is not a duration"):
+        as_seconds(number)
+    with pytest.raises(MvlError, match="is not an amount of memory"):
+        as_bytes(number)
+
+
+def test_counts_are_whole_and_above_0():
+    check_counts(steps=None, batch_size=np.int64(2))
+    for count in (0, -1, 2.5, "many", True):
+        with pytest.raises(MvlError, match=r"^batch_size is .* Give a whole number from 1 on"):
+            check_counts(steps=1, batch_size=count)
+
+
+def test_no_fold_at_all_is_an_error():
+    with pytest.raises(MvlError, match="no fold is named"):
+        list_of_folds([])
 
 
 def test_one_fold_is_a_list_of_one():

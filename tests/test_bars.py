@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from mvl_auto.bars import bars, plain_lines, terminal_bars
+from mvl_auto.bars import bars, notebook_bars, plain_lines, terminal_bars
 from mvl_auto.text import clock_text
 
 
@@ -101,6 +101,14 @@ def test_neither_lines_nor_bars_round_up_to_done():
     with terminal_bars(screen)("training", 600.0, "s") as advance:
         advance(599.7)
     last = screen.getvalue().rstrip().split("\r")[-1]
+    assert "training:  99%|" in last
+    assert "599/600 s [" in last
+
+
+def test_bars_of_a_notebook_do_not_round_up_either(capsys):
+    with notebook_bars()("training", 600.0, "s") as advance:
+        advance(599.7)
+    last = capsys.readouterr().err.rstrip().split("\r")[-1]
     assert "training:  99%|" in last
     assert "599/600 s [" in last
 

@@ -11,9 +11,9 @@ from trained import make_configuration, make_labels, make_plan
 from mvl_auto.evaluation.case import score_case
 from mvl_auto.evaluation.summary import summarise
 from mvl_auto.inference import PredictionReport
-from mvl_auto.planners.doctor.diagnosis import Diagnosis
+from mvl_auto.planners.doctor.diagnosis import Diagnosis, Finding
 from mvl_auto.results import TrainingResults
-from mvl_auto.tables import Tabular
+from mvl_auto.tables import Tabular, table
 
 
 def cells(result: Tabular) -> list[list[str]]:
@@ -32,6 +32,11 @@ def test_a_plan_names_its_axes_and_fits_eighty_columns(monkeypatch):
     assert cells(plan)[0] == ["axes: Z Y X, 2d: Y X", "2d *", "3d_fullres", "3d_lowres", "3d_cascade_fullres"]
     assert ["patch, voxels", "16x16", "16x16x16", "16x16x16", "16x16x16"] in cells(plan)
     assert str(make_plan(make_configuration((16, 16)))).startswith("axes: Y X ")
+
+
+def test_a_path_is_broken_behind_its_slashes():
+    text = table(["file"], [["2 files: imagesTr/a_0000.nii.gz, labelsTr/verylong.nii.gz"]], 30)
+    assert text.splitlines()[2:] == ["2 files: imagesTr/", "a_0000.nii.gz, labelsTr/", "verylong.nii.gz"]
 
 
 def test_predictions_and_trainings():
@@ -54,6 +59,15 @@ def test_scores_are_means_by_label():
     assert "accuracy" in summary.metrics
     # label 1: 2/3 and 1; label 2: 2/3 and 1
     assert [(row[0], row[column]) for row in rows] == [("label 1", "0.833"), ("label 2", "0.833"), ("mean", "0.833")]
+
+
+def test_a_fault_of_many_cases_is_one_row_of_a_diagnosis():
+    made = {"what": "holds 0 and 255", "remedy": "Run mvl_doctor --fix FOLDER.", "prevents_use": True}
+    findings = tuple(Finding(file=f"labelsTr/{name}.png", **made) for name in "abcd")
+    diagnosis = Diagnosis(dataset="D", folder="/d", cases=4, usable_cases=0, findings=findings, repairs=())
+    (row,) = cells(diagnosis)[1:]
+    assert row[0] == "4 files: labelsTr/a.png, labelsTr/b.png, labelsTr/c.png and 1 more"
+    assert row[2] == "Run mvl_auto.doctor(dataset=&quot;/d&quot;, fix=FOLDER)."
 
 
 def test_a_diagnosis_without_findings_says_so():

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mvl_auto.arguments import Folds, as_seconds, list_of_folds
+from mvl_auto.arguments import Folds, as_seconds, check_counts, list_of_folds
 from mvl_auto.errors import MvlError
 from mvl_auto.loggers import Logger, logger_of
 from mvl_auto.names import checked_name
@@ -64,6 +64,7 @@ def train(
     """
     if trunk_rate is not None and not 0 <= trunk_rate <= 1:
         raise MvlError(f"{trunk_rate} is no factor for the trunk", remedy="Give --trunk-rate a number from 0 to 1.")
+    check_counts(steps=steps, batch_size=batch_size)
     root, seconds = find_root(root), as_seconds(seconds)
     plan, chosen = check_training(dataset, folds, root, configuration, (run, previous))
     called = logger_of(logger)
@@ -125,6 +126,7 @@ def pretrain(
     of the result.
     Raises MvlError for what the user can mend.
     """
+    check_counts(steps=steps, batch_size=batch_size)
     root, seconds = find_root(root), as_seconds(seconds)
     wanted = "all" if without_fold is None else [without_fold]
     plan, folds = check_training(dataset, wanted, root, configuration, (run,))

@@ -56,6 +56,7 @@ SIGNALLED = 128  # + the signal's number, as shells do
 INTERRUPTED = SIGNALLED + signal.SIGINT
 PIPE_CLOSED = 141  # 128 + SIGPIPE: `mvl_block list | head`
 
+EXAMPLE_WIDTH = 78  # characters of a line of the examples, without the backslash behind it
 SINGLE_DASH = re.compile(r"-[A-Za-z_][^-]*.")  # more than one letter behind it
 
 
@@ -193,7 +194,7 @@ def build_parser(command: Command) -> Parser:
     parser = Parser(
         prog=command.name,
         description=command.summary,
-        epilog="example:\n" + "\n".join(f"  {line.strip()}" for line in command.example.strip().splitlines()),
+        epilog="example:\n" + "\n".join(_as_typed(line.strip()) for line in command.example.strip().splitlines()),
         formatter_class=HelpFormatter,
         allow_abbrev=False,
     )
@@ -201,6 +202,15 @@ def build_parser(command: Command) -> Parser:
     add_shared_arguments(parser, command.uses_root)
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     return parser
+
+
+def _as_typed(line: str) -> str:
+    """A command line for the help, in several with the shell's backslash where it is long."""
+    if len(line) <= EXAMPLE_WIDTH:
+        return f"  {line}"
+    wrapper = textwrap.TextWrapper(EXAMPLE_WIDTH, "  ", "      ", break_long_words=False, break_on_hyphens=False)
+    joined = re.sub(r"( --?[a-z][\w-]*) (?!-)", r"\1\0", line)  # an option stays with its value
+    return " \\\n".join(wrapper.wrap(joined)).replace("\0", " ")
 
 
 def add_shared_arguments(parser: argparse.ArgumentParser, uses_root: bool = True) -> None:

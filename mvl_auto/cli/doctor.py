@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,9 +51,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"\nwrote {args.json}")
     if repairs is None:
         if count := len(diagnosis.repairable_files):
-            print(
-                f"\n{count_text(count, 'file')} can be repaired, in a copy: mvl_doctor -d {args.dataset} --fix FOLDER"
-            )
+            command = f"mvl_doctor -d {shlex.quote(str(args.dataset))} --fix FOLDER"
+            print(f"\n{count_text(count, 'file')} can be repaired, in a copy: {command}")
         return DONE if diagnosis.usable else PARTLY_FAILED
     report = args.fix / "repairs.json"
     print(treatment(repairs.repairs, report), end="")
@@ -61,15 +61,13 @@ def run(args: argparse.Namespace) -> int:
     print(f"\nwrote {args.fix}, with repairs.json")
     if not repairs.usable:
         return PARTLY_FAILED
-    print(f"next: mvl_plan_and_preprocess -d {args.fix}")
+    print(f"next: mvl_plan_and_preprocess -d {shlex.quote(str(args.fix))}")
     return DONE
 
 
 def overview(diagnosis: Diagnosis) -> str:
-    preventing, odd = len(diagnosis.preventing), len(diagnosis.odd)
-    found = (
-        f"{preventing} to mend before it can be used, {odd} odd" if preventing or odd else "nothing wrong, nothing odd"
-    )
+    counts = {"to mend": len(diagnosis.preventing), "odd": len(diagnosis.odd)}
+    found = ", ".join(f"{count} {word}" for word, count in counts.items() if count) or "nothing wrong, nothing odd"
     return f"\n{diagnosis.dataset}: {diagnosis.usable_cases} of {diagnosis.cases} cases can be used; {found}"
 
 

@@ -97,6 +97,7 @@ WORDS: Mapping[str, Mapping[str, Word]] = {
         "-nps": Word(1, note="predictions are written while the network works"),
         "-tr": TRAINER,
         "-p": PLANS,
+        "-m": Word(1, instead="Choose the network with -d DATASET and -n RUN"),
         "-prev_stage_predictions": Word(
             1, instead="Leave it out: a cascade's first stage is predicted just before the second"
         ),
@@ -124,11 +125,13 @@ def translate(command: str, argv: Sequence[str], notes: list[str]) -> list[str]:
     words = WORDS.get(command, {})
     result: list[str] = []
     arguments = list(argv)
+    if command == "mvl_evaluate" and len(argv) > 1 and not any(word.startswith("-") for word in argv[:2]):
+        arguments[:2] = ["-r", argv[0], "-p", argv[1]]  # as nnUNetv2_evaluate_folder takes them
     while arguments:
         given, _, attached = arguments[0].partition("=")
         if arguments[0] == "--":
             return result + arguments
-        word = words.get(given)
+        word = words.get(given) or words.get(_with_two_dashes(given))
         if word is None:
             result.append(arguments.pop(0))
             continue
@@ -142,6 +145,11 @@ def translate(command: str, argv: Sequence[str], notes: list[str]) -> list[str]:
             notes.append(f"{' '.join([given, *values])} is not needed: {word.note}")
         result += [ours.format(*values) for ours in word.ours]
     return result
+
+
+def _with_two_dashes(given: str) -> str:
+    """`--npz` for -npz, which nnU-Net's users type as often; options of one letter stay as they are."""
+    return f"-{given}" if given.startswith("-") and not given.startswith("--") and len(given) > 2 else given
 
 
 def _values(arguments: list[str], number: int) -> Iterator[str]:

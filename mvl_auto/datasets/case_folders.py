@@ -128,8 +128,26 @@ def _unclear(folder: Path, found: Sequence[str], channels: Sequence[str]) -> Mvl
 def find_pattern(folder: Path, channels: Sequence[str]) -> tuple[Pattern | None, Pattern | None]:
     """What the folders of the cases have in common, and that again if there is no doubt that it is meant.
 
+    The folders may lie in one folder below, as in the repositories of KiTS (`dataset/case_00000`).
     channels: their names in dataset.json. Returns (proposed, certain); None for no proposal, and for doubt.
     """
+    found = _pattern_in(folder, channels)
+    if found[0] is not None:
+        return found
+    below = [entry for entry in _plain_folders(folder) if _pattern_in(entry, channels)[0] is not None]
+    if len(below) != 1:
+        return None, None
+    proposed, certain = _pattern_in(below[0], channels)
+    return _moved(proposed, below[0].name), _moved(certain, below[0].name)
+
+
+def _moved(pattern: Pattern | None, below: str) -> Pattern | None:
+    if pattern is None:
+        return None
+    return Pattern(tuple(f"{below}/{path}" for path in pattern.images), f"{below}/{pattern.label}")
+
+
+def _pattern_in(folder: Path, channels: Sequence[str]) -> tuple[Pattern | None, Pattern | None]:
     common = _common_files(folder)
     labels = [path for path in common if LABEL_WORD.search(_kind(path))]
     images = [path for path in common if path not in labels]
@@ -163,8 +181,7 @@ def pattern_for_json(pattern: Pattern) -> str:
 
 def _common_files(folder: Path) -> list[str]:
     """Image files that at least half of the case folders have, as patterns, sorted; or DICOM folders in them."""
-    below = [entry for entry in entries(folder) if entry.is_dir() and not entry.name.startswith(".")]
-    below = [entry for entry in below if entry.name not in OTHER_FOLDERS][:MOST_FOLDERS]
+    below = _plain_folders(folder)
     found: Counter[str] = Counter()
     for case in below:
         files = [entry for entry in entries(case) if file_ending(entry) and not entry.name.startswith(".")]
@@ -172,6 +189,11 @@ def _common_files(folder: Path) -> list[str]:
             files += _dicom_folders(case)
         found.update(_as_pattern(case, file) for file in files)
     return sorted(path for path, count in found.items() if 2 * count >= len(below))
+
+
+def _plain_folders(folder: Path) -> list[Path]:
+    below = [entry for entry in entries(folder) if entry.is_dir() and not entry.name.startswith(".")]
+    return [entry for entry in below if entry.name not in OTHER_FOLDERS][:MOST_FOLDERS]
 
 
 def _as_pattern(case: Path, file: Path) -> str:

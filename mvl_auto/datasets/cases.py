@@ -65,6 +65,9 @@ def find_cases(
     there = is_there(folder)
     if folder.is_file() and file_ending(folder):
         return _case_of_file(folder, num_channels)
+    if is_dicom_file(folder):
+        remedy = f"Give the folder that it lies in: {folder.parent}."
+        raise MvlError("is one file of DICOM, which is read by the folder", file=folder, remedy=remedy)
     if not folder.is_dir():
         what_is_wrong = "is not a known image format" if there else "does not exist"
         raise MvlError(what_is_wrong, file=folder, remedy=f"Give a folder of {what}: {known_formats()}.")
@@ -82,6 +85,8 @@ def find_cases(
         return _complete(inside, problems)
     if images and (ordered := images_of_case(folder, images, names)):  # the folder of one case
         return (Case(composed(folder.absolute().name), ordered),)
+    if not images and problems and all(is_link_to_nothing(entry) for entry in visible):
+        return ()  # each is named among the problems
     if not images:
         found = f"only {_some(visible)}" if visible else "nothing"
         raise MvlError(f"holds no {what}, {found}", file=folder, remedy=f"Put {what} there: {known_formats()}.")
@@ -90,9 +95,14 @@ def find_cases(
 
 def check_link(path: Path) -> None:
     """Raise MvlError for an image file that is a link to nothing, as git-annex and DVC leave them."""
-    if path.is_symlink() and file_ending(path) and not is_there(path):
+    if is_link_to_nothing(path):
         what = f"is a link to {os.readlink(path)}, which is not there"
         raise MvlError(what, file=path, remedy="Fetch the file (git annex get, dvc pull), or remove the link.")
+
+
+def is_link_to_nothing(path: Path) -> bool:
+    """Whether a path with an image's ending is a link to a file that is not there."""
+    return path.is_symlink() and bool(file_ending(path)) and not is_there(path)
 
 
 def files_of(case: Case) -> list[Path]:
@@ -171,6 +181,7 @@ def _grouped(
         raise MvlError("has no case", file=folder, remedy=f"Put images there: {known_formats()}.")
     cases = []
     for name, files in sorted(groups.items()):
+        files.sort(key=stem)  # whichever form of Unicode each of them is in
         with nullcontext() if problems is None else noting(problems):
             _check_group(name, files, num_channels, folder)
             cases.append(Case(name, tuple(files)))

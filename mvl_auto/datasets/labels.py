@@ -112,7 +112,7 @@ def _unknown_values(found: list[int], values: Array, scheme: LabelScheme, file: 
             file=file,
             remedy=f"Run mvl_doctor --fix FOLDER: in the copy that it writes, {found[0]} becomes {named[1]}.",
         )
-    remedy = "Add it to dataset.json's labels, or correct the file."
+    remedy = f"Add {'it' if len(found) == 1 else 'them'} to dataset.json's labels, or correct the file."
     if len(found) == 1 and found[0] < 0 and scheme.ignore_value is None:
         remedy = f'If nobody labelled these voxels, add "ignore": {found[0]} to dataset.json\'s labels.'
     return MvlError(

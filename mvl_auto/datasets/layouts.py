@@ -283,7 +283,7 @@ def _check_files(case: Case, num_channels: int, description: Path) -> None:
             raise MvlError(
                 f"is missing; it belongs to the training case '{case.name}'",
                 file=path,
-                remedy=f"Add it, or take the case out of {description}.",
+                remedy=f"Add it, or leave the case out (its entry in {description.name}, or its other files).",
             )
     if len(case.images) not in (1, num_channels):
         raise MvlError(

@@ -121,5 +121,7 @@ def _unknown_segments(names: Iterable[str], labels: LabelScheme, path: Path) -> 
     return MvlError(
         f"has the {segments}, which dataset.json does not name (it names {known})",
         file=path,
-        remedy="Rename it in 3D Slicer, or give the label in dataset.json this name.",
+        remedy="Rename it in 3D Slicer, or give the label in dataset.json this name."
+        if len(listed) == 1
+        else "Rename them in 3D Slicer, or give the labels in dataset.json these names.",
     )

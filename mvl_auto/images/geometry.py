@@ -47,6 +47,7 @@ class FileGrid:
     nifti_header: Any = None  # nibabel's header, for a NIfTI file
     itk_frame: tuple[tuple[float, ...], ...] | None = None  # SimpleITK's spacing, origin, direction, to the last bit
     has_frame: bool = True  # False for PNG and its like, which do not say where in the patient they are
+    is_placed: bool = True  # False for NIfTI with neither sform nor qform: the affine is nibabel's choice
     quantum: float = 0.0  # step between the values that a header's slope can give; 0 where there is no slope
     header_fault: str = ""  # a fault of the header that the header itself corrects; empty for none
     label_names: Mapping[int, str] | None = None  # value -> name, for a label map that is to be written
@@ -140,9 +141,20 @@ def check_same_geometry(
     if not (image.file.has_frame and label.file.has_frame):
         return
     if difference := frame_difference(image.affine, label.affine):
+        if agree_by_index(image.file, label.file):
+            placeless = "its" if label.file.is_placed else f"the {what}'s"
+            difference += f"; {placeless} header has neither sform nor qform"
+            remedy = f"Run mvl_doctor --fix FOLDER if they belong together: the {what} gets the image's header."
         raise MvlError(
             f"and its {what} {label_file} lie differently in space ({difference})", file=image_file, remedy=remedy
         )
+
+
+def agree_by_index(a: FileGrid, b: FileGrid) -> bool:
+    """Whether one of two files does not say where it lies, and both have as many voxels of the same sizes."""
+    spacing_a, spacing_b = column_lengths(a.affine), column_lengths(b.affine)
+    same = a.shape == b.shape and np.allclose(spacing_a, spacing_b, rtol=SPACING_TOLERANCE, atol=0)
+    return bool(same and a.is_placed != b.is_placed)
 
 
 def frame_difference(a: Array, b: Array) -> str:

@@ -59,6 +59,7 @@ def read_nifti(path: Path, hashes: Hashes | None = None) -> tuple[Array, FileGri
         dimensions=2 if header["dim"][0] <= 2 else 3,
         dtype=stored.dtype.newbyteorder("=") if stored.dtype.names is None else np.dtype(np.uint8),
         nifti_header=header,
+        is_placed=int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0,
         quantum=_quantum(stored, header),
         header_fault=fault,
     )

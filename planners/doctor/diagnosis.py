@@ -12,6 +12,8 @@ from pathlib import Path
 
 from pydantic import Field
 
+from mvl_auto.alike import remedy_in
+from mvl_auto.arguments import python_words
 from mvl_auto.datasets import Dataset, files_of, inspect_dataset
 from mvl_auto.errors import MvlError
 from mvl_auto.jobs import JobFailed, run_jobs, worthwhile_workers
@@ -19,6 +21,7 @@ from mvl_auto.planners.doctor.piece import Repair
 from mvl_auto.planners.doctor.repair_case import propose_repairs
 from mvl_auto.planners.fingerprint.anomalies import anomalies_between, anomaly_of, problems_between
 from mvl_auto.planners.fingerprint.dataset import Survey, survey
+from mvl_auto.planners.fingerprint.grouping import group_anomalies
 from mvl_auto.plans import Anomaly, Document
 from mvl_auto.progress import Progress, silent
 from mvl_auto.tables import Tabular
@@ -39,7 +42,10 @@ class Diagnosis(Tabular, Document):
     repairs: tuple[Repair, ...] = Field(description="what repair_dataset would do for the cases that cannot be used")
 
     def as_table(self) -> tuple[list[str], list[list[str]]]:
-        rows = [[each.file, each.what, each.remedy] for each in self.findings]
+        rows = [
+            [kind.where, kind.what, python_words(remedy_in(kind.remedy, self.folder))]
+            for kind in group_anomalies(self.findings)
+        ]
         return ["file", "what", "what to do"], rows or [
             ["-", f"{self.usable_cases} of {self.cases} cases are usable", "-"]
         ]

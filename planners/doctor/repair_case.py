@@ -1,6 +1,7 @@
 """One case of a dataset, repaired where that needs no guessing; everything else stays as it is.
 
-- A label, or a further channel, whose header puts it slightly elsewhere than the image takes the image's header.
+- A label, or a further channel, whose header puts it slightly elsewhere than the image takes the image's header; so
+  does one where either header does not say at all where it lies.
 - Label values: whole numbers stored as floating point, or behind a slope, become integers; a scaling that was copied
   from another header is taken out; where dataset.json names a single label, the
   only other value of a file becomes that label's, and a soft mask is cut at one half.

@@ -8,7 +8,14 @@ import numpy as np
 
 from mvl_auto.errors import MvlError, noting
 from mvl_auto.images import check_same_geometry
-from mvl_auto.images.geometry import FileGrid, canonical_geometry, column_lengths, frame_difference, skew_degrees
+from mvl_auto.images.geometry import (
+    FileGrid,
+    agree_by_index,
+    canonical_geometry,
+    column_lengths,
+    frame_difference,
+    skew_degrees,
+)
 from mvl_auto.planners.doctor.piece import Piece
 from mvl_auto.planners.doctor.straighten import on_grid, straight_grid
 from mvl_auto.text import shape_text
@@ -24,10 +31,20 @@ NEAR_SPACING = 0.01  # relative
 def take_grid_of(piece: Piece, image: Piece) -> Piece:
     """A label or further channel that lies almost where the image lies, in its order of axes and with its header.
 
+    Where one of the two headers has neither sform nor qform, the voxels are matched by their indices: a program that
+    draws on such an image gives it a place of its own. The image's header stays, and images that are predicted later
+    without a place are read like it.
     Unchanged where the two places are the same within rounding, or differ by more than the tolerances above.
     """
     if _is_on_grid(piece, image):
         return piece
+    if agree_by_index(image.grid, piece.grid):
+        placeless = piece if image.grid.is_placed else image
+        return piece.repaired(
+            f"lies differently in space from {image.name}: the header of {placeless.name} has neither sform nor qform",
+            "takes the image's header, voxel by voxel",
+            grid=replace(image.grid, dtype=piece.grid.dtype),
+        )
     turned = reoriented(piece, image.grid)
     if turned is None or turned.grid.shape != image.grid.shape or not _is_near(image.grid, turned.grid):
         return piece

@@ -60,8 +60,11 @@ def test_help_shows_an_example_and_imports_nothing_heavy(name):
         "except SystemExit as end:\n    assert end.code == 0\n"
         "print('IMPORTED', *sorted({m.split('.')[0] for m in sys.modules}))"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=os.environ | {"COLUMNS": "80"}
+    )
     assert f"\n  mvl_{name}" in done.stdout, "no example"
+    assert max(map(len, done.stdout.splitlines()[:-1])) <= 80
     imported = done.stdout.splitlines()[-1].split()
     assert imported[0] == "IMPORTED"
     assert not HEAVY & set(imported)

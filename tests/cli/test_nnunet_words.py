@@ -57,7 +57,9 @@ def test_a_word_means_the_same_or_is_answered_in_one_line(command, given, word, 
 @pytest.mark.parametrize(
     ("command", "argv", "told"),
     [
-        ("mvl_train", ["-npz"], "there is no option -npz. Did you mean --npz?"),
+        ("mvl_train", ["-npz"], "-npz is nnU-Net's. Write probabilities of any images with mvl_predict --probab"),
+        ("mvl_train", ["-nqz"], "there is no option -nqz. Did you mean --npz?"),
+        ("mvl_predict", ["-m", "model"], "-m model is nnU-Net's. Choose the network with -d DATASET and -n RUN"),
         ("mvl_train", ["-num_gpus", "2"], "-num_gpus 2 is nnU-Net's. A fold is trained on one GPU"),
         ("mvl_train", ["-tr", "nnUNetTrainerDA5"], "-tr nnUNetTrainerDA5 is nnU-Net's. There is one trainer"),
         ("mvl_train", ["-configuration", "2d"], "Did you mean --configuration?"),
@@ -96,6 +98,15 @@ def test_negative_numbers_and_what_is_behind_two_dashes_are_no_options():
 
 def test_a_command_of_ours_that_nnunet_does_not_have_is_left_alone():
     assert translate("mvl_block", ["add", "--npz"], []) == ["add", "--npz"]
+
+
+def test_a_word_with_one_dash_too_few_is_understood():
+    assert parse("mvl_predict", "-disable_tta").no_mirroring
+
+
+def test_the_order_of_nnunets_evaluation():
+    given = translate("mvl_evaluate", ["refs", "preds", "-djfile", "dataset.json"], [])
+    assert given == ["-r", "refs", "-p", "preds", "--dataset-json", "dataset.json"]
 
 
 def test_the_order_of_nnunets_training_command():

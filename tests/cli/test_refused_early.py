@@ -26,7 +26,7 @@ COMMANDS = {
     "a run that is not there": ("predict", ["-i", "imgs", "-o", "preds", "-n", "x"], "-n x"),
     "maps of nothing": ("explain", ["-i", "nowhere", "-o", "maps"], "nowhere: does not exist"),
     "references that are not there": ("evaluate", ["-r", "nowhere", "-p", "imgs"], "nowhere"),
-    "an unknown word": ("train", ["7", "-npz"], "no option -npz"),
+    "an unknown word": ("train", ["7", "-npz"], "-npz is nnU-Net's"),
 }
 
 

@@ -171,6 +171,12 @@ def test_radiographs_in_one_folder_have_the_names_of_their_files(tmp_path: Path)
     assert_array_equal(values(cases["right"]), IMAGE[1:2])
 
 
+def test_one_file_of_a_series_is_answered_with_its_folder(tmp_path: Path) -> None:
+    file = write_slices(tmp_path / "series", IMAGE) / "IM0003.dcm"
+    with pytest.raises(MvlError, match=rf"one file of DICOM.* Give the folder that it lies in: {tmp_path / 'series'}"):
+        find_cases(file, 1)
+
+
 def test_in_training_loose_slices_are_told_with_the_way_to_lay_them_out(tmp_path: Path) -> None:
     dataset = tmp_path / "Dataset001_Knee"
     write_slices(dataset / "imagesTr", IMAGE)

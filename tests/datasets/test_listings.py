@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 from builders import make_dataset, write_array
 
-from mvl_auto.datasets import cases_to_predict, find_cases, load_case, read_dataset
+from mvl_auto.datasets import cases_to_predict, find_cases, inspect_dataset, load_case, read_dataset
 from mvl_auto.datasets.case_folders import Pattern, find_pattern
 from mvl_auto.errors import MvlError
 from mvl_auto.images import file_ending, stem
@@ -158,6 +159,19 @@ def test_kits_is_read_as_it_is(tmp_path: Path) -> None:
     assert refusal(tmp_path).startswith(
         f"{tmp_path / names[2] / 'segmentation.nii.gz'}: is missing; it belongs to the training case '{names[2]}'"
     )
+
+
+def test_case_folders_may_lie_one_folder_below(tmp_path: Path) -> None:
+    """As in the repository of KiTS: dataset/case_00000/imaging.nii.gz."""
+    names = case_folders(tmp_path / "dataset", "imaging.nii.gz", "segmentation.nii.gz")
+    (tmp_path / "starter_code").mkdir()
+    assert "dataset/{case}/imaging.nii.gz" in refusal(tmp_path)  # the dataset.json that is proposed
+    describe(tmp_path, channel_names={"0": "CT"}, labels=LABELS)
+    dataset = read_dataset(tmp_path)
+    assert [case.name for case in dataset.cases] == names
+    assert dataset.cases[1].label == tmp_path / "dataset" / names[1] / "segmentation.nii.gz"
+    case_folders(tmp_path / "other", "imaging.nii.gz", "segmentation.nii.gz")  # two of them: which is meant?
+    assert find_pattern(tmp_path, ["CT"]) == (None, None)
 
 
 def test_a_list_of_files_with_one_name_goes_by_their_folders(tmp_path: Path) -> None:
@@ -355,6 +369,15 @@ def test_both_forms_of_an_umlaut_are_one_name(tmp_path: Path, images: Any, label
     assert stem(unicodedata.normalize("NFD", "körper.nii")) == composed
 
 
+@pytest.mark.parametrize("forms", list(itertools.product(("NFC", "NFD"), repeat=3)))
+def test_channels_of_an_image_may_have_different_forms_of_its_name(tmp_path: Path, forms: Any) -> None:
+    paths = [tmp_path / unicodedata.normalize(form, f"körper_{n:04d}.nii.gz") for n, form in enumerate(forms)]
+    for path in paths:
+        write_array(path, np.zeros(SHAPE, np.uint8), (1, 1, 1))
+    (case,) = find_cases(tmp_path, 3)
+    assert case.images == tuple(paths)
+
+
 def test_links_to_nothing_are_told_with_their_cause(tmp_path: Path) -> None:
     folder = tiny(tmp_path)
     image = folder / "imagesTr" / "tiny_001_0000.nii.gz"
@@ -365,6 +388,15 @@ def test_links_to_nothing_are_told_with_their_cause(tmp_path: Path) -> None:
     )
     with pytest.raises(MvlError, match="is a link to"):
         find_cases(folder / "imagesTr", 1)
+
+
+def test_a_folder_of_links_to_nothing_is_told_as_that_alone(tmp_path: Path) -> None:
+    folder = tiny(tmp_path)
+    for image in (folder / "imagesTr").iterdir():
+        image.unlink()
+        os.symlink(f"../store/{image.name}", image)
+    _, problems = inspect_dataset(folder)
+    assert {problem.what.partition(" to ")[0] for problem in problems} == {"is a link"}
 
 
 # ------------------------------------------------------------------------------ an empty selection

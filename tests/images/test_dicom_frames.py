@@ -71,7 +71,9 @@ def top_level(dataset: Any) -> None:
 
 def test_one_position_for_many_frames_needs_their_spacing(tmp_path: Path) -> None:
     write_frames(tmp_path / "without" / "a.dcm", IMAGE, HEIGHTS, edit=top_level)
-    assert "6 slices do not say where they lie" in refusal(tmp_path / "without")
+    told = refusal(tmp_path / "without")
+    assert "a.dcm: its 6 frames do not say where they lie: no position of each, no first one with Spacing" in told
+    assert "Save the frames of a film as PNG" in told
 
     def spaced(dataset: Any) -> None:
         top_level(dataset)

@@ -287,6 +287,27 @@ def test_a_cine_at_one_place_is_no_stack_of_slices(tmp_path: Path) -> None:
     assert_array_equal(values(folder, "time25"), cine[24:])
 
 
+def test_positions_that_slice_locations_contradict_are_refused(tmp_path: Path) -> None:
+    """Some programs write the first slice's position into all: these are no volumes of one slice."""
+
+    def located(dataset: Any, k: int) -> None:
+        dataset.ImagePositionPatient, dataset.SliceLocation = list(ORIGIN), 10 + 2.5 * k
+
+    folder = write_slices(tmp_path / "case", IMAGE, edit=located)
+    assert len(scan_folder(folder).volumes) == 1
+    assert "its 6 slices have different SliceLocations at one ImagePositionPatient" in refusal(folder)
+
+
+@pytest.mark.parametrize("slices", [1, 3])
+def test_a_mosaic_is_no_slice(tmp_path: Path, slices: int) -> None:
+    def tiled(dataset: Any, k: int) -> None:
+        dataset.ImageType = ["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"]
+
+    told = refusal(write_slices(tmp_path / "case", IMAGE[:slices], kind=MR, edit=tiled))
+    assert "IM0001.dcm: is a mosaic of Siemens" in told
+    assert "dcm2niix" in told
+
+
 def test_slices_that_nothing_tells_apart_are_refused_by_name(tmp_path: Path) -> None:
     folder = write_slices(tmp_path / "case", IMAGE)
 

@@ -115,6 +115,7 @@ def _common(dataset: dict[str, Any], path: Path, count: int) -> dict[str, Any]:
         "patient_id": text(dataset, "PatientID"),
         "modality": text(dataset, "Modality"),
         "is_localizer": "LOCALIZER" in _words(dataset.get("ImageType")),
+        "is_mosaic": "MOSAIC" in _words(dataset.get("ImageType")),
         "shape": shape,
         "bits": whole(dataset, "BitsAllocated"),
         "photometric": text(dataset, "PhotometricInterpretation").upper(),

@@ -10,7 +10,7 @@ import numpy as np
 from mvl_auto.arrays import Array
 from mvl_auto.errors import MvlError
 from mvl_auto.images.dicom.headers import Frame
-from mvl_auto.images.dicom.sorting import DicomVolume, normal_of, places, same_place
+from mvl_auto.images.dicom.sorting import DicomVolume, contradicts_itself, normal_of, places, same_place
 from mvl_auto.images.geometry import DIRECTION_TOLERANCE, FileGrid
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
@@ -35,11 +35,14 @@ def grid_of(volume: DicomVolume, folder: Path) -> FileGrid:
     """The grid of a volume: index i along a row, j along a column, k from slice to slice.
 
     Slices of a tilted gantry give an affine whose third column leans; `tilt_degrees` says by how much.
-    Raises MvlError when the header does not say where the slices lie, when slices are missing, unevenly spaced, twice
-    at one place or displaced sideways.
+    Raises MvlError when the header does not say where the slices lie or contradicts itself, when slices are missing,
+    unevenly spaced, twice at one place or displaced sideways, and for a mosaic.
     """
     first = volume.frames[0]
     rows, columns, _ = first.shape
+    if first.is_mosaic:
+        what = "is a mosaic of Siemens: the slices of a whole volume side by side in one picture"
+        raise MvlError(what, file=first.file, remedy="Convert the series to NIfTI with dcm2niix.")
     if first.spacing is None or min(first.spacing) <= 0:
         what = "its header gives no pixel spacing"
         raise MvlError(what, file=first.file, remedy="Add PixelSpacing to it, or convert it to NIfTI or PNG.")
@@ -85,9 +88,11 @@ def _stack(volume: DicomVolume, folder: Path) -> _Stack:
     where = places(frames)
     normal = normal_of(frames[0])
     if where is None or normal is None:
+        raise _placeless(frames, folder)
+    if contradicts_itself(where, frames):
         raise MvlError(
-            f"its {len(frames)} slices do not say where they lie: no ImagePositionPatient (or no "
-            "ImageOrientationPatient), no SliceLocation",
+            f"its {len(frames)} slices have different SliceLocations at one ImagePositionPatient: one of the two is "
+            "wrong",
             file=folder,
             remedy="Export the series again with its positions, or convert it to NIfTI.",
         )
@@ -110,6 +115,23 @@ def _stack(volume: DicomVolume, folder: Path) -> _Stack:
         what = f"its slices are displaced sideways, by {sideways:.4g} mm every {distance:.4g} mm"
         raise MvlError(what, file=folder, remedy="Keep the slices of one image in the folder.")
     return _Stack(corners[0], leaning, tilt_degrees=float(np.degrees(tilt)))
+
+
+def _placeless(frames: tuple[Frame, ...], folder: Path) -> MvlError:
+    again = "xport the series again with its positions, or convert it to NIfTI."
+    if frames[0].frames_in_file == len(frames):
+        return MvlError(
+            f"its {len(frames)} frames do not say where they lie: no position of each, no first one with "
+            "SpacingBetweenSlices",
+            file=frames[0].file,
+            remedy=f"Save the frames of a film as PNG, one file for each; else e{again}",
+        )
+    return MvlError(
+        f"its {len(frames)} slices do not say where they lie: no ImagePositionPatient (or no "
+        "ImageOrientationPatient), no SliceLocation",
+        file=folder,
+        remedy=f"E{again}",
+    )
 
 
 def _check_even(where: Array, frames: tuple[Frame, ...], folder: Path) -> None:

@@ -63,6 +63,7 @@ class Frame:
     patient_id: str
     modality: str
     is_localizer: bool
+    is_mosaic: bool  # Siemens: all slices of a volume side by side in one picture
     shape: tuple[int, int, int]  # rows, columns, samples per pixel
     bits: int  # BitsAllocated
     syntax: str  # UID of the transfer syntax: byte order and compression

@@ -194,7 +194,7 @@ def _by_place(part: _Part) -> list[_Part]:
         return [part]
     cluster = _clusters(where, part.frames)
     most = max(Counter(cluster).values())
-    if most == 1:
+    if most == 1 or contradicts_itself(where, part.frames):
         return [part]
     at = {id(frame): place for frame, place in zip(part.frames, cluster, strict=True)}
     return _split(part, most, at)
@@ -290,6 +290,14 @@ def same_place(where: Array, frames: Sequence[Frame]) -> list[tuple[Frame, Frame
         if first.setdefault(place, frame) is not frame:
             pairs.append((first[place], frame))
     return pairs
+
+
+def contradicts_itself(where: Array, frames: Sequence[Frame]) -> bool:
+    """Whether all frames lie at one place by their positions, and at as many as there are by their SliceLocations."""
+    locations = [frame.location for frame in frames]
+    if len(frames) == 1 or any(location is None for location in locations) or max(_clusters(where, frames)) > 0:
+        return False
+    return max(_clusters(np.array(locations, dtype=float), frames)) == len(frames) - 1
 
 
 def _multiplicity(frames: list[Frame], at: dict[int, int]) -> int:

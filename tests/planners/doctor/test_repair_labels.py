@@ -88,6 +88,34 @@ def test_an_sform_of_zeros_becomes_the_qform(tmp_path: Path) -> None:
     assert_allclose(copied.get_fdata(), before, atol=1e-3)
 
 
+@pytest.mark.parametrize("placeless", ["imagesTr/a_0000.nii.gz", "labelsTr/a.nii.gz"])
+def test_a_header_without_a_place_is_matched_voxel_by_voxel(tmp_path: Path, placeless: str) -> None:
+    label = np.random.default_rng(0).integers(0, 2, SHAPE)
+    folder = dataset_of(tmp_path / "raw", label, {"core": 1}, np.uint8)
+    patch(folder / placeless, 252, bytes(4))  # the codes of qform and sform
+    (finding,) = examine_dataset(folder, workers=1).preventing
+    assert "header has neither sform nor qform" in finding.what
+    assert "mvl_doctor --fix" in finding.remedy
+    repairs = repair_dataset(folder, tmp_path / "copy", workers=1)
+    assert repairs.usable
+    (repair,) = (repair for repair in repairs.repairs if repair.done == "takes the image's header, voxel by voxel")
+    assert repair.file == "labelsTr/a.nii.gz"
+    assert placeless in repair.found
+    image, copied = (nibabel.load(tmp_path / "copy" / name) for name in ("imagesTr/a_0000.nii.gz", repair.file))
+    assert_array_equal(copied.affine, image.affine)
+    assert_array_equal(np.asarray(copied.dataobj).T, label)
+
+
+def test_a_header_without_a_place_and_another_voxel_size_is_left(tmp_path: Path) -> None:
+    label = np.random.default_rng(0).integers(0, 2, SHAPE)
+    folder = dataset_of(tmp_path / "raw", label, {"core": 1}, np.uint8)
+    patch(folder / "labelsTr" / "a.nii.gz", 252, bytes(4))
+    patch(folder / "labelsTr" / "a.nii.gz", 80, struct.pack("<f", 3.0))
+    repairs = repair_dataset(folder, tmp_path / "copy", workers=1)
+    assert not repairs.usable
+    assert "Resample the label" in repairs.remaining[0].remedy
+
+
 def test_segments_keep_their_labels_when_their_file_is_written_anew(tmp_path: Path) -> None:
     """Slicer's values are others than those of dataset.json; an image that lies a little elsewhere makes it rewrite."""
     label = np.zeros(SHAPE, np.uint8)
