@@ -138,6 +138,14 @@ def test_ignored_voxels_have_no_gradient():
     assert torch.any(logits.grad[0, :, 1] != 0)
 
 
+def test_one_labelled_voxel_is_its_cross_entropy_alone():
+    logits = torch.randn(1, 3, 2, 2, 2, generator=torch.Generator().manual_seed(0))
+    label = torch.full((1, 2, 2, 2), IGNORE, dtype=torch.int16)
+    label[0, 0, 1, 0] = 0  # background: no Dice is asked for
+    loss = loss_at_finest(logits, label, targets_of(ignoring(CLASSES), CPU))
+    torch.testing.assert_close(loss, -logits[0, :, 0, 1, 0].log_softmax(dim=0)[0])
+
+
 @pytest.mark.parametrize("scheme", [CLASSES, REGIONS], ids=["classes", "regions"])
 def test_a_batch_of_ignored_voxels_alone_is_a_finite_loss_without_gradient(scheme):
     logits = [torch.randn(1, scheme.num_outputs, size, size, size, requires_grad=True) for size in (4, 2)]
