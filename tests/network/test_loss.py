@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ import torch
 from mvl_auto.network.loss import (
     SMOOTH,
     Targets,
+    _share,
     class_shares,
     deep_loss,
     loss_at_finest,
@@ -213,3 +216,10 @@ def test_gradients_are_those_of_the_loss():
 
 def test_regions_are_unions_of_classes():
     assert membership(REGIONS, CPU).tolist() == [[0, 0], [1, 0], [1, 1]]
+
+
+def test_what_several_processes_add_up_lies_on_the_device_of_the_loss():
+    """The device "meta" stands for a GPU: torch refuses to put tensors of two devices into one."""
+    team = SimpleNamespace(size=2, total=lambda x: x)
+    part = torch.zeros((), device="meta")
+    assert _share(part, 3, SimpleNamespace(team=team)).device == part.device
