@@ -1,4 +1,4 @@
-"""What the computer has run out of, told in one line: memory, open files, threads and processes.
+"""What the computer has run out of, told in one line: memory, open files, processes, places for temporary files.
 
 Libraries say it in many ways: Python and numpy raise MemoryError, torch a RuntimeError, the operating system an OSError
 with its number, and a library that cannot be loaded an ImportError. No library is imported here to recognize them.
@@ -18,12 +18,14 @@ LESS_MEMORY = "Close other programs, use fewer --workers, or a machine with more
 LESS_GPU_MEMORY = "Free the memory of the GPU (nvidia-smi shows who uses it), or give --device cpu."
 MORE_FILES = "Raise the limit with `ulimit -n 4096` and run the same command again."
 MORE_PROCESSES = "Use fewer --workers, or raise the limit (`ulimit -u` shows it)."
+A_FOLDER = "Set $TMPDIR to a folder that can be written."
 
 MEMORY = re.compile(
     r"can't allocate memory|not enough memory|bad_alloc|failed to map segment|Cannot allocate memory"
     r"|Unable to allocate|cannot allocate memory|\bMemoryError\b"
 )
 FILES = re.compile(r"Too many open files")
+TEMPORARY = re.compile(r"No usable temporary directory")
 PROCESSES = re.compile(r"can't start new thread|unable to start new thread|Resource temporarily unavailable")
 WANTED = re.compile(r"(?:tried to allocate|Tried to allocate|Unable to allocate) (\d+(?:\.\d+)?) ?(bytes|[KMGT]iB)?")
 UNITS = {"bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
@@ -48,6 +50,8 @@ def exhaustion(error: BaseException, doing: str = "") -> MvlError | None:
         return MvlError(f"the memory ran out{at}{_wanted(error)}", remedy=LESS_MEMORY)
     if number in (errno.EMFILE, errno.ENFILE) or (told and FILES.search(text)):
         return MvlError(f"too many files are open{at}{_limit_of_files()}", remedy=MORE_FILES)
+    if isinstance(error, FileNotFoundError) and TEMPORARY.search(text):
+        return MvlError(f"there is no folder for temporary files that can be written{at}", remedy=A_FOLDER)
     if number == errno.EAGAIN or (told and PROCESSES.search(text)):
         return MvlError(f"no further thread or process could be started{at}", remedy=MORE_PROCESSES)
     return None

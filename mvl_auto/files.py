@@ -13,6 +13,7 @@ import logging
 import os
 import shutil
 import stat
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -178,8 +179,26 @@ def ensure_writable_folder(folder: Path) -> Path:
 
 
 def write_text(path: Path, text: str) -> None:
+    """Raises MvlError when it cannot be written, or names a file whose name is not text (`check_text`)."""
+    check_text(text, path)
     with writing(path) as beside:
         beside.write_text(text, encoding="utf-8")
+
+
+def check_text(text: str, file: Path | None = None) -> None:
+    """Raise MvlError where text holds bytes of a path that are no letters in the encoding of this locale.
+
+    Python has them as lone surrogates, which nothing can write. file: what the text is for.
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        part = text[: error.start].rpartition("\n")[2] + text[error.start :].partition("\n")[0]
+        encoding = sys.getfilesystemencoding()
+        raise MvlError(
+            f"{shown(part.strip(), 200)} is not text in the encoding of this locale ({encoding})", file=file,
+            remedy="Set LC_ALL=C.UTF-8, or rename the file or folder.",
+        ) from error  # fmt: skip
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mvl_auto.errors import MvlError
-from mvl_auto.files import entries
+from mvl_auto.files import check_text, entries
 from mvl_auto.names import checked_name
 from mvl_auto.printable import shown
 from mvl_auto.text import list_text
@@ -26,6 +26,7 @@ ROOT_VARIABLE = "MVL_ROOT"
 NNUNET_RAW_VARIABLE = "nnUNet_raw"
 DEFAULT_ROOT = "~/mvl_auto"
 
+GONE, CHANGE_TO_ANOTHER = "the working folder has been deleted", "Change to a folder that exists."
 LISTED = 8  # datasets that a message names
 INSTALLED_DOCS = Path(__file__).parent / "docs"  # setup.py puts them there; an editable install reads the repository's
 
@@ -47,22 +48,31 @@ def absolute_path(path: Path | str) -> Path:
     """`path` with ~ replaced, from the working folder on.
 
     Raises MvlError when the home folder is unknown (no $HOME and no entry in the list of users), the working folder
-    has been deleted, or no file can have such a name (NUL, not valid UTF-8).
+    has been deleted, no file can have such a name (NUL), or it is not text, which plans and scores could not name.
     """
     try:
         os.fsencode(path)
         if "\0" in str(path):
             raise ValueError("it contains NUL")
         whole = Path(path).expanduser().absolute()
+        check_text(str(whole))
         return whole.resolve() if ".." in whole.parts else whole
     except RuntimeError as error:
         raise MvlError(
             f"the home folder is unknown, so {path} cannot be found", remedy=f"Set --root, ${ROOT_VARIABLE} or $HOME."
         ) from error
     except FileNotFoundError as error:
-        raise MvlError("the working folder has been deleted", remedy="Change to a folder that exists.") from error
+        raise MvlError(GONE, remedy=CHANGE_TO_ANOTHER) from error
     except ValueError as error:  # UnicodeEncodeError, NUL
         raise MvlError(f"{shown(str(path))} is no path", remedy="Give the path of a folder.") from error
+
+
+def check_working_folder() -> None:
+    """Raise MvlError where it has been deleted: Intel's libraries of PyTorch are not found from there."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise MvlError(GONE, remedy=CHANGE_TO_ANOTHER) from error
 
 
 def raw_folders(root: Path) -> list[Path]:

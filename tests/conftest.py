@@ -45,6 +45,7 @@ SLOW = (
     *("training/test_loggers.py", "ablation/test_study_as_jobs.py"),
     *("training/test_sending.py", "preprocessing/test_all_cases.py", "faults/test_overwritten.py", "test_api.py"),
     *("plans/test_plans.py", "planners/cost/test_timing.py", "training/test_planned_time.py", "faults/test_limits.py"),
+    "faults/test_surroundings.py",
     *("training/test_first_stage.py", "images/test_picture_headers.py", "images/test_nibabel_alone.py"),
     *("planners/doctor/test_repair.py", "planners/fingerprint/test_store.py", "inference/test_folder.py"),
 )

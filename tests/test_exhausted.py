@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,13 @@ def test_each_kind_has_its_line_and_its_remedy(error, told):
 )
 def test_other_errors_are_not_taken_for_it(error):
     assert exhaustion(error) is None
+
+
+def test_no_folder_for_temporary_files(monkeypatch):
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/nowhere"])
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    said = str(exhaustion(raised(tempfile.gettempdir), "planning"))
+    assert said.startswith("there is no folder for temporary files that can be written while planning. Set $TMPDIR")
 
 
 def test_a_job_that_runs_out_of_memory_says_how_much_it_wanted():

@@ -130,6 +130,13 @@ def test_json_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert everything_in(tmp_path) == ["x.json"]
 
 
+def test_a_path_that_is_no_text_is_not_written(tmp_path: Path) -> None:
+    lost = os.fsdecode(b"/images/caf\xe9/one.nii.gz")
+    with pytest.raises(MvlError, match=r"scores.json: .*/images/caf.udce9/one.*encoding of this locale.*LC_ALL"):
+        write_json(tmp_path / "scores.json", {"above": 1, "predictions": lost})
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_json_that_cannot_be_read_names_the_file(tmp_path: Path) -> None:
     (tmp_path / "cut.json").write_text('{"a": ')
     (tmp_path / "binary.json").write_bytes(b"\xff\xfe\x00")

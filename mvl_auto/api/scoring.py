@@ -10,6 +10,7 @@ from mvl_auto.arguments import list_of_words
 from mvl_auto.files import ensure_writable_folder, entries
 from mvl_auto.outputs import check_not_read, leaving_no_trace
 from mvl_auto.paths import (
+    absolute_path,
     blocks_folder,
     find_raw_dataset,
     find_root,
@@ -52,6 +53,7 @@ def evaluate(
     from mvl_auto.evaluation.case import make_scoring
 
     scoring = make_scoring(metrics, tolerance_mm, boundary_mm, lesion_iou)
+    about = {"references": str(absolute_path(references)), "predictions": str(absolute_path(predictions))}
     target = Path(output or predictions)
     check_not_read(score_files(target), _label_files(dataset_json, references, predictions))
     with leaving_no_trace(target):
@@ -67,7 +69,6 @@ def evaluate(
             workers=workers,
             progress=progress,
         )
-        about = {"references": str(Path(references).absolute()), "predictions": str(Path(predictions).absolute())}
         write_scores(summary, target, about | {"missing_as_zero": missing_as_zero})
     return summary
 
@@ -94,6 +95,7 @@ def evaluate_raters(
     from mvl_auto.evaluation.case import make_scoring
 
     scoring = make_scoring(metrics, tolerance_mm, boundary_mm, lesion_iou)
+    about = {"raters": str(absolute_path(raters)), "predictions": str(absolute_path(predictions))}
     target = Path(output or predictions)
     read = _label_files(dataset_json, predictions, *of_raters.find_raters(Path(raters)).values())
     check_not_read(of_raters.agreement_files(target), read)
@@ -108,7 +110,6 @@ def evaluate_raters(
             workers=workers,
             progress=progress,
         )
-        about = {"raters": str(Path(raters).absolute()), "predictions": str(Path(predictions).absolute())}
         of_raters.write_agreement(agreement, target, about)
     return agreement
 

@@ -43,7 +43,7 @@ from mvl_auto.cli.waiting import choose_waiting
 from mvl_auto.errors import MvlError, PartlyFailed, Stopped
 from mvl_auto.exhausted import check_room_for_torch, exhaustion
 from mvl_auto.logs import LOGGER
-from mvl_auto.paths import DEFAULT_ROOT, ROOT_VARIABLE, find_root
+from mvl_auto.paths import DEFAULT_ROOT, ROOT_VARIABLE, check_working_folder, find_root
 from mvl_auto.printable import printable
 from mvl_auto.progress import ONLY_IN_FILE, noting_stages, silent
 from mvl_auto.ranks import SINGLE, rank_here
@@ -98,6 +98,7 @@ def run_command(command: Command, argv: Sequence[str] | None = None) -> int:
         try:
             if command.uses_torch:
                 check_room_for_torch()
+                check_working_folder()
             if command.uses_root:
                 args.root = _announce_root(args)
             code = command.run(args)

@@ -55,12 +55,12 @@ GROUPS = (
     Group(
         "mvl_auto/images",
         _in("mvl_auto/images", "crop geometry nifti spacing"),
-        _in("tests/images", "crop geometry nifti spacing volume", "test_"),
+        _in("tests/images", "crop formats geometry nifti spacing volume", "test_"),
     ),
     Group(
         "mvl_auto/plans",
         _in("mvl_auto/plans", "block document fingerprint labels plan"),
-        _in("tests/plans", "limits plans", "test_"),
+        _in("tests/plans", "block limits plans", "test_"),
     ),
     Group(
         "mvl_auto/llm",

@@ -136,3 +136,13 @@ def test_an_unknown_metric_is_refused_with_those_there_are(wanted):
 def test_settings_that_make_no_sense_are_refused(settings):
     with pytest.raises(MvlError):
         make_scoring("all", **settings)
+
+
+def test_one_label_alone_is_scored_where_it_lies():
+    reference, predicted = np.zeros((2, 9, 10, 8), np.int16)
+    reference[4:8, 5:9, 3:7], predicted[5:8, 5:9, 3:7] = 1, 1
+    one = LabelScheme(class_values=(0, 1), class_names=("background", "liver"))
+    two = LabelScheme(class_values=(0, 1, 2), class_names=("background", "liver", "spleen"))
+    (liver,) = score_case(reference, predicted, one, ALL, SPACING)
+    assert liver.metrics["dice"] == pytest.approx(2 * 48 / (64 + 48))
+    assert liver.metrics == score_case(reference, predicted, two, ALL, SPACING)[0].metrics

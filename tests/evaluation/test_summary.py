@@ -152,3 +152,22 @@ def test_names_with_commas_quotes_and_newlines_come_back_from_the_csv(tmp_path):
     table, *_ = write_scores(summarise({"a": [score(strange, with_dice(1, 1))]}), tmp_path)
     with open(table, newline="") as stream:
         assert [row["label"] for row in csv.DictReader(stream)] == [strange]
+
+
+def test_the_document_says_how_was_scored_and_the_metrics_once(three_cases):
+    scoring = as_json(summarise(three_cases, scoring=Scoring(tuple(OVERLAP_METRICS), tolerance_mm=2.0)))["scoring"]
+    assert scoring["tolerance_mm"] == 2.0
+    assert "metrics" not in scoring
+
+
+def test_the_table_on_the_screen_has_a_row_for_each_label_and_the_mean(three_cases):
+    head, rows = summarise(three_cases).as_table()
+    dice = head.index("dice")
+    assert head[0] == "label"
+    assert [(row[0], row[dice]) for row in rows] == [("liver", "0.750"), ("spleen", "0.250"), ("mean", "0.500")]
+
+
+def test_every_metric_has_a_meaning_of_its_own():
+    meanings = [metric.meaning for metric in METRICS.values()]
+    assert all(meanings)
+    assert len(set(meanings)) == len(meanings)

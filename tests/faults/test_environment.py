@@ -43,15 +43,20 @@ def test_a_full_stdout_is_one_line_and_a_full_stderr_is_none(root):
 
 
 def test_a_working_folder_that_is_gone_matters_only_where_it_is_needed(root, tmp_path):
-    script = 'mkdir "$2" && cd "$2" && rmdir "$2" && exec "$0" list --root "$1"'
+    script = 'mkdir "$2" && cd "$2" && rmdir "$2" && exec "$0" $3 --root "$1"'
     program = Path(sys.executable).with_name("mvl_block")
     for given, code in [(str(root), 0), ("relative", 2)]:
         done = subprocess.run(
-            ["sh", "-c", script, program, given, tmp_path / "gone"], capture_output=True, timeout=LONGEST
+            ["sh", "-c", script, program, given, tmp_path / "gone", "list"], capture_output=True, timeout=LONGEST
         )
         assert done.returncode == code, done.stderr
         assert b"Traceback" not in done.stderr
     assert b"the working folder has been deleted" in done.stderr
+    done = subprocess.run(
+        ["sh", "-c", script, program.with_name("mvl_train"), root, tmp_path / "gone", "4 0"], capture_output=True
+    )
+    assert done.returncode == 2
+    assert done.stderr == b"mvl_train: the working folder has been deleted. Change to a folder that exists.\n"
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("setpriv") is None, reason="needs root and setpriv")

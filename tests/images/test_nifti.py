@@ -293,3 +293,12 @@ def test_an_sform_with_a_row_of_zeros_is_no_sform_of_zeros(tmp_path: Path) -> No
         stream.write(struct.pack("<12f", 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0))
     with pytest.raises(MvlError, match=r"a\.nii"):
         read_image([tmp_path / "a.nii"])
+
+
+@pytest.mark.parametrize("shape", [(5,), (5, 4), (0, 4, 4)])
+def test_axes_that_are_missing_have_one_voxel_and_an_axis_may_have_none(tmp_path, shape):
+    path = tmp_path / "image.nii"
+    nibabel.save(nibabel.Nifti1Image(np.zeros(shape, np.uint8), np.eye(4)), path)
+    array, grid = read_nifti(path)
+    assert grid.shape == (*shape, 1, 1)[:3]
+    assert array.shape == (1, *grid.shape)

@@ -17,7 +17,6 @@ from whole_logits import predict_logits
 
 from mvl_auto.errors import MvlError
 from mvl_auto.inference.sliding_window import (
-    ACCUMULATE_ON_GPU,
     _choose_device_of_sums,
     cheapest_axis,
     divide_axis,
@@ -332,9 +331,9 @@ def test_a_full_gpu_is_tried_with_fewer_windows_then_said():
 
 @pytest.mark.parametrize(("share", "kind"), [(0.99, "cuda"), (1.01, "cpu")])
 def test_sums_stay_on_the_gpu_up_to_their_share_of_its_free_memory(monkeypatch, share, kind):
-    """A sum is a float32: four bytes a value."""
+    """A quarter of it. A sum is a float32: four bytes a value."""
     free = 10**9
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 2 * free))
-    values = int(share * ACCUMULATE_ON_GPU * free / 4)
+    values = int(share * free / 4 / 4)
     assert _choose_device_of_sums(torch.device("cuda"), values).type == kind
     assert _choose_device_of_sums(torch.device("cpu"), values).type == "cpu"

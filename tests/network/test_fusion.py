@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from networks import tiny
 
-from mvl_auto.network.fusion import Fusion, FusionLevel
+from mvl_auto.network.fusion import Fusion, FusionLevel, LinearDecoder
 
 
 def test_a_level_is_the_softmax_weighted_sum_of_its_sources():
@@ -29,3 +29,10 @@ def test_logits_lie_on_the_image_grid_and_on_the_stem_grids():
     depths = [torch.randn(1, 24, 2, 3, 1) for _ in range(2)]
     assert [tuple(out.shape) for out in fusion.train()(levels, depths)] == [(1, 5, 16, 24, 8), (1, 5, 4, 6, 2)]
     assert len(fusion.eval()(levels, depths)) == 1
+
+
+def test_the_linear_decoder_sees_the_last_tokens_alone():
+    decoder = LinearDecoder(tiny(), num_outputs=2).eval()
+    middle, last, other = (torch.randn(1, 24, 2, 3, 1) for _ in range(3))
+    torch.testing.assert_close(decoder([], [middle, last]), decoder([], [other, last]))
+    assert not torch.allclose(decoder([], [middle, last])[0], decoder([], [middle, other])[0])

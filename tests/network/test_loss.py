@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ import torch
 from mvl_auto.network.loss import (
     SMOOTH,
     Targets,
+    _share,
     class_shares,
     deep_loss,
     loss_at_finest,
@@ -138,6 +141,14 @@ def test_ignored_voxels_have_no_gradient():
     assert torch.any(logits.grad[0, :, 1] != 0)
 
 
+def test_one_labelled_voxel_is_its_cross_entropy_alone():
+    logits = torch.randn(1, 3, 2, 2, 2, generator=torch.Generator().manual_seed(0))
+    label = torch.full((1, 2, 2, 2), IGNORE, dtype=torch.int16)
+    label[0, 0, 1, 0] = 0  # background: no Dice is asked for
+    loss = loss_at_finest(logits, label, targets_of(ignoring(CLASSES), CPU))
+    torch.testing.assert_close(loss, -logits[0, :, 0, 1, 0].log_softmax(dim=0)[0])
+
+
 @pytest.mark.parametrize("scheme", [CLASSES, REGIONS], ids=["classes", "regions"])
 def test_a_batch_of_ignored_voxels_alone_is_a_finite_loss_without_gradient(scheme):
     logits = [torch.randn(1, scheme.num_outputs, size, size, size, requires_grad=True) for size in (4, 2)]
@@ -205,3 +216,10 @@ def test_gradients_are_those_of_the_loss():
 
 def test_regions_are_unions_of_classes():
     assert membership(REGIONS, CPU).tolist() == [[0, 0], [1, 0], [1, 1]]
+
+
+def test_what_several_processes_add_up_lies_on_the_device_of_the_loss():
+    """The device "meta" stands for a GPU: torch refuses to put tensors of two devices into one."""
+    team = SimpleNamespace(size=2, total=lambda x: x)
+    part = torch.zeros((), device="meta")
+    assert _share(part, 3, SimpleNamespace(team=team)).device == part.device

@@ -116,6 +116,16 @@ def test_the_average_is_the_recursion_of_its_definition():
         np.testing.assert_allclose(value.numpy(), expected[name], rtol=1e-5, atol=1e-6)
 
 
+def test_a_late_step_moves_the_average_by_half_a_percent():
+    network = nn.Linear(3, 2)
+    average = Average(network)
+    before = average.tensors()["weight"].clone()
+    with torch.no_grad():
+        network.weight.add_(1.0)
+    average.update(100_000)
+    torch.testing.assert_close(average.tensors()["weight"] - before, torch.full((2, 3), 0.005), atol=1e-6, rtol=1e-4)
+
+
 def test_every_step_moves_the_average_towards_its_own_weights():
     ours = learner()
     expected = [p.detach().double().clone() for p in ours.average.sources]

@@ -13,8 +13,8 @@ from mvl_auto.planners.cost.estimate import estimate_memory
 from mvl_auto.planners.cost.measure import measure_with
 from mvl_auto.planners.normalization import normalization_schemes, relative_size_after_crop, use_mask_for_norm
 from mvl_auto.planners.planner import DEFAULT_LLM, NO_OVERRIDES
-from mvl_auto.planners.presets import GIB
-from mvl_auto.planners.schedule import Difficulty
+from mvl_auto.planners.presets import CPU_3D, GIB
+from mvl_auto.planners.schedule import Difficulty, choose_steps
 from mvl_auto.planners.search import choose_strides, list_patches
 from mvl_auto.planners.search_space import SearchSpace, build_search_space
 from mvl_auto.planners.selection import Selector
@@ -214,3 +214,10 @@ def test_beside_a_low_resolution_dice_is_taken_over_the_batch_but_not_in_it():
 def test_heads_have_64_channels_where_that_divides_the_width(width, heads):
     chosen = plan(fingerprint_of(), Budget(8 * GIB), overrides=Overrides(width=width)).configuration()
     assert chosen.network.heads == heads
+
+
+@pytest.mark.parametrize(("degree", "steps"), [(1.0, 1000), (1.2344, 1234), (1.2346, 1235), (10.0, 10_000)])
+def test_the_steps_are_those_of_an_easy_task_times_the_degree_to_the_nearest(degree, steps):
+    difficulty = Difficulty(5.0 * (12 / 5) ** ((degree - 1) / 9))
+    assert difficulty.degree == pytest.approx(degree)
+    assert choose_steps(difficulty, replace(CPU_3D, steps=1000)) == steps

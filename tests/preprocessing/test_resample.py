@@ -10,7 +10,7 @@ from scipy import ndimage
 from skimage.transform import resize
 
 from mvl_auto.plans import IGNORE
-from mvl_auto.preprocessing.interpolation import LINEAR, resample_axis
+from mvl_auto.preprocessing.interpolation import LINEAR, make_bands, resample_axis
 from mvl_auto.preprocessing.resample import resample_channel, resample_labels
 
 SIZES = st.tuples(st.integers(1, 40), st.integers(1, 20), st.integers(1, 20))
@@ -144,3 +144,16 @@ def test_the_same_size_is_left_alone():
     label = smooth_labels((5, 6, 7))
     assert np.array_equal(resample_channel(volume, (5, 6, 7), None), volume)
     assert np.array_equal(resample_labels(label, (5, 6, 7)), label)
+
+
+@pytest.mark.parametrize("columns", [(0, 20), (3, 9), (14, 16), (19, 20), (0, 1)])
+@pytest.mark.parametrize("rows", [(0, 30), (0, 4), (11, 12), (26, 30)])
+def test_a_part_of_the_matrix_is_that_part_of_the_whole(rows, columns):
+    """Also where the rows see none of the columns."""
+    (whole,) = make_bands(20, 30, LINEAR)
+    assert (whole.new, whole.old) == ((0, 30), (0, 20))
+    found = np.zeros((rows[1] - rows[0], columns[1] - columns[0]))
+    for band in make_bands(20, 30, LINEAR, rows, columns):
+        assert 0 <= band.old[0] < band.old[1] <= columns[1] - columns[0]
+        found[band.new[0] - rows[0] : band.new[1] - rows[0], slice(*band.old)] += band.weights
+    np.testing.assert_allclose(found, whole.weights[slice(*rows), slice(*columns)], atol=1e-7)

@@ -173,6 +173,24 @@ def test_cases_in_memory_read_as_those_on_disk_until_the_memory_is_full(tmp_path
     assert in_memory.open("a").image(box).shape == (1, 7, 8, 8)
 
 
+@pytest.mark.parametrize("channels", [1, 2])
+def test_the_memory_of_a_case_is_that_of_its_image_and_its_label(tmp_path, channels):
+    image = np.zeros((channels, *SHAPE), np.float32)
+    write(tmp_path, "a", specks((3, 4, 5)), image)
+    size = image.nbytes + 2 * image[0].size
+    for memory, left in ((size - 1, size - 1), (size, 0), (size + 7, 7)):
+        cases = Cases(tmp_path, memory=memory)
+        cases.open("a")
+        assert cases.memory == left
+
+
+def test_a_plain_patch_of_a_case_without_foreground_is_its_middle_voxel_for_voxel(tmp_path):
+    image = np.random.default_rng(2).normal(size=(1, 15, 17, 13)).astype(np.float32)
+    write(tmp_path, "a", np.zeros(image.shape[1:], np.int16), image)
+    found, _ = patches(tmp_path).plain_sample("a")
+    np.testing.assert_allclose(found, image[:, 4:12, 4:12, 2:10], atol=1e-6)
+
+
 def test_slices_of_a_volume_are_batches_in_two_dimensions(tmp_path):
     write(tmp_path, "a", specks((7, 12, 11)))
     made = patches(tmp_path, patch_size=(16, 8), mirror_axes=(0, 1))
