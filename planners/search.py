@@ -114,12 +114,12 @@ def list_candidates(
     the growths that need one.
     """
     growing = list(reversed(patches))
-    found = [Candidate(growing[0], order.batch_size, SMALL, blocks[0] if blocks else None)]
+    found = [Candidate(growing[0], order.batch_size, order.trunk, blocks[0] if blocks else None)]
     growths = [(growth, False) for growth in order.growths] + [(growth, True) for growth in order.more_time if timed]
     for growth, whole_schedule in growths:
         now = replace(found[-1], whole_schedule=whole_schedule)
         most = math.inf if whole_schedule else order.voxels_per_step or math.inf
-        if growth.trunk is not None and (largest is None or TRUNKS.index(growth.trunk) <= TRUNKS.index(largest)):
+        if growth.trunk is not None and now.trunk != growth.trunk and _is_within(growth.trunk, largest):
             found.append(replace(now, trunk=growth.trunk))
         elif growth.wider_blocks:
             found += [replace(now, block=block) for block in blocks[1:]]
@@ -132,6 +132,10 @@ def list_candidates(
             larger = [patch for patch in growing if math.prod(now.patch_size) < math.prod(patch) <= limit]
             found += [replace(now, patch_size=patch) for patch in larger]
     return found
+
+
+def _is_within(trunk: Trunk, largest: Trunk | None) -> bool:
+    return largest is None or TRUNKS.index(trunk) <= TRUNKS.index(largest)
 
 
 def limit_trunk(patches: Sequence[Shape], token_size: Shape) -> Trunk | None:

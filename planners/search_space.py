@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mvl_auto.images.spacing import resampled_shape
+from mvl_auto.planners.budget import Device
 from mvl_auto.planners.cost.step import TrainingStep
 from mvl_auto.planners.overrides import Overrides, apply_overrides, round_patch_up, start_at_batch
-from mvl_auto.planners.presets import BATCH_SHARE, SEARCH_ORDERS, SearchOrder
+from mvl_auto.planners.presets import BATCH_SHARE, CPU_3D_SMALL_IMAGES, SEARCH_ORDERS, SMALL_IMAGE, SearchOrder
 from mvl_auto.planners.schedule import min_steps
 from mvl_auto.planners.search import Candidate, choose_strides, limit_trunk, list_candidates, list_patches
 from mvl_auto.planners.selection import Selection, Selector
@@ -98,7 +99,7 @@ def build_search_space(
     strides = choose_strides(spacing[first:], shape[first:])
     token = tuple(math.prod(axis) for axis in zip(*strides, strict=True))
     overrides = task.overrides if name != "3d_lowres" else round_patch_up(task.overrides, token)
-    order = SEARCH_ORDERS[task.budget.device, len(token)]
+    order = order_for(task.budget.device, len(token), math.prod(task.shape))
     patches = list_patches(spacing[first:], shape[first:], token)
     trunk = limit_trunk(patches, token)
     candidates = list_candidates(
@@ -122,6 +123,13 @@ def build_search_space(
         candidates=tuple(apply_overrides(candidates, overrides, token)),
         previous=previous,
     )
+
+
+def order_for(device: Device, dimensions: int, voxels: float) -> SearchOrder:
+    """The search order of a task. voxels: of the median image at full resolution."""
+    if device == "cpu" and dimensions == 3 and voxels <= SMALL_IMAGE:
+        return CPU_3D_SMALL_IMAGES
+    return SEARCH_ORDERS[device, dimensions]
 
 
 def _patches_to_try(patches: Sequence[Shape], overrides: Overrides, dimensions: int) -> Sequence[Shape]:

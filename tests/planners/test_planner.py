@@ -39,7 +39,7 @@ def test_hippocampus_on_a_cpu_gets_what_was_measured_to_work():
     assert (chosen.patch_size, chosen.batch_size, chosen.spacing) == ((32, 48, 32), 2, (1.0, 1.0, 1.0))
     network = chosen.network
     assert (network.stem_channels, network.token_size) == ((16, 32), (8, 8, 8))
-    assert (network.width, network.depth, network.heads) == (192, 6, 3)
+    assert (network.width, network.depth, network.heads) == (192, 2, 3)
     assert network.llm == LlmSettings(source="auto", hidden_size=576, tokens="pooled")
 
 
@@ -117,9 +117,17 @@ def test_the_decathlon_on_a_cpu_is_planned_as_the_document_says(row):
     chosen = plan_of(row[0]).configuration("3d_fullres")
     assert " x ".join(map(str, chosen.patch_size)) == patch
     assert (chosen.batch_size, chosen.steps) == (int(batch), int(steps))
-    assert (trunk, chosen.network.width, chosen.network.depth) == ("S", 192, 6)
+    assert (chosen.network.width, chosen.network.depth) == {"S": (192, 6), "shallow": (192, 2)}[trunk]
     size = " x ".join(str(round(n)) for n in chosen.median_image_size_in_voxels)
     assert size == row[2]
+
+
+@pytest.mark.parametrize(("size", "depth", "steps"), [((64, 64, 64), 2, 7500), ((64, 64, 65), 6, 5000)])
+def test_on_a_cpu_an_image_that_one_patch_holds_gets_a_shallow_trunk_and_more_steps(size, depth, steps):
+    chosen = plan(fingerprint_of(size), AMPLE).configuration("3d_fullres")
+    assert (chosen.network.depth, chosen.steps) == (depth, steps)
+    assert ("shallow" in chosen.reasons["depth"]) == (depth == 2)
+    assert plan(fingerprint_of(size), Budget(8 * GIB, "gpu")).configuration("3d_fullres").network.depth >= 6
 
 
 def test_flat_images_are_planned_in_2d_alone():
