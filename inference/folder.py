@@ -18,7 +18,7 @@ from typing import TypeVar
 from mvl_auto.alike import lines_of_reasons
 from mvl_auto.datasets import Case, cases_to_predict
 from mvl_auto.errors import MvlError, all_noted
-from mvl_auto.files import CannotWrite, clear_unfinished, ensure_writable_folder, locked
+from mvl_auto.files import CannotWrite, clear_unfinished, ensure_writable_folder
 from mvl_auto.images.remarks import Remarks, remark_on, tell_remarks
 from mvl_auto.inference.label_files import ITK_SNAP, LABELS, SLICER, write_label_names
 from mvl_auto.inference.output import check_output_folder
@@ -27,6 +27,7 @@ from mvl_auto.inference.predictor import Predictor, PreparedImage, load_predicto
 from mvl_auto.inference.record import RECORD, MadeBy, Record, open_record
 from mvl_auto.inference.volumes import VOLUMES
 from mvl_auto.inference.windows import PredictionSettings
+from mvl_auto.locks import locked
 from mvl_auto.logs import LOG, log_file
 from mvl_auto.network.device import choose_device
 from mvl_auto.outputs import TRACES, leaving_no_trace

@@ -24,7 +24,8 @@ from pydantic import Field
 from mvl_auto.datasets import Case, Dataset, hash_files, inspect_dataset, load_case, paths_read
 from mvl_auto.errors import MvlError
 from mvl_auto.evaluation.audit import audit_case, suspicion_score, usual_agreement
-from mvl_auto.files import clear_unfinished, ensure_writable_folder, locked, write_json, write_text
+from mvl_auto.files import clear_unfinished, ensure_writable_folder, write_json, write_text
+from mvl_auto.locks import locked
 from mvl_auto.outputs import check_apart, leaving_no_trace
 from mvl_auto.plans import Document, Frozen, read_document, write_document
 from mvl_auto.printable import printable

@@ -37,7 +37,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mvl_auto import files
+from mvl_auto import locks
 from mvl_auto.arrays import Box, Classes, Floats
 from mvl_auto.errors import MvlError
 from mvl_auto.files import as_json, cannot_write, check_regular, writing_all
@@ -147,7 +147,7 @@ def shared_lock(folder: Path) -> Iterator[None]:
 
     Raises MvlError while another process is preprocessing there.
     """
-    with files.shared_lock(folder, "preprocessing"):
+    with locks.shared_lock(folder, "preprocessing"):
         yield
 
 

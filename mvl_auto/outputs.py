@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from mvl_auto.errors import MvlError
-from mvl_auto.files import LOCK, locked
+from mvl_auto.locks import LOCK, locked
 from mvl_auto.logs import LOG
 
 Identity = tuple[int, int]  # device and inode: the same for all names of a file or folder

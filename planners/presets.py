@@ -59,8 +59,8 @@ SHALLOW = Trunk(
     16,
     192,
     2,
-    "for images that one patch holds: in the same time it takes 1.5 times the steps of one of depth 6, and on Hippocampus "
-    "its Dice is 0.876 for 0.871 (two folds, two CPU cores)",
+    "for images that one patch holds: in the same time it takes 1.5 times the steps of one of depth 6, and on "
+    "Hippocampus its Dice is 0.876 for 0.871 (two folds, two CPU cores)",
 )
 MEDIUM = Trunk("medium", 32, 384, 8, "a ViT-S of two thirds of its depth, which 8 GB leave room for beside the patch")
 LARGE = Trunk("large", 48, 768, 12, "a ViT-B, as UNETR's trunk (Hatamizadeh et al. 2022)")

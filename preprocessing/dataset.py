@@ -21,9 +21,10 @@ from mvl_auto.arrays import Classes
 from mvl_auto.cache import is_cached, share_case, write_case
 from mvl_auto.datasets import Case, Dataset, files_of, hash_files, load_case
 from mvl_auto.errors import MvlError
-from mvl_auto.files import CannotWrite, clear_unfinished, locked
+from mvl_auto.files import CannotWrite, clear_unfinished
 from mvl_auto.images import Volume
 from mvl_auto.jobs import JobFailed, log_trace, run_jobs, worthwhile_workers
+from mvl_auto.locks import locked
 from mvl_auto.plans import CachedCase, Plan
 from mvl_auto.preprocessing.case import preprocess_case
 from mvl_auto.progress import Advance, Progress, silent

@@ -17,9 +17,10 @@ import numpy as np
 from mvl_auto.cache import is_cached, write_case
 from mvl_auto.datasets import Case, files_of, hash_files, load_case
 from mvl_auto.errors import MvlError
-from mvl_auto.files import clear_unfinished, ensure_writable_folder, locked
+from mvl_auto.files import clear_unfinished, ensure_writable_folder
 from mvl_auto.images.remarks import Remarks, remark_on, tell_remarks
 from mvl_auto.jobs import JobFailed, run_jobs, worthwhile_workers
+from mvl_auto.locks import locked
 from mvl_auto.plans import IGNORE, CachedCase, Plan
 from mvl_auto.preprocessing.case import preprocess_case
 from mvl_auto.preprocessing.dataset import PreprocessingReport, gather

@@ -15,8 +15,8 @@ import mvl_auto
 import mvl_auto.plans
 from mvl_auto import api, planners
 from mvl_auto.errors import MvlError
-from mvl_auto.files import locked
 from mvl_auto.llm import ensure_block
+from mvl_auto.locks import locked
 from mvl_auto.plans import LlmSettings, write_document
 from mvl_auto.runs.trained import load_block_of
 

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from mvl_auto.cache import bricks, find_stale, is_cached, open_case, shared_lock, write_case
 from mvl_auto.errors import MvlError
-from mvl_auto.files import CannotWrite, locked
+from mvl_auto.files import CannotWrite
+from mvl_auto.locks import locked
 from mvl_auto.plans import IGNORE, CachedCase, Trail
 
 SHAPE = (2, 70, 50, 90)  # several chunks

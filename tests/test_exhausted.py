@@ -15,8 +15,9 @@ import torch
 
 from mvl_auto.errors import MvlError
 from mvl_auto.exhausted import exhaustion
-from mvl_auto.files import locked, read_bytes, shared_lock
+from mvl_auto.files import read_bytes
 from mvl_auto.jobs import JobFailed, run_jobs
+from mvl_auto.locks import locked, shared_lock
 from mvl_auto.progress import noting_stages, silent
 
 HUGE = 1 << 60  # bytes: more than any address space has

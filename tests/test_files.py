@@ -22,21 +22,19 @@ from mvl_auto.files import (
     clear_unfinished,
     copy_file,
     ensure_writable_folder,
-    locked,
     read_bytes,
     read_json,
     sha256_of_file,
     sha256_of_json,
-    shared_lock,
     write_json,
     writing,
-    writing_folder,
 )
+from mvl_auto.locks import locked, shared_lock, writing_folder
 
 HOLD_AND_WAIT = """
 import sys
 from pathlib import Path
-from mvl_auto.files import locked
+from mvl_auto.locks import locked
 with locked(Path(sys.argv[1]), "training"):
     print("held", flush=True)
     sys.stdin.read()
@@ -305,7 +303,7 @@ def test_what_is_no_json_is_one_line(tmp_path: Path, text: str) -> None:
 HOLD = """
 import sys
 from pathlib import Path
-from mvl_auto.files import locked, shared_lock
+from mvl_auto.locks import locked, shared_lock
 with {how}(Path(sys.argv[1]), "preprocessing"):
     print("held", flush=True)
     sys.stdin.read()

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from mvl_auto.ablation.arms import ARMS
 from mvl_auto.ablation.record import RECORDS, RUNS, Amount, Basis, BlockOfRun, Machine, Rates, RunRecord, none_if_nan
-from mvl_auto.files import clear_unfinished, ensure_writable_folder, locked
+from mvl_auto.files import clear_unfinished, ensure_writable_folder
+from mvl_auto.locks import locked
 from mvl_auto.plans import Plan, read_document, write_document
 
 if TYPE_CHECKING:

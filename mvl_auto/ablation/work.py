@@ -12,9 +12,10 @@ from mvl_auto.ablation.run import RunPlaces, RunSpec, finish_run
 from mvl_auto.ablation.study import SEARCH, Study, best_rates, finished, keep_study
 from mvl_auto.ablation.tables import write_evidence
 from mvl_auto.errors import MvlError, PartlyFailed
-from mvl_auto.files import ensure_writable_folder, locked, write_json
+from mvl_auto.files import ensure_writable_folder, write_json
 from mvl_auto.jobs.outcome import JobFailed, log_trace
 from mvl_auto.jobs.run import run_jobs
+from mvl_auto.locks import locked
 from mvl_auto.progress import Progress, silent
 
 log = logging.getLogger(__name__)

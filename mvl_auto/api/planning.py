@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from mvl_auto.alike import lines_of_reasons
 from mvl_auto.arguments import as_bytes, as_seconds, list_of_words
 from mvl_auto.errors import MvlError
-from mvl_auto.files import clear_unfinished, locked
+from mvl_auto.files import clear_unfinished
 from mvl_auto.jobs.dask import check_address
+from mvl_auto.locks import locked
 from mvl_auto.logs import LOG, log_file
 from mvl_auto.outputs import check_apart, check_not_read, leaving_no_trace
 from mvl_auto.paths import (

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from mvl_auto.files import clear_unfinished, locked
+from mvl_auto.files import clear_unfinished
 from mvl_auto.llm.bank import find_block, store
 from mvl_auto.llm.card import BlockCard, Layer, resolve_layer
 from mvl_auto.llm.extracted import Extracted
 from mvl_auto.llm.sources.syntax import FileSource, HubSource, PypiSource, RandomSource, Source
+from mvl_auto.locks import locked
 from mvl_auto.outputs import leaving_no_trace
 
 log = logging.getLogger(__name__)

@@ -24,9 +24,10 @@ from mvl_auto.arrays import Classes
 from mvl_auto.cache import is_previous_cached, open_case, write_previous
 from mvl_auto.datasets import to_classes
 from mvl_auto.errors import MvlError
-from mvl_auto.files import clear_unfinished, locked, sha256_of_file
+from mvl_auto.files import clear_unfinished, sha256_of_file
 from mvl_auto.images import read_label
 from mvl_auto.jobs import run_jobs, worthwhile_workers
+from mvl_auto.locks import locked
 from mvl_auto.plans import Configuration, LabelScheme, Plan, PreviousCase, Shape, Splits
 from mvl_auto.preprocessing.case import preprocess_label
 from mvl_auto.progress import Progress, silent

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 from mvl_auto.cache import open_case, shared_lock
 from mvl_auto.datasets import cases_to_predict
 from mvl_auto.errors import MvlError, all_noted
-from mvl_auto.files import clear_unfinished, ensure_writable_folder, locked
+from mvl_auto.files import clear_unfinished, ensure_writable_folder
+from mvl_auto.locks import locked
 from mvl_auto.logs import LOG, log_file
 from mvl_auto.network.device import choose_device
 from mvl_auto.network.reconstruction import reconstruction_loss

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from mvl_auto.cache import shared_lock
 from mvl_auto.datasets import inspect_dataset
 from mvl_auto.errors import MvlError
-from mvl_auto.files import clear_unfinished, ensure_writable_folder, locked
+from mvl_auto.files import clear_unfinished, ensure_writable_folder
+from mvl_auto.locks import locked
 from mvl_auto.loggers import Logger
 from mvl_auto.logs import LOG, log_file
 from mvl_auto.network.step import StepContext, step_context

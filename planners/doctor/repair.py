@@ -17,8 +17,9 @@ from pydantic import Field
 
 from mvl_auto.datasets import Case, Dataset, files_of, inspect_dataset
 from mvl_auto.errors import MvlError
-from mvl_auto.files import read_json, write_json, writing_folder
+from mvl_auto.files import read_json, write_json
 from mvl_auto.jobs import JobFailed, log_trace, run_jobs, worthwhile_workers
+from mvl_auto.locks import writing_folder
 from mvl_auto.planners.doctor.diagnosis import Finding, examine_dataset
 from mvl_auto.planners.doctor.piece import Repair
 from mvl_auto.planners.doctor.repair_case import copy_or_report, place_of_repaired, repair_case

@@ -20,9 +20,9 @@ from trained import make_configuration, make_labels, make_plan, write_trained
 
 from mvl_auto.cli.predict import main
 from mvl_auto.errors import MvlError
-from mvl_auto.files import locked
 from mvl_auto.images import read_image
 from mvl_auto.inference import PredictionSettings, predict_case, predict_folder
+from mvl_auto.locks import locked
 from mvl_auto.runs import find_trained
 
 # --------------------------------------------------------------------------- what is written

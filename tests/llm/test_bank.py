@@ -16,7 +16,6 @@ from here import left_in
 from llm_models import make_model, save_model
 
 from mvl_auto.errors import MvlError
-from mvl_auto.files import locked
 from mvl_auto.llm import (
     auto,
     bank,
@@ -31,6 +30,7 @@ from mvl_auto.llm import (
 from mvl_auto.llm.card import BlockCard
 from mvl_auto.llm.catalogue import AUTO, CATALOGUE, WHEELS
 from mvl_auto.llm.sources.syntax import parse_source
+from mvl_auto.locks import locked
 
 RANDOM = "random:hidden=32,heads=4,kv_heads=2,ffn=48,seed=0"
 
