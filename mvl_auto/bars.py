@@ -71,7 +71,7 @@ def terminal_bars(stream: TextIO) -> Progress:
 def _never_rounding_up(tqdm: Any) -> Any:
     """A class of tqdm's bars whose 599.7 of 600 s are 99 % and 599."""
 
-    class Bar(tqdm):  # type: ignore[misc]
+    class Bar(tqdm):
         @property
         def format_dict(self) -> dict[str, Any]:
             known = super().format_dict
