@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pydantic import ValidationError
+
+from mvl_auto.errors import MvlError
 from mvl_auto.llm.auto import is_candidate
 from mvl_auto.llm.bank import list_blocks
 from mvl_auto.llm.card import BlockCard, Layer
@@ -30,9 +33,16 @@ def known_blocks(llm: LlmSettings, folder: Path) -> list[BlockSizes]:
 
 
 def llm_settings(llm: str, layer: Layer, tokens: Tokens | None = None, layers: int = 1) -> LlmSettings:
-    """The settings for `--llm` and the options that begin with it. Raises MvlError for a source of unknown syntax."""
+    """The settings for `--llm` and the options that begin with it.
+
+    Raises MvlError for a source of unknown syntax and for numbers that no model has.
+    """
     source = llm if llm in ("auto", "none") else str(parse_source(llm))
-    return LlmSettings(source=source, layer=layer, tokens=tokens or PLANNED_TOKENS, layers=layers)
+    try:
+        return LlmSettings(source=source, layer=layer, tokens=tokens or PLANNED_TOKENS, layers=layers)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise MvlError(f"--llm-{first['loc'][0]} {first['input']}: {first['msg'].lower()}") from error
 
 
 def pretrained_sizes(layer: Layer, folder: Path, layers: int = 1) -> list[BlockSizes]:

@@ -112,6 +112,8 @@ def test_numbers_by_hand_stand_in_the_plan_and_are_named(dataset, capsys):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
+        (["--llm-layers", "20000"], "--llm-layers 20000: input should be less than or equal to 10000"),
+        (["--llm-layer", "20000"], "--llm-layer 20000: input should be less than or equal to 10000"),
         (["--patch-size", "8"], "a patch of 1 axes fits no configuration. Give Z Y X"),
         (["--patch-size", "10", "8", "8"], "not a multiple of the token size"),
         (["--time", "60", "--steps", "5"], "both say how long to train. Give only one of them."),
