@@ -3,10 +3,12 @@
 python scripts/make_far_key.py Task04_Hippocampus raw/Dataset204_FarKey [--volumes 100]
 
 Each image has four panels in its corners and nothing between them. Below lie two objects to segment: the slice of a
-volume with the largest label area, and its mirror image. Above lie two keys, both cut from the same slice: one as it
-is (a picture), one with its pixels shuffled (noise). An object is "near_picture" where the key above it, the nearer
-one, is the picture, else "near_noise". Every volume gives two images, which differ in nothing but that the keys have
-changed places, and so the classes of both objects.
+volume with the largest label area, and its mirror image. Above lie two keys, both cut from the same slice: one as it is
+(a picture), one with its pixels shuffled (noise). An object is "near_picture" where the key above it, the nearer one,
+is the picture, else "near_noise". The keys have labels of their own, so that a network learns to tell them apart from
+what lies nearby, and only which of them is near an object has to be learned from afar. Every volume gives two images,
+which differ in nothing but that the keys have changed places, and so the classes of both objects. groups.csv keeps the
+two in one fold.
 
 So the pixels within GAP of an object do not tell its class, nor do the pixels and textures that an image has. GAP is
 more than the field of view of the planned network without its trunk (68 pixels to each side), so what such a network
@@ -26,7 +28,7 @@ from numpy.typing import NDArray
 
 PANEL, GAP = 32, 80  # pixels: side of a panel, between panels
 SIDE = 2 * PANEL + GAP
-CLASSES = {"background": 0, "near_picture": 1, "near_noise": 2}
+CLASSES = {"background": 0, "near_picture": 1, "near_noise": 2, "picture": 3, "noise": 4}
 BRIGHTEST = 99.5  # percentile of a slice that becomes white
 NEAR, FAR = slice(PANEL), slice(PANEL + GAP, SIDE)  # top or left, bottom or right
 
@@ -50,6 +52,7 @@ def write_dataset(files: list[Path], folder: Path) -> None:
     images, labels = folder / "imagesTr", folder / "labelsTr"
     images.mkdir(parents=True)
     labels.mkdir()
+    groups = ["case,group"]
     for number, file in enumerate(files):
         image, label = (
             np.asarray(nibabel.load(path).dataobj)  # type: ignore[attr-defined]
@@ -59,6 +62,7 @@ def write_dataset(files: list[Path], folder: Path) -> None:
         for picture_left in (True, False):
             picture, classes = compose(grey, mask, picture_left, seed=number)
             name = f"case_{number:03d}_{'left' if picture_left else 'right'}"
+            groups.append(f"{name},volume_{number:03d}")
             Image.fromarray(picture).save(images / f"{name}_0000.png")
             Image.fromarray(classes).save(labels / f"{name}.png")
     content = {
@@ -68,6 +72,7 @@ def write_dataset(files: list[Path], folder: Path) -> None:
         "file_ending": ".png",
     }
     (folder / "dataset.json").write_text(json.dumps(content, indent=2))
+    (folder / "groups.csv").write_text("\n".join(groups) + "\n")
 
 
 def largest_slice(
@@ -93,14 +98,14 @@ def compose(
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Image and classes, (SIDE, SIDE), of a panel and its mask. picture_left: which key lies above the left object."""
     noise = np.random.default_rng(seed).permutation(grey.ravel()).reshape(grey.shape)
-    keys = {"near_picture": grey, "near_noise": noise}
+    keys = {"picture": grey, "noise": noise}
     image = np.zeros((SIDE, SIDE), np.uint8)
     classes = np.zeros_like(image)
-    names = ("near_picture", "near_noise") if picture_left else ("near_noise", "near_picture")
-    for name, columns, turn in zip(names, (NEAR, FAR), (1, -1), strict=True):
+    for name, columns, turn in zip(keys if picture_left else reversed(keys), (NEAR, FAR), (1, -1), strict=True):
         image[NEAR, columns] = keys[name]
         image[FAR, columns] = grey[:, ::turn]
-        classes[FAR, columns] = CLASSES[name] * mask[:, ::turn]
+        classes[NEAR, columns] = CLASSES[name]
+        classes[FAR, columns] = CLASSES[f"near_{name}"] * mask[:, ::turn]
     return image, classes
 
 

@@ -50,6 +50,9 @@ def test_the_two_images_of_a_volume_differ_in_the_places_of_the_keys_alone(scrip
     assert (one[KEYS[1]] != grey).mean() > 0.9
     np.testing.assert_array_equal(np.sort(one[KEYS[1]].ravel()), np.sort(grey.ravel()))
     np.testing.assert_array_equal(one[OBJECTS[0]], one[OBJECTS[1]][:, ::-1])
+    for found, (left, right) in ((classes, (3, 4)), (other_classes, (4, 3))):
+        assert (found[KEYS[0]] == left).all()
+        assert (found[KEYS[1]] == right).all()
     np.testing.assert_array_equal(classes[OBJECTS[0]], 1 * mask)
     np.testing.assert_array_equal(classes[OBJECTS[1]], 2 * mask[:, ::-1])
     np.testing.assert_array_equal(other_classes[OBJECTS[0]], 2 * mask)
@@ -106,11 +109,13 @@ def test_every_volume_gives_two_images(script, tmp_path):
         nibabel.save(nibabel.Nifti1Image(content, np.eye(4)), tmp_path / "in" / folder / "a.nii.gz")
     script.write_dataset([tmp_path / "in" / "imagesTr" / "a.nii.gz"], tmp_path / "out")
     described = json.loads((tmp_path / "out" / "dataset.json").read_text())
-    assert described["labels"] == {"background": 0, "near_picture": 1, "near_noise": 2}
+    assert described["labels"] == {"background": 0, "near_picture": 1, "near_noise": 2, "picture": 3, "noise": 4}
     left, right = (np.array(Image.open(tmp_path / f"out/labelsTr/case_000_{side}.png")) for side in ("left", "right"))
     assert sorted(file.name for file in (tmp_path / "out" / "imagesTr").iterdir()) == [
         "case_000_left_0000.png",
         "case_000_right_0000.png",
     ]
-    assert set(np.unique(left)) == {0, 1, 2}
-    np.testing.assert_array_equal(left, np.array([0, 2, 1])[right])
+    groups = (tmp_path / "out" / "groups.csv").read_text().split()
+    assert groups == ["case,group", "case_000_left,volume_000", "case_000_right,volume_000"]
+    assert set(np.unique(left)) == {0, 1, 2, 3, 4}
+    np.testing.assert_array_equal(left, np.array([0, 2, 1, 4, 3])[right])
