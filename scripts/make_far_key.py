@@ -11,9 +11,10 @@ which differ in nothing but that the keys have changed places, and so the classe
 two in one fold.
 
 So the pixels within GAP of an object do not tell its class, nor do the pixels and textures that an image has. GAP is
-more than the field of view of the planned network without its trunk (68 pixels to each side), so what such a network
-computes at an object can depend on the keys through the statistics of its normalizations alone. The task is made and
-means nothing in medicine: it asks a network to look far. docs/experiments.md has what was measured.
+more than the field of view of the planned network's convolutions without its trunk (68 pixels to each side). Such a
+network learns the task all the same (docs/experiments.md): its group norms take their statistics over the whole patch,
+and the position code lets them carry which key is on the left. So the dataset asks a network to look far, but does not
+show that its trunk does. The task is made and means nothing in medicine.
 """
 
 from __future__ import annotations
