@@ -263,13 +263,14 @@ def _explain_block(task: Task, block: BlockSizes | None) -> str:
     if block is None:
         return "no LLM block was asked for"
     first = "in every candidate, before anything else grows"
+    size = f"width {block.hidden_size}" if block.layers == 1 else f"{block.layers} layers of width {block.hidden_size}"
     if task.llm.source != SMOLLM2.source:
         assumed = "" if task.blocks_known else " (assumed until the block has been fetched)"
-        return f"{block.source} as asked for, width {block.hidden_size}{assumed}: {first}"
+        return f"{block.source} as asked for, {size}{assumed}: {first}"
     if block != task.blocks[0]:
         which = "widest" if block == task.blocks[-1] else "widest that fits the budget"
         return (
-            f"{block.source}, layer {block.layer}, width {block.hidden_size}: the {which} of the bank's pretrained "
+            f"{block.source}, layer {block.layer}, {size}: the {which} of the bank's pretrained "
             "blocks; wider blocks are tried after patch, trunk and batch"
         )
     wider = len(task.blocks) - 1
@@ -279,7 +280,7 @@ def _explain_block(task: Task, block: BlockSizes | None) -> str:
         rest = f"the bank's {wider} wider would come after patch, trunk and batch, and do not fit the budget"
     else:
         rest = "the bank holds no wider one"
-    return f"SmolLM2-135M's, width {block.hidden_size}: {first}; {rest}"
+    return f"SmolLM2-135M's, {size}: {first}; {rest}"
 
 
 # ------------------------------------------------------------------------------------------ how to train

@@ -69,6 +69,7 @@ ARMS = {
     "all-tokens": Arm("the block on every token", with_llm(tokens="all")),
     "pooled": Arm("the block on averages of 2x2x2 tokens", with_llm(tokens="pooled")),
     "queries": Arm("the block on 16 learned queries", with_llm(tokens="queries")),
+    "two-layers": Arm("two consecutive layers of the donor", with_llm(layers=2)),
     "no-trunk": Arm("neither the LLM part nor the trunk: what the trunk itself brings", without_trunk),
     "aa": Arm("the frozen block again, with another seed: no difference is expected", with_llm(), OTHER_SEED),
     "rotated": Arm(

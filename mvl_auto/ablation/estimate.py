@@ -41,7 +41,8 @@ def estimate(specs: list[RunSpec], missing: list[RunSpec], places: RunPlaces, jo
         of_arm = plan_of_arm(plan, spec, places.blocks)
         configuration = of_arm.configuration(spec.basis.configuration)
         llm = configuration.network.llm
-        block = known_sizes(llm.source, llm.layer, places.blocks) if llm.present and llm.source != "auto" else None
+        named = llm.present and llm.source != "auto"
+        block = known_sizes(llm.source, llm.layer, places.blocks, llm.layers) if named else None
         step = TrainingStep(
             configuration.network,
             configuration.patch_size,

@@ -186,7 +186,8 @@ def _arms(records: Sequence[RunRecord], notes: list[str]) -> list[ArmResult]:
 
 def _choices(record: RunRecord) -> str:
     rates, block = record.rates, record.block
-    of_block = "" if block is None else f", {block.source} layer {block.layer}"
+    layers = "" if block is None or block.layers == 1 else f" and {block.layers - 1} before it"
+    of_block = "" if block is None else f", {block.source} layer {block.layer}{layers}"
     return f"lr {rates.learning_rate:g}, mappers x {rates.mapper_rate:g}{of_block}"
 
 

@@ -11,6 +11,7 @@ from typing import Annotated
 from pydantic import Field
 
 from mvl_auto.plans import Document, FoldName, Frozen, Name, Text, read_document
+from mvl_auto.plans.block import Layers
 
 STUDY, RECORDS, RUNS, RATES = "study.json", "records", "runs", "rates.json"
 
@@ -85,6 +86,7 @@ class BlockOfRun(Frozen):
 
     source: Text
     layer: int = Field(ge=-10_000, le=10_000)
+    layers: Layers = Field(1, description="how many, the last of them is `layer`")
     sha256: Text
 
 

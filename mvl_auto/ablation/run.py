@@ -129,15 +129,17 @@ def job_of(spec: RunSpec, places: RunPlaces) -> TrainingJob:
 
 
 def plan_of_arm(plan: Plan, spec: RunSpec, blocks: Path) -> Plan:
-    """The plan with its configuration changed as the arm says."""
+    """The plan with its configuration changed as the arm says. Other layers are those of the planned block's donor."""
     from mvl_auto.llm import ensure_block
 
     configuration = plan.configuration(spec.basis.configuration)
     planned = configuration.network
-    card = ensure_block(planned.llm.source, planned.llm.layer, blocks, planned.llm.hidden_size)
+    card = ensure_block(planned.llm.source, planned.llm.layer, blocks, planned.llm.hidden_size, planned.llm.layers)
     network = ARMS[spec.arm].change(planned, card.geometry)
     if network.llm.present:
         llm = network.llm.model_copy(update={"mapper_rate": spec.rates.mapper_rate})
+        if llm.source == "auto" and llm.layers != card.layers:
+            llm = llm.model_copy(update={"source": card.source, "layer": card.layer})
         network = network.model_copy(update={"llm": llm})
     changed = configuration.model_copy(update={"network": network})
     return plan.model_copy(update={"configurations": {**plan.configurations, changed.name: changed}})
@@ -165,7 +167,7 @@ def record_of(spec: RunSpec, places: RunPlaces, job: TrainingJob, state: State, 
         frozen_parameters=sum(p.numel() for p in weights if not p.requires_grad),
         block=None
         if state.block is None
-        else BlockOfRun(**state.block.model_dump(include={"source", "layer", "sha256"})),
+        else BlockOfRun(**state.block.model_dump(include={"source", "layer", "layers", "sha256"})),
         steps=state.step,
         seconds=state.elapsed,
         started=datetime.fromtimestamp((job.folder / "log.txt").stat().st_ctime, UTC).isoformat(timespec="seconds"),

@@ -46,6 +46,7 @@ def plan_and_preprocess(
     llm: str = "auto",
     llm_layer: int | Literal["last"] = "last",
     llm_tokens: Tokens | None = None,
+    llm_layers: int = 1,
     overrides: Overrides | None = None,
     workers: int | None = None,
     scheduler: str | None = None,
@@ -60,10 +61,11 @@ def plan_and_preprocess(
     3d_cascade_fullres the 3d_lowres that it goes on from.
     memory: bytes, or "8GB", that training may take on `device` (default: what is free here); or preset: "S", "M", "L"
     or "XL", a GPU of 8, 16, 24 or 80 GiB, here or elsewhere, or "cpu". seconds: that the training of a fold may take;
-    the speed of `device` is then measured. llm, llm_layer: the frozen block, in the block bank's syntax. llm_tokens:
-    which pass it, "all", "pooled" (the default) or "queries" (docs/network.md). overrides: values of the plan that the
-    user chose (mvl_auto.planners.Overrides). scheduler: the address of a Dask cluster that works on the cases, in place
-    of `workers` processes. strict: anomalies of the dataset are an error (mvl_auto.planners.stage.AnomaliesFound lists
+    the speed of `device` is then measured. llm, llm_layer: the frozen block, in the block bank's syntax. llm_layers:
+    how many consecutive layers of the model it has, the last of which is `llm_layer`. llm_tokens: which pass it, "all",
+    "pooled" (the default) or "queries" (docs/network.md). overrides: values of the plan that the user chose
+    (mvl_auto.planners.Overrides). scheduler: the address of a Dask cluster that works on the cases, in place of
+    `workers` processes. strict: anomalies of the dataset are an error (mvl_auto.planners.stage.AnomaliesFound lists
     them). keep_going: plan without the cases that cannot be used.
     Raises MvlError for what the user can mend; PartlyFailed at the end when cases were left out or could not be
     prepared: the plan is its `result`.
@@ -80,7 +82,7 @@ def plan_and_preprocess(
     unread: list[MvlError] = []
     raw = read_dataset(find_raw_dataset(dataset, root), unread if keep_going else None)
     folder = preprocessed_folder(root, raw.id)
-    block = llm_settings(llm, llm_layer, llm_tokens)
+    block = llm_settings(llm, llm_layer, llm_tokens, llm_layers)
     blocks = known_blocks(block, blocks_folder(root))
     budget = choose_budget(memory, preset, seconds, device)
     overrides = overrides or planners.Overrides()

@@ -164,13 +164,15 @@ def pretrain(
 
 
 def block_of_run(llm: str | None, planned: LlmSettings) -> LlmSettings | None:
-    """The block that a run has instead of the planned one, and which tokens pass it: those that the plan says.
+    """The block that a run has instead of the planned one: which tokens pass it, and its layers, are as in the plan.
 
     llm: a source of the block bank; None where the run has the planned block. Raises MvlError for unknown syntax.
     """
     from mvl_auto.llm.known import llm_settings
 
-    return None if llm is None else llm_settings(llm, "last", planned.tokens if planned.present else None)
+    if llm is None:
+        return None
+    return llm_settings(llm, "last", *((planned.tokens, planned.layers) if planned.present else ()))
 
 
 def check_training(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mvl_auto.cli.common import DONE, PARTLY_FAILED, Command, add_shared_arguments, run_command
-from mvl_auto.cli.values import layer
+from mvl_auto.cli.values import layer, positive
 from mvl_auto.tables import table
 from mvl_auto.text import count_text, memory_text
 
@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(title="actions", dest="action", required=True, metavar="ACTION")
     show_all = actions.add_parser("list", help="list the blocks in the bank, and models that blocks can be added from")
-    add = actions.add_parser("add", help="read one layer of a model into the bank")
+    add = actions.add_parser("add", help="read one layer of a model, or several, into the bank")
     add.add_argument(
         "source",
         metavar="SOURCE",
@@ -33,6 +33,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add.add_argument(
         "--layer", type=layer, default="last", metavar="K", help="last, 0, 1, ..., -1, ... (default: last)"
+    )
+    add.add_argument(
+        "--layers",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="how many consecutive layers in one block, the last of which is --layer (default: 1)",
     )
     show = actions.add_parser("show", help="show the source, licence, geometry and hashes of a block")
     show.add_argument("name", metavar="NAME", help="name of the block, or the beginning of it")
@@ -59,7 +66,7 @@ def run_list(args: argparse.Namespace) -> int:
         rows = [
             [
                 card.name,
-                f"{card.layer} of {card.num_layers}",
+                f"{card.layers_text} of {card.num_layers}",
                 str(card.hidden_size),
                 card.dtype,
                 card.licence,
@@ -91,9 +98,10 @@ def run_add(args: argparse.Namespace) -> int:
     from mvl_auto.llm import ensure_block
     from mvl_auto.paths import blocks_folder
 
-    card = ensure_block(args.source, args.layer, blocks_folder(args.root))
+    card = ensure_block(args.source, args.layer, blocks_folder(args.root), layers=args.layers)
     print(f"\n{details(card)}\n")
-    print(f"use it: mvl_plan_and_preprocess -d DATASET --llm '{card.source}' --llm-layer {card.layer}")
+    several = f" --llm-layers {args.layers}" if args.layers > 1 else ""
+    print(f"use it: mvl_plan_and_preprocess -d DATASET --llm '{card.source}' --llm-layer {card.layer}{several}")
     return DONE
 
 
@@ -125,7 +133,7 @@ def details(card: BlockCard) -> str:
         "source": card.source,
         "revision": card.revision or "-",
         "licence": card.licence,
-        "layer": f"{card.layer} of {card.num_layers}, counted from 0",
+        "layer": f"{card.layers_text} of {card.num_layers}, counted from 0",
         "architecture": geometry.architecture,
         "width": f"{geometry.hidden_size}, {geometry.intermediate_size} in the MLP",
         "heads": f"{geometry.num_attention_heads} of {geometry.head_dim} channels, "

@@ -75,6 +75,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="which of its layers: last, 0, 1, ..., -1, ... (default: last)",
     )
     parser.add_argument(
+        "--llm-layers",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="how many consecutive layers, the last of which is --llm-layer (default: 1)",
+    )
+    parser.add_argument(
         "--llm-tokens",
         choices=["all", "pooled", "queries"],
         help="which tokens of a patch pass the block: averages over 2x2x2 of them (pooled, the default), all, or a few "
@@ -133,6 +140,7 @@ def run(args: argparse.Namespace) -> int:
                 llm=args.llm,
                 llm_layer=args.llm_layer,
                 llm_tokens=args.llm_tokens,
+                llm_layers=args.llm_layers,
                 overrides=overrides,
                 workers=args.workers,
                 scheduler=args.scheduler,
@@ -237,6 +245,7 @@ def _what_was_planned(args: argparse.Namespace) -> list[str]:
         "--time": None if args.time is None else exact_duration(args.time),
         "--device": None if args.device == "auto" else args.device,
         "--llm": None if args.llm == "auto" else args.llm,
+        "--llm-layers": None if args.llm_layers == 1 else args.llm_layers,
         "--llm-tokens": args.llm_tokens,
         "--patch-size": args.patch_size,
         "--batch-size": args.batch_size,

@@ -7,6 +7,7 @@ line in CLASSES, a line in OWN_FIELDS, and a case in tests/llm/test_parity.py.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, get_args
@@ -15,13 +16,13 @@ from pydantic import ValidationError
 
 from mvl_auto.errors import MvlError
 from mvl_auto.llm.card import Architecture, BlockGeometry, Layer, resolve_layer
+from mvl_auto.plans.block import MOST_LAYERS
 
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedConfig
 
 SUPPORTED: tuple[str, ...] = get_args(Architecture)
-MOST_LAYERS = 10_000  # the deepest known models have 126
 FULL, SLIDING = "full_attention", "sliding_attention"
 
 # architecture -> package below transformers.models, prefix of the layer's classes, configuration class
@@ -62,12 +63,12 @@ OWN_FIELDS = {
 
 @dataclass(frozen=True)
 class Parts:
-    """layer: decoder layer. norm: the model's final norm. rotary: cosines and sines of positions.
+    """layers: decoder layers in their order. norm: the model's final norm. rotary: cosines and sines of positions.
 
     rotary takes (hidden_bnd, position_ids (1, n), **rotary_arguments), gives (cos, sin), each (1, n, head_dim).
     """
 
-    layer: nn.Module
+    layers: list[nn.Module]
     norm: nn.Module
     rotary: nn.Module
     rotary_arguments: dict[str, str] = field(default_factory=dict)
@@ -82,12 +83,12 @@ def build_parts(geometry: BlockGeometry) -> Parts:
     config = transformers_config(geometry)
     config._attn_implementation = "sdpa"
     with torch.device("meta"):
-        layer = getattr(modeling, f"{prefix}DecoderLayer")(config, 0)
+        layers = [getattr(modeling, f"{prefix}DecoderLayer")(config, 0) for _ in range(geometry.layers)]
         norm = getattr(modeling, f"{prefix}RMSNorm")(geometry.hidden_size, eps=geometry.rms_norm_eps)
     with torch.device("cpu"):
         rotary = getattr(modeling, f"{prefix}RotaryEmbedding")(config)
     arguments = {"layer_type": layer_type(geometry)} if geometry.architecture == "gemma3_text" else {}
-    return Parts(layer, norm, rotary, arguments)
+    return Parts(layers, norm, rotary, arguments)
 
 
 def layer_type(geometry: BlockGeometry) -> str:
@@ -95,7 +96,7 @@ def layer_type(geometry: BlockGeometry) -> str:
 
 
 def transformers_config(geometry: BlockGeometry) -> PreTrainedConfig:
-    """transformers' configuration of a model whose only layer has this geometry."""
+    """transformers' configuration of a model with one layer of this geometry."""
     rope = {key: list(value) if isinstance(value, tuple) else value for key, value in geometry.rope_parameters.items()}
     words: dict[str, Any] = {name: getattr(geometry, name) for name in SHARED_FIELDS}
     words |= {theirs: getattr(geometry, ours) for ours, theirs in OWN_FIELDS[geometry.architecture].items()}
@@ -109,11 +110,12 @@ def transformers_config(geometry: BlockGeometry) -> PreTrainedConfig:
     return _config_class(geometry.architecture)(**words)
 
 
-def read_config(config_json: Any, layer: Layer, file: str) -> tuple[BlockGeometry, int, int]:
-    """(geometry of the layer, its number from 0, number of layers) from a model's config.json.
+def read_config(config_json: Any, layer: Layer, file: str, layers: int = 1) -> tuple[BlockGeometry, int, int]:
+    """(geometry of a block, number of its last layer from 0, number of layers) from a model's config.json.
 
-    file: its name in messages. Raises MvlError for an architecture that is not supported, for quantized checkpoints,
-    for inconsistent values, and for a layer that the model does not have.
+    layer: the last of so many `layers`. file: its name in messages.
+    Raises MvlError for an architecture that is not supported, for quantized checkpoints, for inconsistent values, for
+    a layer that the model does not have, and for layers that are not alike.
     """
     from huggingface_hub.errors import StrictDataclassError
 
@@ -126,13 +128,14 @@ def read_config(config_json: Any, layer: Layer, file: str) -> tuple[BlockGeometr
             file=file,
             remedy="Take the original model, or a GGUF file of it.",
         )
-    layers = config_json.get("num_hidden_layers")
-    if isinstance(layers, int) and layers > MOST_LAYERS:  # before transformers makes lists of so many
-        raise MvlError(f"has {layers:,} layers; at most {MOST_LAYERS:,} are supported", file=file)
+    depth = config_json.get("num_hidden_layers")
+    if isinstance(depth, int) and depth > MOST_LAYERS:  # before transformers makes lists of so many
+        raise MvlError(f"has {depth:,} layers; at most {MOST_LAYERS:,} are supported", file=file)
     try:
         config = _config_class(architecture).from_dict(config_json)
-        number = resolve_layer(layer, config.num_hidden_layers, file)
-        return _geometry(architecture, config, number), number, config.num_hidden_layers
+        number = resolve_layer(layer, config.num_hidden_layers, file, layers)
+        geometries = [_geometry(architecture, config, each) for each in range(number - layers + 1, number + 1)]
+        return in_one_block(geometries, number, file), number, config.num_hidden_layers
     except (
         StrictDataclassError,
         ValidationError,
@@ -159,6 +162,21 @@ def check_architecture(name: Any, file: str) -> Architecture:
         file=file,
         remedy=hint or "Choose a model with a supported architecture; mvl_block list shows some.",
     )
+
+
+def in_one_block(geometries: Sequence[BlockGeometry], last: int, file: str) -> BlockGeometry:
+    """The geometry of a block of these layers, in their order. Raises MvlError unless they are alike.
+
+    last: number of the last of them. file: its name in messages.
+    """
+    if any(geometry != geometries[-1] for geometry in geometries):
+        raise MvlError(
+            f"has layers of different kinds between layer {last - len(geometries) + 1} and layer {last}, "
+            "which cannot stand in one block",
+            file=file,
+            remedy="Choose another layer, or a single one.",
+        )
+    return geometries[-1].model_copy(update={"layers": len(geometries)})
 
 
 def _geometry(architecture: Architecture, config: Any, layer: int) -> BlockGeometry:

@@ -1,6 +1,6 @@
 """The block bank: a folder of extracted layers, each complete in two files.
 
-    <root>/blocks/<name>-layer<k>-<hash>.safetensors   the weights, a few MB
+    <root>/blocks/<name>-layer<k>-<hash>.safetensors   the weights, a few MB; of two layers -layer<k>-<k + 1>-
     <root>/blocks/<name>-layer<k>-<hash>.json          BlockCard, written last
 
 The hash in the name is the beginning of the weights' sha256. Weights and card are checked whenever a block is read.
@@ -160,7 +160,7 @@ def weights_file(card: BlockCard, folder: Path) -> Path:
 def _make_card(extracted: Extracted, source: Source, sha256: str) -> BlockCard:
     short_name = re.sub(r"[^A-Za-z0-9._-]+", "-", source.short_name).strip("-.")
     return BlockCard(
-        name=f"{short_name}-layer{extracted.layer}-{sha256[:HASH_DIGITS]}",
+        name=f"{short_name}-layer{extracted.geometry.layers_text(extracted.layer)}-{sha256[:HASH_DIGITS]}",
         source=str(source),
         layer=extracted.layer,
         num_layers=extracted.num_layers,

@@ -1,8 +1,9 @@
-"""A frozen block: one decoder layer of a language model, and the model's final norm.
+"""A frozen block: one decoder layer of a language model, or several consecutive ones, and the model's final norm.
 
     y = RMSNorm_final(layer(x)),   layer(x) = h + MLP(norm(h)),   h = x + Attention(norm(x))
+    with two layers   y = RMSNorm_final(layer2(layer(x)))
 
-The layer is transformers' own. Weights are kept in the dtype they are stored in. They are cast to the dtype of the
+The layers are transformers' own. Weights are kept in the dtype they are stored in. They are cast to the dtype of the
 input for the computation, or used as they are under autocast, which casts. So the same tokens give the same result on
 every device, and a GPU under bfloat16 autocast multiplies bfloat16 weights without a copy.
 
@@ -23,16 +24,19 @@ from mvl_auto.llm.card import BlockCard, BlockGeometry
 
 
 class FrozenBlock(nn.Module):
-    """One frozen decoder layer with its final norm: gradients pass through it, its weights get none.
+    """Frozen decoder layers with the final norm: gradients pass through them, their weights get none.
 
-    Always in evaluation mode. Keys of `weights`: "layer." or "norm.", then transformers' own names.
+    Always in evaluation mode. Keys of `weights`: one of geometry.layer_names or "norm", a dot, then transformers' own
+    names.
     """
 
     def __init__(self, card: BlockCard, weights: Mapping[str, Tensor]) -> None:
         super().__init__()
         parts = build_parts(card.geometry)
         self.card = card
-        self.layer, self.norm, self.rotary = parts.layer, parts.norm, parts.rotary
+        for name, layer in zip(card.geometry.layer_names, parts.layers, strict=True):
+            self.add_module(name, layer)
+        self.norm, self.rotary = parts.norm, parts.rotary
         self.rotary_arguments = parts.rotary_arguments
         self.load_state_dict(dict(weights), strict=True, assign=True)
         self.requires_grad_(False)
@@ -45,15 +49,18 @@ class FrozenBlock(nn.Module):
 
         causal: a token attends to itself and to those before it, within the layer's sliding window; else to all.
         rotary: tokens get the positions 0, 1, ..., n - 1; else their order has no effect.
-        final_norm: apply the model's final norm after the layer.
+        final_norm: apply the model's final norm after the last layer.
         """
-        hidden = self._compute(
-            self.layer,
-            hidden_bnd,
-            attention_mask=self._window_mask(hidden_bnd) if causal else None,
-            position_embeddings=self._positions(hidden_bnd, rotary),
-            is_causal=causal,  # transformers' default is causal attention whenever there is no mask
-        )
+        hidden = hidden_bnd
+        mask, positions = self._window_mask(hidden_bnd) if causal else None, self._positions(hidden_bnd, rotary)
+        for name in self.card.geometry.layer_names:
+            hidden = self._compute(
+                self.get_submodule(name),
+                hidden,
+                attention_mask=mask,
+                position_embeddings=positions,
+                is_causal=causal,  # transformers' default is causal attention whenever there is no mask
+            )
         if final_norm:
             hidden = self._compute(self.norm, hidden)
         return hidden.to(hidden_bnd.dtype)
@@ -93,5 +100,5 @@ class FrozenBlock(nn.Module):
 def weight_shapes(geometry: BlockGeometry) -> dict[str, tuple[int, ...]]:
     """Name and shape of every weight of a block, without making one."""
     parts = build_parts(geometry)
-    modules = (("layer", parts.layer), ("norm", parts.norm))
+    modules = (*zip(geometry.layer_names, parts.layers, strict=True), ("norm", parts.norm))
     return {f"{prefix}.{name}": tuple(w.shape) for prefix, module in modules for name, w in module.named_parameters()}

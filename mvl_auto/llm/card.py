@@ -17,6 +17,7 @@ from pydantic import Field, model_validator
 from mvl_auto.errors import MvlError
 from mvl_auto.files import sha256_of_json
 from mvl_auto.plans import Document, Frozen
+from mvl_auto.plans.block import Layers
 
 Architecture = Literal["llama", "mistral", "qwen2", "qwen3", "gemma3_text"]
 Layer = int | Literal["last"]
@@ -28,7 +29,7 @@ LARGEST_WIDTH = 1 << 20  # far above every known model; a header with more is da
 
 
 class BlockGeometry(Frozen):
-    """One decoder layer of a Llama-like model; fields are named as in transformers' configurations."""
+    """A decoder layer of a Llama-like model, or several alike; fields are named as in transformers' configurations."""
 
     architecture: Architecture = Field(description="transformers' model_type")
     hidden_size: int = Field(ge=1, le=LARGEST_WIDTH, description="d: channels of a token")
@@ -46,6 +47,7 @@ class BlockGeometry(Frozen):
     query_pre_attn_scalar: int | None = Field(
         None, description="gemma: attention scores are divided by its root, not by that of head_dim"
     )
+    layers: Layers = Field(1, description="how many layers, one after the other, each like this")
 
     @model_validator(mode="after")
     def _consistent(self) -> BlockGeometry:
@@ -57,16 +59,29 @@ class BlockGeometry(Frozen):
             raise ValueError(f"rope_type must be one of {', '.join(ROPE_TYPES)}")
         return self
 
+    @property
+    def layer_names(self) -> list[str]:
+        """What the layers are called in a block, the first of them first: layer, layer2, ..."""
+        return ["layer", *(f"layer{place}" for place in range(2, self.layers + 1))]
+
+    def layer_numbers(self, last: int) -> dict[str, int]:
+        """Which layers of the model these are, by their names in the block. last: the number of the last of them."""
+        return {name: last - self.layers + place for place, name in enumerate(self.layer_names, start=1)}
+
+    def layers_text(self, last: int) -> str:
+        """Their numbers for people: 29, or 28-29."""
+        return f"{last}" if self.layers == 1 else f"{last - self.layers + 1}-{last}"
+
 
 class BlockCard(Document):
     """One block of the bank."""
 
     name: str = Field(description="file name in the bank without its ending")
     source: str = Field(description="in the syntax of mvl_auto.llm.sources.syntax")
-    layer: int = Field(ge=0, description="which decoder layer, counted from 0")
+    layer: int = Field(ge=0, description="which decoder layer, counted from 0; of several the last")
     num_layers: int = Field(ge=1, description="decoder layers of the model")
     geometry: BlockGeometry
-    parameters: int = Field(ge=1, description="weights of the layer and the final norm")
+    parameters: int = Field(ge=1, description="weights of the layers and the final norm")
     dtype: str = Field(description="of the projections as stored: float32, bfloat16, float16")
     quantisation: str | None = Field(None, description="GGUF type that the projections were dequantized from")
     licence: str = Field(description="as stated by the source, else 'unknown'")
@@ -75,7 +90,7 @@ class BlockCard(Document):
     )
     sha256: str = Field(description="of the safetensors file")
     bytes_read: int = Field(ge=0, description="bytes of the source that were read, headers included")
-    bytes_layer: int = Field(ge=0, description="bytes of the layer and the final norm in the source")
+    bytes_layer: int = Field(ge=0, description="bytes of the layers and the final norm in the source")
     content_sha256: str | None = Field(
         None, description="of all other fields, so that an edit is noticed; null in cards of earlier versions"
     )
@@ -83,6 +98,23 @@ class BlockCard(Document):
     @property
     def hidden_size(self) -> int:
         return self.geometry.hidden_size
+
+    def is_of(self, layer: Layer, layers: int) -> bool:
+        """Whether these are so many layers of the model, the last of which is `layer`.
+
+        Raises MvlError when the model has no such layer.
+        """
+        return self.layers == layers and self.layer == resolve_layer(layer, self.num_layers, self.source, layers)
+
+    @property
+    def layers(self) -> int:
+        """How many there are, the last of them is `layer`."""
+        return self.geometry.layers
+
+    @property
+    def layers_text(self) -> str:
+        """The numbers of its layers: 29, or 28-29."""
+        return self.geometry.layers_text(self.layer)
 
     @property
     def architecture(self) -> Architecture:
@@ -112,10 +144,10 @@ class BlockCard(Document):
         return sha256_of_json(self.model_dump(mode="json", exclude=left_out, exclude_defaults=True))
 
 
-def resolve_layer(layer: Layer, num_layers: int, source: str) -> int:
+def resolve_layer(layer: Layer, num_layers: int, source: str, layers: int = 1) -> int:
     """The layer's number from 0. layer: "last", a number, or a negative number counted from the end.
 
-    Raises MvlError when the model has no such layer.
+    layers: how many are wanted that end with it. Raises MvlError when the model has no such layer, or too few before.
     """
     number = num_layers - 1 if layer == "last" else layer + num_layers if layer < 0 else layer
     if not 0 <= number < num_layers:
@@ -123,5 +155,11 @@ def resolve_layer(layer: Layer, num_layers: int, source: str) -> int:
             f"has {num_layers} layers, but no layer {layer}",
             file=source,
             remedy=f"Choose 0 to {num_layers - 1}, -{num_layers} to -1, or last.",
+        )
+    if number < layers - 1:
+        raise MvlError(
+            f"has no {layers} layers that end with layer {number} of its {num_layers}, which are counted from 0",
+            file=source,
+            remedy="Choose a later layer, or fewer of them.",
         )
     return number

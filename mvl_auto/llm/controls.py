@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from mvl_auto.errors import MvlError
 from mvl_auto.llm.block import FrozenBlock
 
-NORMS = {  # norm of the layer -> the matrices that read what it gives
-    "layer.input_layernorm.weight": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
-    "layer.post_attention_layernorm.weight": ("mlp.gate_proj", "mlp.up_proj"),
+NORMS = {  # norm of a layer -> the matrices that read what it gives
+    "input_layernorm": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    "post_attention_layernorm": ("mlp.gate_proj", "mlp.up_proj"),
 }
 WRITERS = ("self_attn.o_proj", "mlp.down_proj")  # matrices that write into the hidden axes
 FINAL_NORM = "norm.weight"
@@ -76,17 +76,9 @@ class Rotated(nn.Module):
         turn = orthogonal(block.card.hidden_size, seed)
         weights = {name: weight.double() for name, weight in block.state_dict().items()}
         self.scale = _frozen(weights[FINAL_NORM])
-        for norm, readers in NORMS.items():
-            for reader in readers:
-                name = f"layer.{reader}.weight"
-                weights[name] = weights[name] * weights[norm] @ turn
-        for writer in WRITERS:
-            name = f"layer.{writer}.weight"
-            weights[name] = turn.T @ weights[name]
-            if (bias := f"layer.{writer}.bias") in weights:
-                weights[bias] = weights[bias] @ turn
-        for norm in (*NORMS, FINAL_NORM):
-            weights[norm] = torch.ones_like(weights[norm])
+        weights[FINAL_NORM] = torch.ones_like(weights[FINAL_NORM])
+        for layer in block.card.geometry.layer_names:
+            _turn_layer(weights, layer, turn)
         turned = {name: weight.float() for name, weight in weights.items()}
         self.block = FrozenBlock(block.card.model_copy(update={"name": f"{block.card.name}-rotated{seed}"}), turned)
         self.turn = _frozen(turn)
@@ -95,6 +87,24 @@ class Rotated(nn.Module):
         turned = self.block(hidden_bnd @ self.turn, causal=causal, rotary=rotary, final_norm=final_norm)
         back = turned @ self.turn.T
         return back * self.scale if final_norm else back
+
+
+def _turn_layer(weights: dict[str, Tensor], layer: str, turn: Tensor) -> None:
+    """Turn the hidden side of each matrix of one layer, and move the weights of its norms into the matrices, in place.
+
+    layer: its name in the block. turn: (d, d).
+    """
+    for norm, readers in NORMS.items():
+        scale = f"{layer}.{norm}.weight"
+        for reader in readers:
+            name = f"{layer}.{reader}.weight"
+            weights[name] = weights[name] * weights[scale] @ turn
+        weights[scale] = torch.ones_like(weights[scale])
+    for writer in WRITERS:
+        name = f"{layer}.{writer}.weight"
+        weights[name] = turn.T @ weights[name]
+        if (bias := f"{layer}.{writer}.bias") in weights:
+            weights[bias] = weights[bias] @ turn
 
 
 def orthogonal(size: int, seed: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""A layer that was read from a source and is not yet in the bank; and the checks that all sources share."""
+"""Layers that were read from a source and are not yet in the bank; and the checks that all sources share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ UNKNOWN_LICENCE = "unknown"
 
 @dataclass(frozen=True)
 class Extracted:
-    """weights: by the names of FrozenBlock. bytes_read, bytes_layer: as in BlockCard."""
+    """weights: by the names of FrozenBlock. layer, bytes_read, bytes_layer: as in BlockCard."""
 
     geometry: BlockGeometry
     layer: int
@@ -31,7 +31,7 @@ class Extracted:
 
 
 def expected_shapes(geometry: BlockGeometry, file: str) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every weight of a layer. Raises MvlError where transformers cannot build such a layer."""
+    """Name and shape of every weight of a block. Raises MvlError where transformers cannot build such a layer."""
     from huggingface_hub.errors import StrictDataclassError
 
     from mvl_auto.llm.block import weight_shapes

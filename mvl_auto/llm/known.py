@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pydantic import ValidationError
+
+from mvl_auto.errors import MvlError
 from mvl_auto.llm.auto import is_candidate
 from mvl_auto.llm.bank import list_blocks
 from mvl_auto.llm.card import BlockCard, Layer
@@ -24,33 +27,40 @@ def known_blocks(llm: LlmSettings, folder: Path) -> list[BlockSizes]:
     if not llm.present:
         return []
     if llm.source == "auto":
-        return pretrained_sizes(llm.layer, folder)
-    known = known_sizes(llm.source, llm.layer, folder)
+        return pretrained_sizes(llm.layer, folder, llm.layers)
+    known = known_sizes(llm.source, llm.layer, folder, llm.layers)
     return [] if known is None else [known]
 
 
-def llm_settings(llm: str, layer: Layer, tokens: Tokens | None = None) -> LlmSettings:
-    """The settings for `--llm`, `--llm-layer` and `--llm-tokens`. Raises MvlError for a source of unknown syntax."""
+def llm_settings(llm: str, layer: Layer, tokens: Tokens | None = None, layers: int = 1) -> LlmSettings:
+    """The settings for `--llm` and the options that begin with it.
+
+    Raises MvlError for a source of unknown syntax and for numbers that no model has.
+    """
     source = llm if llm in ("auto", "none") else str(parse_source(llm))
-    return LlmSettings(source=source, layer=layer, tokens=tokens or PLANNED_TOKENS)
+    try:
+        return LlmSettings(source=source, layer=layer, tokens=tokens or PLANNED_TOKENS, layers=layers)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise MvlError(f"--llm-{first['loc'][0]} {first['input']}: {first['msg'].lower()}") from error
 
 
-def pretrained_sizes(layer: Layer, folder: Path) -> list[BlockSizes]:
-    """The sizes of the pretrained blocks in the bank that are this layer of their models."""
-    return [_read_sizes(card) for card in list_blocks(folder) if is_candidate(card, layer)]
+def pretrained_sizes(layer: Layer, folder: Path, layers: int = 1) -> list[BlockSizes]:
+    """The sizes of the pretrained blocks in the bank that are these layers of their models."""
+    return [_read_sizes(card) for card in list_blocks(folder) if is_candidate(card, layer, layers=layers)]
 
 
-def known_sizes(source: str, layer: Layer, folder: Path) -> BlockSizes | None:
-    """The sizes of the block that `source` and `layer` name; None where it would have to be fetched first."""
+def known_sizes(source: str, layer: Layer, folder: Path, layers: int = 1) -> BlockSizes | None:
+    """The sizes of the block that `source`, `layer` and `layers` name; None where it would have to be fetched first."""
     parsed = parse_source(source)
     if isinstance(parsed, RandomSource):
         head_dim = parsed.hidden // parsed.heads
         return BlockSizes(
-            source, layer, parsed.hidden, parsed.heads, parsed.kv_heads, head_dim, parsed.ffn, RANDOM_BYTES
+            source, layer, parsed.hidden, parsed.heads, parsed.kv_heads, head_dim, parsed.ffn, RANDOM_BYTES, layers
         )
-    if card := stored_block(parsed, layer, folder):
+    if card := stored_block(parsed, layer, folder, layers):
         return _read_sizes(card)
-    return _look_up_sizes(parsed, layer)
+    return _look_up_sizes(parsed, layer, layers)
 
 
 def _read_sizes(card: BlockCard) -> BlockSizes:
@@ -64,10 +74,11 @@ def _read_sizes(card: BlockCard) -> BlockSizes:
         head_dim=geometry.head_dim,
         ffn=geometry.intermediate_size,
         weight_bytes=BYTES[card.dtype],
+        layers=geometry.layers,
     )
 
 
-def _look_up_sizes(source: Source, layer: Layer) -> BlockSizes | None:
+def _look_up_sizes(source: Source, layer: Layer, layers: int) -> BlockSizes | None:
     if not isinstance(source, HubSource):
         return None
     for entry in CATALOGUE:
@@ -81,5 +92,6 @@ def _look_up_sizes(source: Source, layer: Layer) -> BlockSizes | None:
                 head_dim=entry.head_dim,
                 ffn=entry.intermediate_size,
                 weight_bytes=BYTES_PER_WEIGHT,
+                layers=layers,
             )
     return None

@@ -2,7 +2,7 @@
 
     y = x + a * M_out(B(M_in(LN(x)))),    a = 0 at the start
 
-B is one frozen layer of a language model (mvl_auto.llm), or what a control puts in its place; with a = 0
+B is one frozen layer of a language model or several (mvl_auto.llm), or what a control puts in its place; with a = 0
 the network is the plain ViT, so training decides how much of the block it wants.
 
 The controls, each with exactly as many trainable weights as the real thing:

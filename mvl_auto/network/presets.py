@@ -33,7 +33,8 @@ def unet(planned: NetworkSettings) -> NetworkSettings:
 
 
 def paper(planned: NetworkSettings) -> NetworkSettings:
-    llm = LlmSettings(source=planned.llm.source, layer=planned.llm.layer, hidden_size=planned.llm.hidden_size)
+    named = planned.llm
+    llm = LlmSettings(source=named.source, layer=named.layer, layers=named.layers, hidden_size=named.hidden_size)
     return NetworkSettings(
         spacing=planned.spacing,
         stem_channels=(),
@@ -58,7 +59,8 @@ def compute_matched(
     tokens costs a share of that; learned queries are counted as if every token passed.
     """
     d, h = planned.width, hidden_size
-    llm = 2 * d * h + 2 * h * h + 2 * h * key_value_size + 3 * h * intermediate_size
+    layer = 2 * h * h + 2 * h * key_value_size + 3 * h * intermediate_size
+    llm = 2 * d * h + planned.llm.layers * layer
     block = 4 * d * d + 2 * d * round(d * planned.mlp_ratio)
     # a frozen block needs no gradients of its weights: two thirds of a trained one's work
     passing = 1 / POOLED_CELL**planned.dimensions if planned.llm.tokens == "pooled" else 1.0

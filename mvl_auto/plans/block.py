@@ -14,6 +14,7 @@ from mvl_auto.plans.document import Frozen, Text
 BFLOAT16 = 2  # bytes: how nearly all models store their weights
 POOLED_CELL = 2  # tokens along each axis that are averaged into one, where the block sees pooled tokens
 ADDED_LATER = (
+    "layers",
     "tokens",
     "queries",
     "mapper_rate",
@@ -25,7 +26,9 @@ Tokens = Literal["all", "pooled", "queries"]
 PLANNED_TOKENS: Tokens = "pooled"  # a fifth of what all tokens cost, at no loss of Dice (docs/experiments.md)
 
 Width = Annotated[int, Field(ge=1, le=1 << 16)]
-Layer = Annotated[int, Field(ge=-10_000, le=10_000)]
+MOST_LAYERS = 10_000  # the deepest known models have 126
+Layers = Annotated[int, Field(ge=1, le=MOST_LAYERS)]
+Layer = Annotated[int, Field(ge=-MOST_LAYERS, le=MOST_LAYERS)]
 
 
 class LlmSettings(Frozen):
@@ -33,6 +36,7 @@ class LlmSettings(Frozen):
 
     source: Text = Field("auto", description="block bank syntax: auto, none, pypi:..., hf:..., file:..., random:...")
     layer: Layer | Literal["last"] = "last"
+    layers: Layers = Field(1, description="how many consecutive layers stand in the block, the last of them is `layer`")
     hidden_size: Width | None = Field(None, description="the block's width where the planner knows it")
     control: Literal["block", "permuted", "random", "rotated", "mlp", "mappers_only"] = "block"
     placement: Literal["head", "middle", "tail"] = "tail"
@@ -95,9 +99,9 @@ class LlmSettings(Frozen):
 
 @dataclass(frozen=True)
 class BlockSizes:
-    """One decoder layer of a Llama-like model, in the words of its configuration.
+    """Decoder layers of a Llama-like model, in the words of its configuration.
 
-    source, layer: as a plan names it. weight_bytes: of one weight as it is stored.
+    source, layer: as a plan names it. weight_bytes: of one weight as it is stored. layers: how many of them.
     """
 
     source: str
@@ -108,12 +112,13 @@ class BlockSizes:
     head_dim: int
     ffn: int
     weight_bytes: int = BFLOAT16
+    layers: int = 1
 
     @property
     def parameters(self) -> int:
-        """Weights of the projections and of three norms."""
+        """Weights of the projections, of two norms in each layer and of the final norm."""
         attention = 2 * self.hidden_size * self.head_dim * (self.heads + self.kv_heads)
-        return attention + 3 * self.hidden_size * self.ffn + 3 * self.hidden_size
+        return self.layers * (attention + 3 * self.hidden_size * self.ffn + 2 * self.hidden_size) + self.hidden_size
 
     @property
     def heaviness(self) -> tuple[int, ...]:

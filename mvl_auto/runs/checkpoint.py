@@ -26,6 +26,7 @@ from pydantic import Field
 from mvl_auto.errors import MvlError
 from mvl_auto.files import parse_json, reading, writing
 from mvl_auto.plans import Document, FoldName, Frozen, Name, Text, parse_document, write_document
+from mvl_auto.plans.block import Layers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,6 +51,7 @@ class BlockReference(Frozen):
     name: Text
     source: Text
     layer: int = Field(ge=-10_000, le=10_000)
+    layers: Layers = Field(1, description="how many, the last of them is `layer`")
     sha256: Text
     geometry_sha256: Text | None = Field(None, description="null in checkpoints of earlier versions")
 

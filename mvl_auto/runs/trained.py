@@ -70,9 +70,11 @@ def load_block_of(configuration: Configuration, state: State | None, blocks_fold
     from mvl_auto.llm import load_block, load_same_block
 
     if state is None or state.block is None:
-        return load_block(settings.source, settings.layer, blocks_folder, settings.hidden_size)
+        return load_block(settings.source, settings.layer, blocks_folder, settings.hidden_size, settings.layers)
     block = state.block
-    return load_same_block(block.source, block.layer, blocks_folder, block.sha256, block.geometry_sha256, block.name)
+    return load_same_block(
+        block.source, block.layer, blocks_folder, block.sha256, block.geometry_sha256, block.name, block.layers
+    )
 
 
 def load_weights(network: nn.Module, weights: dict[str, Tensor], path: Path) -> None:

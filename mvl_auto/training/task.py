@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-REFERENCE = ("name", "source", "layer", "sha256", "geometry_sha256")
+REFERENCE = ("name", "source", "layer", "layers", "sha256", "geometry_sha256")
 
 
 @dataclass(frozen=True)

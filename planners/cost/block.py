@@ -14,13 +14,14 @@ from mvl_auto.plans import BlockSizes, LlmSettings
 SMOLLM2 = BlockSizes("auto", "last", 576, 9, 3, 64, 1536)  # SmolLM2-135M: the smallest block; no model hub is needed
 
 
-def like_smollm2(source: str, layer: int | Literal["last"], hidden_size: int) -> BlockSizes:
-    """A block of which only the width is known, in SmolLM2-135M's proportions."""
+def like_smollm2(source: str, layer: int | Literal["last"], hidden_size: int, layers: int = 1) -> BlockSizes:
+    """A block of which only the width and the number of layers are known, in SmolLM2-135M's proportions."""
     head_dim = SMOLLM2.head_dim if hidden_size % SMOLLM2.head_dim == 0 else hidden_size
     heads = hidden_size // head_dim
     kv_heads = max(1, heads * SMOLLM2.kv_heads // SMOLLM2.heads)
     ffn = round(hidden_size * SMOLLM2.ffn / SMOLLM2.hidden_size)
-    return BlockSizes(source, layer, hidden_size, heads, kv_heads if heads % kv_heads == 0 else heads, head_dim, ffn)
+    kv_heads = kv_heads if heads % kv_heads == 0 else heads
+    return BlockSizes(source, layer, hidden_size, heads, kv_heads, head_dim, ffn, layers=layers)
 
 
 def block_from_settings(llm: LlmSettings) -> BlockSizes | None:
@@ -32,22 +33,22 @@ def block_from_settings(llm: LlmSettings) -> BlockSizes | None:
         return None
     if llm.hidden_size is None:
         raise ValueError("the block's hidden_size must be known to say what a network with it costs")
-    return like_smollm2(llm.source, llm.layer, llm.hidden_size)
+    return like_smollm2(llm.source, llm.layer, llm.hidden_size, llm.layers)
 
 
 def eligible_blocks(llm: LlmSettings, known: Sequence[BlockSizes]) -> tuple[BlockSizes, ...]:
     """The blocks that a plan may name, each wider than the one before and heavier in every respect.
 
-    known: for `auto` the pretrained blocks of the bank, of the layer that `llm` names; for any other source what is
+    known: for `auto` the pretrained blocks of the bank, of the layers that `llm` names; for any other source what is
     known of that block, if anything. With `auto` SmolLM2-135M comes first, then the wider ones of the bank.
     Returns () for a network without a block.
     """
     if not llm.present:
         return ()
     if llm.source != SMOLLM2.source:
-        assumed = like_smollm2(llm.source, llm.layer, llm.hidden_size or SMOLLM2.hidden_size)
+        assumed = like_smollm2(llm.source, llm.layer, llm.hidden_size or SMOLLM2.hidden_size, llm.layers)
         return (replace(known[0], source=llm.source, layer=llm.layer) if known else assumed,)
-    first = replace(SMOLLM2, layer=llm.layer)
+    first = replace(SMOLLM2, layer=llm.layer, layers=llm.layers)
     chain: list[BlockSizes] = []
     for block in sorted(known, key=lambda each: (-each.hidden_size, each.heaviness, each.source)):
         heavier = chain[-1].heaviness if chain else None

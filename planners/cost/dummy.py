@@ -26,7 +26,7 @@ def settings_for_dummy(settings: NetworkSettings) -> NetworkSettings:
 
 
 class DummyBlock(nn.Module):
-    """A frozen Llama layer and final norm (as mvl_auto.llm.block): weights as they are stored, cast when used.
+    """Frozen Llama layers and final norm (as mvl_auto.llm.block): weights as they are stored, cast when used.
 
     lora_rank: of the trainable adapters on its projections; 0 for none.
     """
@@ -35,7 +35,8 @@ class DummyBlock(nn.Module):
         super().__init__()
         self.card = SimpleNamespace(hidden_size=block.hidden_size)
         dtype = torch.bfloat16 if block.weight_bytes == BFLOAT16 else torch.float32
-        self.layer, self.norm = _Layer(block, dtype, lora_rank), _Norm(block.hidden_size, dtype)
+        self.layers = nn.ModuleList(_Layer(block, dtype, lora_rank) for _ in range(block.layers))
+        self.norm = _Norm(block.hidden_size, dtype)
         for name, weight in self.named_parameters():
             weight.requires_grad_("lora" in name)
 
@@ -52,7 +53,9 @@ class DummyBlock(nn.Module):
     def forward(
         self, hidden_bnd: Tensor, *, causal: bool = False, rotary: bool = False, final_norm: bool = True
     ) -> Tensor:
-        x = _with_weights_cast(self.layer, hidden_bnd, causal, rotary)
+        x = hidden_bnd
+        for layer in self.layers:
+            x = _with_weights_cast(layer, x, causal, rotary)
         return _with_weights_cast(self.norm, x) if final_norm else x
 
 

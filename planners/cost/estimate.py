@@ -60,7 +60,8 @@ def estimate_memory(step: TrainingStep) -> int:
         if settings.llm.tokens != "all":
             activations += step.tokens * settings.width * READ_TENSORS
         if settings.llm.control in ("block", "permuted"):
-            activations += step.block_tokens * (hidden * (LLM_TENSORS - 2) + block.ffn * LLM_FFN_TENSORS)
+            kept = hidden * (LLM_TENSORS - 2) + block.ffn * LLM_FFN_TENSORS
+            activations += step.block_tokens * block.layers * kept
             frozen += block.parameters * (BFLOAT16 if step.mixed_precision else FLOAT32)
     if step.mixed_precision:
         activations *= MIXED
@@ -81,5 +82,5 @@ def estimate_work(step: TrainingStep) -> float:
     work += settings.depth * tokens * width * (4 * width + 2 * width * settings.mlp_ratio + 2 * tokens)
     if (block := step.block) is not None:
         passing = step.block_tokens
-        work += passing * (block.parameters + 2 * passing * block.heads * block.head_dim)
+        work += passing * (block.parameters + 2 * passing * block.layers * block.heads * block.head_dim)
     return step.batch_size * work

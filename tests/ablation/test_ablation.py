@@ -34,6 +34,7 @@ ARMS_TRIED = (
     "all-tokens",
     "pooled",
     "queries",
+    "two-layers",
     "no-trunk",
     "aa",
     "rotated",
@@ -72,7 +73,7 @@ def test_arms_have_the_trainable_weights_that_they_say(records):
     count = {arm: record.trainable_parameters for arm, record in records.items()}
     llm_part = 2 * width + (width + 1) * hidden + (hidden + 1) * width + width  # norm, two mappers, gate
     assert count["pretrained"] == count["vit"] + llm_part
-    same = ("mappers", "mlp", "random", "permuted", "head", "middle", "train-only", "aa", "rotated")
+    same = ("mappers", "mlp", "random", "permuted", "head", "middle", "train-only", "two-layers", "aa", "rotated")
     assert {count[arm] for arm in (*same, "all-tokens", "pooled")} == {count["pretrained"]}
     assert count["queries"] == count["pretrained"] + 16 * width
     shapes = [(32, 32), (16, 32), (16, 32), (32, 32), (64, 32), (64, 32), (32, 64)]  # q k v o gate up down
@@ -82,6 +83,11 @@ def test_arms_have_the_trainable_weights_that_they_say(records):
     assert count["no-trunk"] == count["vit"] - trunk_weights(tiny(width=48, heads=3))
     assert records["vit"].frozen_parameters == records["mlp"].frozen_parameters == 0
     assert records["permuted"].frozen_parameters == records["pretrained"].frozen_parameters > 0
+    layer = sum(outputs * inputs for outputs, inputs in shapes) + 2 * hidden
+    assert records["pretrained"].frozen_parameters == layer + hidden
+    assert records["two-layers"].frozen_parameters == 2 * layer + hidden
+    assert (records["two-layers"].block.layers, records["pretrained"].block.layers) == (2, 1)
+    assert records["two-layers"].block.sha256 != records["pretrained"].block.sha256
 
 
 def trunk_weights(settings) -> int:
@@ -92,7 +98,7 @@ def test_placements_and_forms_are_other_networks_than_the_planned_one(records):
     """Their scores after two steps may be the same; what they predict with is not."""
     assert records["train-only"].gate is None
     assert records["head"].gate != records["pretrained"].gate != records["middle"].gate
-    assert records["pooled"].gate != records["pretrained"].gate
+    assert records["pooled"].gate != records["pretrained"].gate != records["two-layers"].gate
 
 
 def test_free_looks_are_taken_at_every_run(records):

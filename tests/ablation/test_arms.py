@@ -34,6 +34,7 @@ OF_THE_BLOCK = {  # arm -> the fields of LlmSettings that differ from the plan's
     "all-tokens": {"tokens": "all"},
     "pooled": {"tokens": "pooled"},
     "queries": {"tokens": "queries"},
+    "two-layers": {"layers": 2},
     "aa": {},
     "rotated": {"control": "rotated"},
 }

@@ -94,7 +94,7 @@ def command(*words: str) -> int:
 
 def test_numbers_by_hand_stand_in_the_plan_and_are_named(dataset, capsys):
     words = ["--patch-size", "8", "8", "8", "--batch-size", "3", "--depth", "2", "--width", "48", "--steps", "9"]
-    assert command("--preset", "cpu", "--llm-tokens", "all", *words, "--explain") == 0
+    assert command("--preset", "cpu", "--llm-layers", "2", "--llm-tokens", "all", *words, "--explain") == 0
     told = capsys.readouterr().out
     header, _, *rows = told[told.index("axes: ") :].splitlines()
     assert header.split("  ")[0] == "axes: Z Y X, 2d: Y X"
@@ -102,15 +102,18 @@ def test_numbers_by_hand_stand_in_the_plan_and_are_named(dataset, capsys):
     values = {cells[0]: cells[column] for cells in (re.split(r" {2,}", row) for row in rows[:7])}
     assert {"patch, voxels": "8x8x8", "batch": "3", "depth x width": "2 x 48", "steps": "9"}.items() <= values.items()
     assert f"LLM block: {BLOCK}" in told
+    assert "2 layers of width 32" in " ".join(told.split())
     assert told.count("set by the user") == 9  # patch, batch, width, depth, iterations; the patch is none of 2d's
     again = next(line for line in told.splitlines() if line.startswith("next: ")).removeprefix("next: ")
-    by_hand = "--llm-tokens all --patch-size 8 8 8 --batch-size 3 --depth 2 --width 48 --steps 9"
+    by_hand = "--llm-layers 2 --llm-tokens all --patch-size 8 8 8 --batch-size 3 --depth 2 --width 48 --steps 9"
     assert again == f"mvl_plan_and_preprocess -d 7 --preset cpu --llm {BLOCK} {by_hand}"
 
 
 @pytest.mark.parametrize(
     ("words", "told"),
     [
+        (["--llm-layers", "20000"], "--llm-layers 20000: input should be less than or equal to 10000"),
+        (["--llm-layer", "20000"], "--llm-layer 20000: input should be less than or equal to 10000"),
         (["--patch-size", "8"], "a patch of 1 axes fits no configuration. Give Z Y X"),
         (["--patch-size", "10", "8", "8"], "not a multiple of the token size"),
         (["--time", "60", "--steps", "5"], "both say how long to train. Give only one of them."),

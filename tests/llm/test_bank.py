@@ -85,6 +85,37 @@ def test_layers_are_counted_from_both_ends(folder, model):
             ensure_block(model, layer, folder)
 
 
+def test_two_layers_are_a_block_of_their_own(folder, model):
+    one, two = ensure_block(model, "last", folder), ensure_block(model, "last", folder, layers=2)
+    assert [card.name for card in list_blocks(folder)] == sorted([one.name, two.name])
+    assert (two.layer, two.layers, two.layers_text, one.layers_text) == (2, 2, "1-2", "2")
+    assert ensure_block(model, 2, folder) == one
+    assert ensure_block(model, -1, folder, layers=2) == two
+    assert two.parameters == 2 * one.parameters - one.hidden_size  # one final norm
+    assert known_sizes(model, "last", folder, 2).parameters == two.parameters
+    assert known_sizes(model, "last", folder).parameters == one.parameters
+    for layer, layers in ((0, 2), ("last", 4)):
+        with pytest.raises(MvlError, match=f"has no {layers} layers that end with layer"):
+            ensure_block(model, layer, folder, layers=layers)
+
+
+def test_auto_takes_so_many_layers_as_are_asked_for(folder, model, monkeypatch):
+    one, two = ensure_block(model, "last", folder), ensure_block(model, "last", folder, layers=2)
+    assert ensure_block("auto", "last", folder) == one
+    assert ensure_block("auto", "last", folder, layers=2) == two
+    assert [sizes.layers for sizes in pretrained_sizes("last", folder, 2)] == [2]
+    monkeypatch.setattr(auto, "ensure_source", nowhere)
+    with pytest.raises(MvlError, match="holds no pretrained block for 3 layers up to layer last"):
+        ensure_block("auto", "last", folder, layers=3)
+
+
+def test_a_random_model_has_as_many_layers_as_are_asked_for(folder):
+    one, two = load_block(RANDOM, "last", folder), load_block(RANDOM, "last", folder, layers=2)
+    weights = two.state_dict()
+    assert all(torch.equal(weights[name], weight) for name, weight in one.state_dict().items())
+    assert not torch.equal(weights["layer2.mlp.up_proj.weight"], weights["layer.mlp.up_proj.weight"])
+
+
 def test_a_file_that_was_replaced_is_read_again(folder, model, tmp_path):
     first = ensure_block(model, 1, folder)
     save_model(tmp_path / "model", make_model(seed=5))
@@ -259,7 +290,7 @@ def test_a_second_process_waits_for_the_first_and_fetches_nothing(folder, monkey
 # -------------------------------------------------------------------------------------------- auto
 
 
-def nowhere(source, layer, folder):
+def nowhere(source, layer, folder, layers=1):
     raise MvlError(f"{source} cannot be reached", file="the network", remedy="Plug it in.")
 
 
@@ -280,7 +311,7 @@ def test_auto_prefers_the_catalogues_block_in_the_bank(folder, model, monkeypatc
 def test_auto_then_tries_the_hub_and_then_the_package_index(folder, monkeypatch):
     asked = []
 
-    def first_fails(source, layer, folder):
+    def first_fails(source, layer, folder, layers=1):
         asked.append(str(source))
         if len(asked) == 1:
             nowhere(source, layer, folder)

@@ -45,6 +45,17 @@ def test_add_then_list_show_and_verify(root, source, capsys):
     assert f"{card.name}: sound" in capsys.readouterr().out
 
 
+def test_add_two_layers(root, source, capsys):
+    assert main(["add", source, "--layers", "2"]) == 0
+    added = capsys.readouterr().out
+    assert f"--llm '{source}' --llm-layer 2 --llm-layers 2" in added
+    assert "1-2 of 3, counted from 0" in added
+    assert main(["list"]) == 0
+    assert "1-2 of 3" in capsys.readouterr().out
+    assert main(["add", source, "--layers", "4"]) == 2
+    assert "has no 4 layers that end with layer 2" in capsys.readouterr().err
+
+
 def test_verify_names_what_is_damaged(root, source, capsys):
     for added in (source, RANDOM):
         assert main(["add", added]) == 0

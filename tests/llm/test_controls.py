@@ -8,7 +8,7 @@ from llm_models import make_model, save_model
 
 from mvl_auto.errors import MvlError
 from mvl_auto.llm import load_block
-from mvl_auto.llm.controls import Rotated, orthogonal, randomised
+from mvl_auto.llm.controls import Rotated, orthogonal, permuted, randomised
 
 TOKENS = 6
 
@@ -41,6 +41,30 @@ def test_a_rotated_block_is_the_same_function(block, rotary, final_norm):
     inner = turned.block.state_dict()["layer.mlp.up_proj.weight"]
     assert not torch.allclose(inner, block.state_dict()["layer.mlp.up_proj.weight"].float(), atol=1e-2)
     assert not any(weight.requires_grad for weight in turned.parameters())
+
+
+@pytest.mark.parametrize("final_norm", [True, False])
+def test_two_rotated_layers_are_the_same_function(block, tmp_path, final_norm):
+    two = load_block(block.card.source, "last", tmp_path / "blocks", layers=2)
+    x = tokens(two.card.hidden_size)
+    turned, expected = Rotated(two, seed=0), two(x, rotary=True, final_norm=final_norm)
+    torch.testing.assert_close(
+        turned(x, causal=False, rotary=True, final_norm=final_norm), expected, rtol=1e-4, atol=1e-4
+    )
+    for name in ("layer.mlp.up_proj.weight", "layer2.mlp.up_proj.weight"):
+        assert not torch.allclose(turned.block.state_dict()[name], two.state_dict()[name].float(), atol=1e-2), name
+    assert not torch.allclose(expected, block(x, rotary=True, final_norm=final_norm), atol=1e-2)
+
+
+@pytest.mark.parametrize("control", [permuted, randomised])
+def test_a_control_changes_both_of_two_layers(block, tmp_path, control):
+    two = load_block(block.card.source, "last", tmp_path / "blocks", layers=2)
+    before, after = two.state_dict(), control(two, 0).state_dict()
+    for layer in ("layer", "layer2"):
+        name = f"{layer}.mlp.down_proj.weight"
+        assert after[name].std() == pytest.approx(float(before[name].std()), rel=0.1)
+        assert not torch.equal(after[name], before[name])
+    assert not torch.equal(after["layer.mlp.down_proj.weight"], after["layer2.mlp.down_proj.weight"])
 
 
 def test_a_block_with_other_norms_cannot_be_rotated(tmp_path):

@@ -23,12 +23,12 @@ def work_of_a_step(settings, block=None) -> int:
     return counter.get_total_flops()
 
 
-@pytest.mark.parametrize(("tokens", "least"), [("all", 3), ("pooled", 0.3)])
-def test_a_compute_matched_vit_works_as_much_as_the_network_with_the_block(tmp_path, tokens, least):
+@pytest.mark.parametrize(("tokens", "layers", "least"), [("all", 1, 3), ("all", 2, 6), ("pooled", 1, 0.3)])
+def test_a_compute_matched_vit_works_as_much_as_the_network_with_the_block(tmp_path, tokens, layers, least):
     # the global branch alone: torch's counter takes the gradient of a depthwise convolution for that of a full one
-    llm = tiny_llm(source=SMOLLM2, tokens=tokens)
+    llm = tiny_llm(source=SMOLLM2, tokens=tokens, layers=layers)
     planned = tiny(width=192, heads=6, depth=1, attention="global", llm=llm)
-    with_block = work_of_a_step(planned, load_block(SMOLLM2, "last", tmp_path))
+    with_block = work_of_a_step(planned, load_block(SMOLLM2, "last", tmp_path, layers=layers))
     matched = work_of_a_step(compute_matched(planned, HIDDEN, FFN, HIDDEN // HEADS * KV_HEADS))
     shallow, deeper = (work_of_a_step(vit(planned).model_copy(update={"depth": depth})) for depth in (1, 2))
     nearest = max(1.0, round((with_block - shallow) / (deeper - shallow)))

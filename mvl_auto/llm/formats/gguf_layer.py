@@ -1,10 +1,11 @@
-"""One layer out of a GGUF file: its geometry and its dequantized tensors, in transformers' layout.
+"""Layers out of a GGUF file: their geometry and their dequantized tensors, in transformers' layout.
 
 Quantized tensors become float32, which holds their values exactly; float16 and bfloat16 are kept.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from mvl_auto.errors import MvlError
-from mvl_auto.llm.architectures import check_architecture
+from mvl_auto.llm.architectures import check_architecture, in_one_block
 from mvl_auto.llm.card import Architecture, BlockGeometry, Layer, RopeValue, resolve_layer
 from mvl_auto.llm.extracted import UNKNOWN_LICENCE, Extracted, check_names, check_shape, expected_shapes
 from mvl_auto.llm.formats.gguf_header import GgufHeader, TensorInfo, read_header
@@ -43,19 +44,23 @@ DEFAULT_ROPE_THETA = 10000.0  # llama.cpp's, where the header has none
 DEFAULT_CONTEXT = 2048
 
 
-def read_gguf_layer(file: RandomAccess, layer: Layer) -> Extracted:
-    """Read the header, one layer and the final norm.
+def read_gguf_layer(file: RandomAccess, layer: Layer, layers: int = 1) -> Extracted:
+    """Read the header, so many layers, the last of which is `layer`, and the final norm.
 
     Raises MvlError for a damaged file and for an architecture or quantization that is not supported.
     """
     header = read_header(file)
     if header.architecture not in ARCHITECTURES:
         check_architecture(f"{header.architecture} (GGUF)", file.name)
-    number = resolve_layer(layer, _read_count(header, "block_count"), file.name)
-    geometry = _read_geometry(header, file, number)
+    number = resolve_layer(layer, _read_count(header, "block_count"), file.name, layers)
+    geometry = in_one_block(
+        [_read_geometry(header, file, each) for each in range(number - layers + 1, number + 1)], number, file.name
+    )
+    numbers = geometry.layer_numbers(number)
     shapes = expected_shapes(geometry, file.name)
-    theirs = {_gguf_name(name, number): name for name in shapes}
-    found = [name for name in header.tensors if name.startswith(f"blk.{number}.") or name == FINAL_NORM]
+    theirs = {_gguf_name(name, numbers): name for name in shapes}
+    mine = tuple(f"blk.{each}." for each in numbers.values())
+    found = [name for name in header.tensors if name.startswith(mine) or name == FINAL_NORM]
     check_names(theirs, found, KNOWN_EXTRAS, file.name)
     infos = {ours: header.tensors[name] for name, ours in theirs.items()}
     for name, info in infos.items():
@@ -178,11 +183,13 @@ def _read_rope(header: GgufHeader, file: RandomAccess) -> dict[str, RopeValue]:
     raise MvlError(f"has the rope scaling '{kind}', which is not supported", file=header.file)
 
 
-def _gguf_name(name: str, layer: int) -> str:
+def _gguf_name(name: str, numbers: Mapping[str, int]) -> str:
+    """numbers: BlockGeometry.layer_numbers."""
     if name == "norm.weight":
         return FINAL_NORM
-    stem, _, kind = name.removeprefix("layer.").rpartition(".")
-    return f"blk.{layer}.{NAMES[stem]}.{kind}"
+    layer, _, rest = name.partition(".")
+    stem, _, kind = rest.rpartition(".")
+    return f"blk.{numbers[layer]}.{NAMES[stem]}.{kind}"
 
 
 def _read_count(header: GgufHeader, key: str) -> int:

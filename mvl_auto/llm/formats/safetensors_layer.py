@@ -1,4 +1,4 @@
-"""One layer out of a model in safetensors: only the headers, and the byte ranges of the layer's own tensors."""
+"""Layers out of a model in safetensors: only the headers, and the byte ranges of the layers' own tensors."""
 
 from __future__ import annotations
 
@@ -28,21 +28,24 @@ DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF1
 KNOWN_EXTRAS = (".rotary_emb.inv_freq",)  # in old checkpoints; computed from the configuration anyway
 
 
-def read_safetensors_layer(repository: Repository, layer: Layer) -> Extracted:
-    """Read one layer and the final norm. Raises MvlError for a missing, damaged or unsupported file."""
+def read_safetensors_layer(repository: Repository, layer: Layer, layers: int = 1) -> Extracted:
+    """Read so many layers, the last of which is `layer`, and the final norm.
+
+    Raises MvlError for a missing, damaged or unsupported file.
+    """
     config = repository.open(CONFIG)
     if config is None:
         raise MvlError(
             f"has no {CONFIG}", file=repository.name, remedy="Give a folder with config.json and safetensors."
         )
-    geometry, number, num_layers = read_config(read_json_file(config), layer, config.name)
+    geometry, number, num_layers = read_config(read_json_file(config), layer, config.name, layers)
     shapes = expected_shapes(geometry, config.name)
     headers: dict[str, tuple[RandomAccess, dict[str, StoredTensor]]] = {}
     places = locate_tensors(repository)
     if isinstance(places, str):
         headers[places] = _open(repository, places)
         places = dict.fromkeys(headers[places][1], places)
-    names = _map_names(shapes, places, number, repository.name)
+    names = _map_names(shapes, places, geometry.layer_numbers(number), repository.name)
     weights: dict[str, Tensor] = {}
     for filename in sorted({places[theirs] for theirs in names}):
         file, tensors = headers.get(filename) or _open(repository, filename)
@@ -70,17 +73,20 @@ def _open(repository: Repository, filename: str) -> tuple[RandomAccess, dict[str
     return file, read_header(file)
 
 
-def _map_names(shapes: Mapping[str, object], there: Mapping[str, str], layer: int, file: str) -> dict[str, str]:
-    """{name in the model: name in FrozenBlock} of the weights of the layer and the final norm.
+def _map_names(
+    shapes: Mapping[str, object], there: Mapping[str, str], numbers: Mapping[str, int], file: str
+) -> dict[str, str]:
+    """{name in the model: name in FrozenBlock} of the weights of the layers and the final norm.
 
-    Raises MvlError unless the model has exactly these.
+    numbers: BlockGeometry.layer_numbers. Raises MvlError unless the model has exactly these.
     """
     prefix = next((prefix for prefix in PREFIXES if f"{prefix}norm.weight" in there), PREFIXES[0])
-    mine = f"{prefix}layers.{layer}."
-    names = {
-        mine + ours.removeprefix("layer.") if ours.startswith("layer.") else prefix + ours: ours for ours in shapes
-    }
-    found = [name for name in there if name.startswith(mine) or name == f"{prefix}norm.weight"]
+    begins = {ours: f"{prefix}layers.{number}." for ours, number in numbers.items()}
+    names = {}
+    for ours in shapes:
+        layer, _, rest = ours.partition(".")
+        names[begins[layer] + rest if layer in begins else prefix + ours] = ours
+    found = [name for name in there if name.startswith(tuple(begins.values())) or name == f"{prefix}norm.weight"]
     check_names(names, found, KNOWN_EXTRAS, file)
     return names
 

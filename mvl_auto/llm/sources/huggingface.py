@@ -27,15 +27,18 @@ log = logging.getLogger(__name__)
 ENDPOINT_VARIABLE = "HF_ENDPOINT"
 
 
-def extract_from_hub(source: HubSource, layer: Layer) -> Extracted:
-    """Read one layer from the hub. Raises MvlError when the hub cannot be reached, or the model cannot be read."""
+def extract_from_hub(source: HubSource, layer: Layer, layers: int = 1) -> Extracted:
+    """Read so many layers from the hub, the last of which is `layer`.
+
+    Raises MvlError when the hub cannot be reached, or the model cannot be read.
+    """
     repository = HubRepository(source.repo, source.revision)
     if source.file is None:
-        return read_safetensors_layer(repository, layer)
+        return read_safetensors_layer(repository, layer, layers)
     file = repository.open(source.file)
     if file is None:
         raise repository.host.not_found(f"the file {source.file}")
-    extracted = read_gguf_layer(file, layer)
+    extracted = read_gguf_layer(file, layer, layers)
     licence = extracted.licence if extracted.licence != UNKNOWN_LICENCE else read_licence(repository)
     return replace(
         extracted,

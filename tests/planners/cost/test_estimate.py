@@ -32,7 +32,8 @@ def steps(draw):
     token = [math.prod(axis) for axis in zip(*strides, strict=True)]
     tokens = st.tuples(*(st.integers(2, {2: 48, 3: 12}[dimensions]) for _ in token))
     patch = st.builds(lambda n: tuple(a * b for a, b in zip(n, token, strict=True)), tokens)
-    trunk, block = draw(st.sampled_from(TRUNKS)), draw(st.sampled_from([None, SMOLLM2, *BANK]))
+    two_layers = replace(SMOLLM2, layers=2)
+    trunk, block = draw(st.sampled_from(TRUNKS)), draw(st.sampled_from([None, SMOLLM2, two_layers, *BANK]))
     network = NetworkSettings(
         spacing=spacing,
         stem_channels=tuple(trunk.stem * 2**level for level in range(len(strides) - 1)),
@@ -43,7 +44,7 @@ def steps(draw):
         heads=trunk.heads,
         llm=LlmSettings(source="none")
         if block is None
-        else LlmSettings(source=block.source, hidden_size=block.hidden_size),
+        else LlmSettings(source=block.source, layers=block.layers, hidden_size=block.hidden_size),
     )
     labels = labels_of(draw(st.integers(2, 120)), ignore=draw(st.booleans()))
     patch_size = draw(patch.filter(lambda shape: math.prod(shape) <= VOXELS))
@@ -71,6 +72,16 @@ def test_a_frozen_block_counts_in_the_type_that_it_is_multiplied_in():
     assert estimate_memory(replace(step, block=larger)) - estimate_memory(step) == 4 * more
     step = replace(step, mixed_precision=True)
     assert estimate_memory(replace(step, block=larger)) - estimate_memory(step) == 2 * more
+
+
+def test_two_layers_work_twice_as_much_as_one():
+    """But for the final norm, of which there is one."""
+    step = replace(grid()["3D, block, float32"], block=SMOLLM2)
+    without, one, two = (
+        estimate_work(replace(step, block=block)) for block in (None, SMOLLM2, replace(SMOLLM2, layers=2))
+    )
+    norm = step.batch_size * step.block_tokens * SMOLLM2.hidden_size
+    assert two - one == pytest.approx(one - without - norm)
 
 
 @pytest.mark.parametrize(
