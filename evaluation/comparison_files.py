@@ -59,7 +59,7 @@ def write_comparison(comparison: ModelComparison, folder: Path) -> list[Path]:
     with (
         writing_all(paths["png"], paths["svg"]) as (png, svg),
         rc_context({"svg.hashsalt": STEM}),
-    ):  # its ids: no chance
+    ):  # else its ids are random
         figure.savefig(png, dpi=150)
         figure.savefig(svg, metadata={"Date": None})
     return list(paths.values())
