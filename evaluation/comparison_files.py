@@ -54,7 +54,12 @@ def write_comparison(comparison: ModelComparison, folder: Path) -> list[Path]:
     write_text(paths["md"], markdown(comparison))
     write_text(paths["tex"], latex(comparison))
     figure = draw(comparison)
-    with writing_all(paths["png"], paths["svg"]) as (png, svg):
+    from matplotlib import rc_context
+
+    with (
+        writing_all(paths["png"], paths["svg"]) as (png, svg),
+        rc_context({"svg.hashsalt": STEM}),
+    ):  # else its ids are random
         figure.savefig(png, dpi=150)
         figure.savefig(svg, metadata={"Date": None})
     return list(paths.values())

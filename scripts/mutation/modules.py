@@ -32,7 +32,7 @@ GROUPS = (
     Group(
         "mvl_auto/training",
         _in("mvl_auto/training", "augmentation batches cases loop patches schedule session"),
-        _in("tests/training", "augmentation batches loop patches schedule", "test_"),
+        _in("tests/training", "augmentation batches loop patches schedule sending", "test_"),
     ),
     Group(
         "preprocessing",
@@ -65,12 +65,12 @@ GROUPS = (
     Group(
         "mvl_auto/llm",
         _in("mvl_auto/llm", "architectures block card controls"),
-        _in("tests/llm", "block controls parity", "test_"),
+        _in("tests/llm", "architectures block card controls parity", "test_"),
     ),
     Group(
         "mvl_auto/ablation",
         _in("mvl_auto/ablation", "arms estimate few_shot tables record"),
-        _in("tests/ablation", "evidence few_shot", "test_"),
+        _in("tests/ablation", "arms evidence few_shot", "test_"),
     ),
     Group(
         "planners",

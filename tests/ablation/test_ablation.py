@@ -242,6 +242,19 @@ def test_an_estimate_counts_what_is_missing_and_writes_nothing(root, tmp_path):
     assert estimate_ablation(7, asked, root=root).runs == 4
 
 
+def test_an_estimate_of_runs_of_given_seconds_is_little_more_than_these(root, tmp_path):
+    asked = options(tmp_path / "study", seeds=2, length=Length(seconds=600))
+    assert 4 * 600 <= estimate_ablation(7, asked, root=root).seconds <= 1.3 * 4 * 600
+    assert 2 * 600 <= estimate_ablation(7, replace(asked, jobs=2), root=root).seconds <= 1.3 * 2 * 600
+
+
+def test_an_estimate_counts_the_checkpoints_of_the_runs_that_are_there_at_once(root, tmp_path):
+    asked = options(tmp_path / "study", seeds=2, length=Length(seconds=600))
+    of_one = estimate_ablation(7, asked, root=root).disk_bytes
+    for changes, runs in (({"jobs": 2}, 2), ({"jobs": 9}, 4), ({"keep": True}, 4)):
+        assert estimate_ablation(7, replace(asked, **changes), root=root).disk_bytes == runs * of_one, changes
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -10,7 +10,16 @@ import pytest
 
 from mvl_auto.ablation.evidence import tables_of
 from mvl_auto.ablation.record import Amount, Basis, Length, Machine, Rates, RunRecord, read_records
-from mvl_auto.ablation.tables import FEW, intervals, latex, look_cells, markdown, row_cells, write_evidence
+from mvl_auto.ablation.tables import (
+    FEW,
+    intervals,
+    latex,
+    look_cells,
+    markdown,
+    page_context,
+    row_cells,
+    write_evidence,
+)
 from mvl_auto.evaluation.statistics import compare_runs
 from mvl_auto.plans import write_document
 
@@ -202,3 +211,33 @@ def test_what_was_looked_at_is_a_table_of_the_latex_file_too():
     looked = [each.model_copy(update={"free_looks": {"without_block": 0.5}}) for each in plain]
     tables = [latex(tables_of(records)).count(r"\begin{tabular}") for records in (plain, looked)]
     assert tables == [2, 3]
+
+
+def test_the_longest_bar_of_the_picture_is_that_of_the_widest_interval_and_none_is_longer():
+    other = [
+        each.model_copy(
+            update={
+                "arm": "random",
+                "name": f"random-{each.name}",
+                "scores": {case: {"organ": of["organ"] ** (1.0 + each.seed)} for case, of in each.scores.items()},
+            }
+        )
+        for each in study()
+        if each.arm == "pretrained"
+    ]
+    (table,) = tables_of([*study(), *other])
+    bars = intervals(table)
+    assert {bar["arm"] for bar in bars} == {"pretrained", "random"}
+    reach = [max(abs(bar["low"] - 50), abs(bar["low"] + bar["width"] - 50)) for bar in bars]
+    assert max(reach) == pytest.approx(48)
+    assert min(reach) < 40
+
+
+def test_the_page_is_named_after_its_datasets_in_order():
+    names = [f"Dataset{number:03}_Tiny" for number in range(8)]
+    records = [record("vit", 0, 0, [0.8] * 6) for _ in names]
+    records = [
+        each.model_copy(update={"basis": each.basis.model_copy(update={"dataset": name})})
+        for each, name in zip(records, reversed(names), strict=True)
+    ]
+    assert page_context(tables_of(records), records)["title"] == ", ".join(names)

@@ -355,3 +355,10 @@ def test_wilcoxon_of_the_rows_is_that_of_the_differences(two):
     for row in comparison.rows:
         values = list(comparison.differences[row.metric, row.first, row.second, row.label].values())
         assert row.compared.p_value == pytest.approx(wilcoxon(values))
+
+
+def test_files_of_the_same_comparison_are_the_same_bytes(two, tmp_path):
+    comparison = compare_models(read_models(two))
+    first, second = (write_comparison(comparison, tmp_path / name) for name in ("first", "second"))
+    for one, other in zip(first, second, strict=True):
+        assert one.read_bytes() == other.read_bytes(), one.name

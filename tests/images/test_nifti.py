@@ -22,7 +22,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from mvl_auto.errors import MvlError, noting
 from mvl_auto.images import read_image, read_label, write_label
-from mvl_auto.images.nifti import read_nifti
+from mvl_auto.images.nifti import read_nifti, write_nifti
 
 VOXELS = np.random.default_rng(0).integers(-500, 500, (6, 5, 4)).astype(np.int16)
 AFFINE = np.array([[-2.0, 0, 0, 7], [0, 1.5, 0, -8], [0, 0, 3.0, 9], [0, 0, 0, 1]])
@@ -302,3 +302,11 @@ def test_axes_that_are_missing_have_one_voxel_and_an_axis_may_have_none(tmp_path
     array, grid = read_nifti(path)
     assert grid.shape == (*shape, 1, 1)[:3]
     assert array.shape == (1, *grid.shape)
+
+
+def test_a_labelmap_of_an_image_of_two_axes_has_two_axes(tmp_path: Path) -> None:
+    path = tmp_path / "image.nii"
+    nibabel.save(nibabel.Nifti1Image(np.zeros((5, 4), np.uint8), np.eye(4)), path)
+    labels = np.arange(20, dtype=np.uint8).reshape(5, 4, 1)
+    write_nifti(tmp_path / "labels.nii", labels, read_nifti(path)[1])
+    np.testing.assert_array_equal(np.asarray(nibabel.load(tmp_path / "labels.nii").dataobj), labels[..., 0])

@@ -76,6 +76,22 @@ def test_without_mask_and_positions_the_order_of_tokens_means_nothing(block):
     torch.testing.assert_close(block(hidden[:, order]), block(hidden)[:, order])
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("images", [1, 3])
+def test_an_image_gives_the_same_in_every_batch(block, images, mode):
+    hidden = tokens()[:1]
+    found = block(hidden.expand(images, -1, -1), **mode)
+    torch.testing.assert_close(found, block(tokens(), **mode)[:1].expand(images, -1, -1))
+
+
+def test_positions_are_on_the_device_of_the_tokens(block):
+    """Whatever the default device is: here it is one that holds no numbers."""
+    hidden = tokens()
+    with torch.device("meta"):
+        found = block(hidden, rotary=True)
+    assert torch.equal(found, block(hidden, rotary=True))
+
+
 @pytest.mark.parametrize("mode", [{"causal": True}, {"rotary": True}])
 def test_with_either_it_means_something(block, mode):
     hidden, order = tokens(), torch.arange(TOKENS).flip(0)
@@ -88,6 +104,15 @@ def test_a_causal_block_does_not_look_ahead(block):
     before, after = block(tokens(), causal=True), block(changed, causal=True)
     assert torch.equal(before[:, :4], after[:, :4])
     assert not torch.equal(block(tokens())[:, :4], block(changed)[:, :4])
+
+
+def test_weights_that_lack_or_are_not_of_the_layer_are_refused(block):
+    weights = block.state_dict()
+    name = "layer.mlp.up_proj.weight"
+    with pytest.raises(RuntimeError, match=f"Missing key.*{name}"):
+        FrozenBlock(block.card, {other: weight for other, weight in weights.items() if other != name})
+    with pytest.raises(RuntimeError, match=r"Unexpected key.*layer\.other"):
+        FrozenBlock(block.card, weights | {"layer.other": weights[name]})
 
 
 def test_nothing_of_it_trains(block):

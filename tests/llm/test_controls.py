@@ -107,3 +107,12 @@ def test_the_signs_of_the_turn_are_those_of_a_positive_diagonal():
     """Mezzadri 2007: with R's diagonal positive the matrix is drawn evenly; Q.T @ normal is that R."""
     normal = torch.randn(8, 8, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     assert ((orthogonal(8, seed=3).T @ normal).diagonal() > 0).all()
+
+
+def test_each_control_is_named_after_its_block_and_its_seed(tmp_path):
+    block = load_block("random:hidden=16,heads=2,ffn=24,seed=0", "last", tmp_path)
+    name = block.card.name
+    assert permuted(block, seed=3).card.name == f"{name}-permuted3"
+    assert randomised(block, seed=4).card.name == f"{name}-random4"
+    assert Rotated(block, seed=5).block.card.name == f"{name}-rotated5"
+    assert block.card.name == name

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from memory_grid import grid, labels_of
 
+from mvl_auto.network import build_network
 from mvl_auto.planners.cost.block import SMOLLM2
 from mvl_auto.planners.cost.estimate import TRUSTED, estimate_memory, estimate_work
 from mvl_auto.planners.cost.memory import training_memory
@@ -63,6 +64,23 @@ def test_so_it_is_for_networks_of_the_grid():
     """Every fifth; benchmarks/planner_memory.py does all of them."""
     for name, step in list(grid().items())[::5]:
         assert 1 / TRUSTED <= estimate_memory(step) / training_memory(step) <= TRUSTED, name
+
+
+@pytest.mark.parametrize("name", ["3D, no block, float32", "2D, no block, float32"])
+def test_the_weights_are_counted_within_a_tenth(name):
+    """What does not grow with the batch is five copies of float32 weights: with gradient, moments and average."""
+    step = grid()[name]
+    of_one, of_two = (estimate_memory(replace(step, batch_size=size)) for size in (1, 2))
+    network = build_network(step.settings, step.channels, step.outputs)
+    weights = sum(weight.numel() for weight in network.parameters())
+    assert (2 * of_one - of_two) / (5 * 4) == pytest.approx(weights, rel=0.1)
+
+
+def test_a_step_is_in_float32_if_nothing_else_is_said():
+    step = grid()["3D, no block, float32"]
+    plain = TrainingStep(step.settings, step.patch_size, step.batch_size, step.channels, step.labels)
+    assert estimate_memory(plain) == estimate_memory(replace(plain, mixed_precision=False))
+    assert estimate_memory(plain) > estimate_memory(replace(plain, mixed_precision=True))
 
 
 def test_a_frozen_block_counts_in_the_type_that_it_is_multiplied_in():
