@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,6 +71,8 @@ def train(
     called = logger_of(logger)
     folder = find_preprocessed_dataset(dataset, root)
     name = plan.configuration(configuration).name
+    if start_from is not None:
+        check_start(Path(start_from), results_folder(root, plan.dataset), (run, name, network), chosen)
     log.info("%s: training %s of %s", plan.dataset, name, ", ".join(f"fold{fold}" for fold in chosen))
     from mvl_auto import training  # torch, after all that can be refused without it
 
@@ -190,6 +193,19 @@ def check_training(
     chosen = choose_folds(folds, len(splits.folds))
     plan.configuration(configuration)
     return plan, chosen
+
+
+def check_start(start_from: Path, results: Path, run: tuple[str | None, str, str | None], folds: Sequence[str]) -> None:
+    """Raise MvlError where a new run would begin with weights that are not there. A run that goes on needs none.
+
+    run: its name, as far as it is given, its configuration and its network.
+    """
+    from mvl_auto.runs.checkpoint import CHECKPOINT, find_checkpoint
+    from mvl_auto.runs.folds import fold_folder, run_name
+
+    folder = results / run_name(*run)
+    if not all((fold_folder(folder, fold) / CHECKPOINT).is_file() for fold in folds):
+        find_checkpoint(start_from)
 
 
 def choose_folds(wanted: Folds, number: int) -> list[str]:

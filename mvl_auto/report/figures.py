@@ -38,6 +38,7 @@ MOST_LABELS = 40  # rows of a distribution
 JITTER = 0.22  # of a row, to both sides
 STYLE: dict[Any, Any] = {  # matplotlib's own names
     "svg.fonttype": "none",
+    "svg.hashsalt": "mvl_auto",  # ids that are the same in every run
     "font.size": 9.5,
     "axes.edgecolor": LINE,
     "axes.labelcolor": MUTED,

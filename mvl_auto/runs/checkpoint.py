@@ -155,6 +155,23 @@ def _write(path: Path, state: State, tensors: dict[str, Tensor]) -> None:
         beside.chmod(mode)
 
 
+def find_checkpoint(source: Path) -> Path:
+    """The checkpoint that a path means. Raises MvlError when there is none, or several folds have one."""
+    if source.is_file():
+        return source
+    if (source / CHECKPOINT).is_file():
+        return source / CHECKPOINT
+    found = sorted(file for kind in ("fold", PRETRAINING) for file in source.glob(f"{kind}*/{CHECKPOINT}"))
+    if len(found) == 1:
+        return found[0]
+    if found:
+        folds = ", ".join(each.parent.name for each in found)
+        raise MvlError(f"has several trained folds ({folds})", file=source, remedy="Give the folder of one of them.")
+    raise MvlError(
+        "holds no checkpoint", file=source, remedy="Give a checkpoint.safetensors, or the folder of a trained fold."
+    )
+
+
 def read_state(folder: Path, name: str = CHECKPOINT) -> State:
     """The state inside a checkpoint of a fold. Raises MvlError when it is damaged."""
     from safetensors import SafetensorError, safe_open

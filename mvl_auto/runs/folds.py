@@ -43,3 +43,8 @@ def choose_folds(
 def fold_folder(run: Path, fold: str) -> Path:
     """The folder of a fold, "0" or "all", in the folder of its run."""
     return run / (f"fold_{ALL}" if fold == ALL else f"fold{fold}")
+
+
+def run_name(wanted: str | None, configuration: str, network: str | None = None) -> str:
+    """The name of a run, its folder's: the wanted one, else that of its configuration and of another network."""
+    return wanted or "_".join([configuration] + ([network] if network not in (None, "mvl") else []))

@@ -35,7 +35,7 @@ def start_from(network: nn.Module, source: Path) -> Taken:
     source: a checkpoint, or the folder of a fold, of a pretraining or of a run. Raises MvlError when there is none, or
     hardly any fits.
     """
-    file = find_checkpoint(source)
+    file = ckpt.find_checkpoint(source)
     weights = ckpt.read_tensors(file, (ckpt.AVERAGED,))[ckpt.AVERAGED]
     if ckpt.read_state(file.parent, file.name).objective == "reconstruction":  # its outputs are intensities
         weights = {name: weight for name, weight in weights.items() if not name.startswith(HEADS)}
@@ -56,23 +56,6 @@ def start_from(network: nn.Module, source: Path) -> Taken:
         f"; new are {list_text(taken.fresh, 12)}" if taken.fresh else "",
     )
     return taken
-
-
-def find_checkpoint(source: Path) -> Path:
-    """The checkpoint that a path means. Raises MvlError when there is none, or several folds have one."""
-    if source.is_file():
-        return source
-    if (source / ckpt.CHECKPOINT).is_file():
-        return source / ckpt.CHECKPOINT
-    found = sorted(file for kind in ("fold", ckpt.PRETRAINING) for file in source.glob(f"{kind}*/{ckpt.CHECKPOINT}"))
-    if len(found) == 1:
-        return found[0]
-    if found:
-        folds = ", ".join(each.parent.name for each in found)
-        raise MvlError(f"has several trained folds ({folds})", file=source, remedy="Give the folder of one of them.")
-    raise MvlError(
-        "holds no checkpoint", file=source, remedy="Give a checkpoint.safetensors, or the folder of a trained fold."
-    )
 
 
 @torch.no_grad()

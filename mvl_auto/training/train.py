@@ -22,6 +22,7 @@ from mvl_auto.progress import Progress, silent
 from mvl_auto.report import write_report
 from mvl_auto.runs import checkpoint as ckpt
 from mvl_auto.runs import load_trained, network_of
+from mvl_auto.runs.folds import run_name
 from mvl_auto.runs.trained import load_block_of
 from mvl_auto.text import count_text
 from mvl_auto.training.cases import Cases, memory_for_cases
@@ -122,7 +123,7 @@ def job_of(
     """Raises MvlError for what the user can mend."""
     changes = Changes(options.batch_size, options.network, options.llm)
     plan, chosen = read_plan(preprocessed, options.configuration, changes)
-    name = options.run or "_".join([chosen.name] + ([options.network] if options.network not in (None, "mvl") else []))
+    name = run_name(options.run, chosen.name, options.network)
     limited = options.steps or options.seconds
     return TrainingJob(
         find_fold(preprocessed, plan, chosen, fold, results_folder, options.previous),

@@ -18,6 +18,11 @@ COMMANDS = {
     "a wrong fold": ("train", ["7", "fold9"], "no fold 'fold9'"),
     "a wrong configuration": ("train", ["7", "0", "-c", "3d_fullress"], "3d_fullress"),
     "a configuration without a fold": ("train", ["7", "3d_fullres"], "Add one: 3d_fullres fold0."),
+    "weights to begin with that are not there": (
+        "train",
+        ["7", "0", "--from", "nowhere"],
+        "nowhere: holds no checkpoint",
+    ),
     "a dataset that is not planned": ("train", ["99", "0"], "no planned dataset '99'"),
     "a dataset that is not there": ("plan_and_preprocess", ["-d", "99"], "no dataset '99'"),
     "a block of no source": ("plan_and_preprocess", ["-d", "7", "--llm", "smollm"], "smollm"),

@@ -10,7 +10,7 @@ from reported import HOSTILE
 
 from mvl_auto.evaluation.metrics import METRICS
 from mvl_auto.report.collect import collect_run
-from mvl_auto.report.figures import draw_curves, draw_distributions, metric_title
+from mvl_auto.report.figures import as_svg, draw_curves, draw_distributions, metric_title, new_figure
 from mvl_auto.report.scores import score_table
 
 
@@ -46,6 +46,17 @@ def test_nothing_of_a_chart_reaches_beyond_it(charts):
         assert set(used) <= set(own)
         ids += own
     assert len(ids) == len(set(ids))
+
+
+def test_a_chart_is_the_same_in_every_run():
+    def drawn() -> str:
+        figure = new_figure(2)
+        axes = figure.subplots()
+        axes.plot([0, 1], [0, 1], clip_on=True)
+        return as_svg(figure, "curve")
+
+    assert "clip-path" in drawn()
+    assert drawn() == drawn()
 
 
 def test_colours_are_those_of_the_page(charts):

@@ -10,8 +10,8 @@ from trained import make_configuration, make_plan, write_trained
 from mvl_auto.errors import MvlError
 from mvl_auto.network import build_network
 from mvl_auto.network.optimizer import trainable
-from mvl_auto.runs.checkpoint import AVERAGED, CHECKPOINT, read_tensors
-from mvl_auto.training.finetune import find_checkpoint, start_from, take_what_fits
+from mvl_auto.runs.checkpoint import AVERAGED, CHECKPOINT, find_checkpoint, read_tensors
+from mvl_auto.training.finetune import start_from, take_what_fits
 
 
 def weights_of(network):
