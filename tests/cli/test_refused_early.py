@@ -20,7 +20,7 @@ COMMANDS = {
     "a configuration without a fold": ("train", ["7", "3d_fullres"], "Add one: 3d_fullres fold0."),
     "weights to begin with that are not there": (
         "train",
-        ["7", "0", "--from", "nowhere"],
+        ["7", "1", "--from", "nowhere"],
         "nowhere: holds no checkpoint",
     ),
     "a dataset that is not planned": ("train", ["99", "0"], "no planned dataset '99'"),
