@@ -76,7 +76,9 @@ class Surroundings:
 NOT_UTF8 = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 STRANGER = ["setpriv", "--reuid=54321", "--inh-caps=+dac_override,+fowner", "--ambient-caps=+dac_override,+fowner"]
 OWN_MOUNTS = ["unshare", "-m"]
-NO_TEMPORARY = " && ".join(f"mount -t tmpfs -o ro none {folder}" for folder in ("/tmp", "/var/tmp", "/dev/shm"))
+NO_TEMPORARY = " && ".join(  # read-only, with what is in them: the environment of these tests may be
+    f"mount --bind {place} {place} && mount -o remount,ro,bind {place}" for place in ("/tmp", "/var/tmp", "/dev/shm")
+)
 SURROUNDINGS: dict[str, Surroundings] = {
     "stdin closed": Surroundings(behind="<&-"),
     "stdout closed": Surroundings(behind=">&-"),

@@ -19,14 +19,14 @@ def geometry_of(model_type: str, **changes: object) -> BlockGeometry:
 def test_heads_that_do_not_divide_the_width_are_as_wide_as_transformers_makes_them():
     geometry = geometry_of("qwen2", hidden_size=34, num_attention_heads=4)
     assert geometry.head_dim == 8
-    assert build_parts(geometry).layer.self_attn.head_dim == 8
+    assert build_parts(geometry).layers[0].self_attn.head_dim == 8
 
 
 @pytest.mark.parametrize("model_type", ["qwen2", "qwen3", "gemma3_text"])
 @pytest.mark.parametrize("window", [None, 3])
 def test_the_layer_is_told_whether_its_attention_has_a_window(model_type, window):
     geometry = geometry_of(model_type).model_copy(update={"sliding_window": window})
-    assert build_parts(geometry).layer.self_attn.sliding_window == window
+    assert build_parts(geometry).layers[0].self_attn.sliding_window == window
 
 
 @pytest.mark.parametrize("change", [{"use_bidirectional_attention": True}, {"attn_logit_softcapping": 30.0}])
