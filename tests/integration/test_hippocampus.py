@@ -12,7 +12,7 @@ from walking import dice, voxels
 
 TASK = "Task04_Hippocampus"
 TRAINING, UNSEEN = 20, 3
-STEPS, BATCH, RATE = 60, 2, "3e-3"
+STEPS, BATCH, RATE = 120, 2, "3e-3"
 FLOOR = 0.5  # mean Dice over both labels; an untrained network, or all one label, stays below 0.15
 
 
@@ -50,7 +50,7 @@ def test_unseen_patients_are_segmented_better_than_by_chance(trained: Path):
         scores.append([dice(reference, predicted, label) for label in (1, 2)])
         assert max(dice(reference, np.full_like(reference, label), label) for label in (1, 2)) < 0.15
     assert len(scores) == UNSEEN
-    assert np.mean(scores) > FLOOR
+    assert np.mean(scores) > FLOOR, scores
 
 
 def test_the_plan_is_what_the_data_ask_for(trained: Path):
