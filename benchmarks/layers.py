@@ -9,6 +9,7 @@ round; printed are the best CPU milliseconds of each, which other processes chan
 from __future__ import annotations
 
 import argparse
+import functools
 import time
 from collections.abc import Callable
 from statistics import median
@@ -18,7 +19,6 @@ from cpu import cpu
 from torch import nn
 from torch.nn import functional
 
-from mvl_auto.network.depthwise import convolve_depthwise
 from mvl_auto.network.depthwise import depthwise as depthwise_layer
 
 BATCH, CHANNELS, GRID, PATCH, CLASSES = 4, 24, (24, 28, 20), (40, 56, 40), 3
@@ -83,7 +83,8 @@ def gradients() -> tuple[Work, Work]:
     """The depthwise convolution of a block of the trunk, with our gradients and with torch's."""
     layer = depthwise_layer(3, WIDTH).to(memory_format=torch.channels_last_3d)
     image = torch.randn(2, WIDTH, *TOKENS).to(memory_format=torch.channels_last_3d).requires_grad_()
-    return lambda: convolve_depthwise(layer, image), lambda: layer(image)
+    torchs = functools.partial(functional.conv3d, padding=1, groups=WIDTH)
+    return lambda: layer(image), lambda: torchs(image, layer.weight, layer.bias)
 
 
 def losses() -> tuple[Work, Work]:

@@ -26,7 +26,6 @@ ROOT_VARIABLE = "MVL_ROOT"
 NNUNET_RAW_VARIABLE = "nnUNet_raw"
 DEFAULT_ROOT = "~/mvl_auto"
 
-GONE, CHANGE_TO_ANOTHER = "the working folder has been deleted", "Change to a folder that exists."
 LISTED = 8  # datasets that a message names
 INSTALLED_DOCS = Path(__file__).parent / "docs"  # setup.py puts them there; an editable install reads the repository's
 
@@ -62,7 +61,7 @@ def absolute_path(path: Path | str) -> Path:
             f"the home folder is unknown, so {path} cannot be found", remedy=f"Set --root, ${ROOT_VARIABLE} or $HOME."
         ) from error
     except FileNotFoundError as error:
-        raise MvlError(GONE, remedy=CHANGE_TO_ANOTHER) from error
+        raise _gone() from error
     except ValueError as error:  # UnicodeEncodeError, NUL
         raise MvlError(f"{shown(str(path))} is no path", remedy="Give the path of a folder.") from error
 
@@ -72,7 +71,11 @@ def check_working_folder() -> None:
     try:
         os.getcwd()
     except OSError as error:
-        raise MvlError(GONE, remedy=CHANGE_TO_ANOTHER) from error
+        raise _gone() from error
+
+
+def _gone() -> MvlError:
+    return MvlError("the working folder has been deleted", remedy="Change to a folder that exists.")
 
 
 def raw_folders(root: Path) -> list[Path]:

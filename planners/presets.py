@@ -118,7 +118,6 @@ CPU_3D = SearchOrder(
     growths=(Growth(patch_voxels=64**3),),
     more_time=(
         Growth(patch_voxels=96**3),
-        Growth(trunk=SMALL),
         Growth(trunk=SMALL_DEEP),
         Growth(trunk=MEDIUM),
         Growth(batch_size=4),
@@ -134,7 +133,12 @@ CPU_3D = SearchOrder(
     reason=CPU_REASON,
 )
 SMALL_IMAGE = 64**3  # voxels of the median image, up to which the shallow trunk is planned: one patch holds it
-CPU_3D_SMALL_IMAGES = replace(CPU_3D, trunk=SHALLOW, steps=7500)  # as long as 5000 of the small trunk
+CPU_3D_SMALL_IMAGES = replace(
+    CPU_3D,
+    trunk=SHALLOW,
+    more_time=(Growth(trunk=SMALL), *CPU_3D.more_time),
+    steps=7500,  # as long as 5000 of the small trunk
+)
 CPU_2D = SearchOrder(
     batch_size=4,
     trunk=SMALL,

@@ -255,7 +255,7 @@ def _explain_memory(space: SearchSpace, selection: Selection) -> str:
     budget = f"of a budget of {memory_text(space.task.budget.memory)}"
     few = ""
     if selection.candidate.trunk == SMALL and space.few_tokens:
-        few = f"; an image of fewer than {TRUNK_TOKENS} tokens gets no trunk but the small one"
+        few = f"; an image of fewer than {TRUNK_TOKENS} tokens gets no trunk beyond the small one"
     return f"{memory_text(selection.memory)} ({how}) {budget}; {_explain_limit(space, selection)}{few}"
 
 

@@ -119,7 +119,7 @@ def list_candidates(
     for growth, whole_schedule in growths:
         now = replace(found[-1], whole_schedule=whole_schedule)
         most = math.inf if whole_schedule else order.voxels_per_step or math.inf
-        if growth.trunk is not None and now.trunk != growth.trunk and _is_within(growth.trunk, largest):
+        if growth.trunk is not None and (largest is None or TRUNKS.index(growth.trunk) <= TRUNKS.index(largest)):
             found.append(replace(now, trunk=growth.trunk))
         elif growth.wider_blocks:
             found += [replace(now, block=block) for block in blocks[1:]]
@@ -134,12 +134,8 @@ def list_candidates(
     return found
 
 
-def _is_within(trunk: Trunk, largest: Trunk | None) -> bool:
-    return largest is None or TRUNKS.index(trunk) <= TRUNKS.index(largest)
-
-
 def limit_trunk(patches: Sequence[Shape], token_size: Shape) -> Trunk | None:
-    """The small trunk where even the largest patch has fewer than twelve tokens; None (any trunk) elsewhere."""
+    """The small trunk, as the largest, where even the largest patch has fewer than twelve tokens; else None (any)."""
     tokens = math.prod(patches[0]) // math.prod(token_size)
     return SMALL if tokens < TRUNK_TOKENS else None
 

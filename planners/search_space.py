@@ -23,7 +23,7 @@ class SearchSpace:
     """The candidates for one configuration, smallest first.
 
     spacing (mm), shape (voxels, of the median image): three axes, in the order of the cached arrays. few_tokens:
-    whether even the largest patch has so few tokens that only the small trunk is considered. previous: the
+    whether even the largest patch has so few tokens that no trunk beyond the small one is considered. previous: the
     configuration whose prediction is extra input, if any.
     """
 

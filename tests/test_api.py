@@ -277,3 +277,17 @@ def test_the_doctor_answers_with_what_it_found_and_did(root, dataset):
     diagnosis, repairs = api.doctor(dataset, fix=root / "copy")
     assert (repairs.dataset, repairs.source, repairs.repairs) == (diagnosis.dataset, str(dataset), ())
     assert (root / "copy" / "dataset.json").read_bytes() == (dataset / "dataset.json").read_bytes()
+
+
+@pytest.mark.parametrize("tokens", ["all", "pooled", "queries"])
+def test_another_block_reads_the_tokens_that_the_planned_one_reads(tokens):
+    found = api.training.block_of_run("hf:them/theirs", LlmSettings(source="auto", tokens=tokens))
+    assert found == LlmSettings(source="hf:them/theirs", tokens=tokens)
+
+
+def test_a_block_where_none_was_planned_reads_pooled_tokens():
+    none = LlmSettings(source="none")
+    assert api.training.block_of_run("auto", none) == LlmSettings(source="auto", tokens="pooled")
+    assert api.training.block_of_run(None, none) is None
+    with pytest.raises(MvlError):
+        api.training.block_of_run("no such syntax", none)

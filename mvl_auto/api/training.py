@@ -63,6 +63,8 @@ def train(
     the fold, the step and the figures by name (mvl_auto.loggers.Logger).
     Raises MvlError for what the user can mend.
     """
+    from mvl_auto.runs.folds import fold_folder, run_name
+
     if trunk_rate is not None and not 0 <= trunk_rate <= 1:
         raise MvlError(f"{trunk_rate} is no factor for the trunk", remedy="Give --trunk-rate a number from 0 to 1.")
     check_counts(steps=steps, batch_size=batch_size)
@@ -71,8 +73,10 @@ def train(
     called = logger_of(logger)
     folder = find_preprocessed_dataset(dataset, root)
     name = plan.configuration(configuration).name
+    results = results_folder(root, plan.dataset)
     if start_from is not None:
-        check_start(Path(start_from), results_folder(root, plan.dataset), (run, name, network), chosen)
+        own = results / run_name(run, name, network)
+        check_start(Path(start_from), [fold_folder(own, fold) for fold in chosen])
     log.info("%s: training %s of %s", plan.dataset, name, ", ".join(f"fold{fold}" for fold in chosen))
     from mvl_auto import training  # torch, after all that can be refused without it
 
@@ -93,7 +97,7 @@ def train(
         trunk_rate=trunk_rate,
         logger=called,
     )
-    results, blocks = results_folder(root, plan.dataset), blocks_folder(root)
+    blocks = blocks_folder(root)
     with training.together(device):  # the same processes for all folds
         return TrainingResults(
             training.train(folder, fold, options, results_folder=results, blocks_folder=blocks, progress=progress)
@@ -195,16 +199,14 @@ def check_training(
     return plan, chosen
 
 
-def check_start(start_from: Path, results: Path, run: tuple[str | None, str, str | None], folds: Sequence[str]) -> None:
+def check_start(start_from: Path, folders: Sequence[Path]) -> None:
     """Raise MvlError where a new run would begin with weights that are not there. A run that goes on needs none.
 
-    run: its name, as far as it is given, its configuration and its network.
+    folders: of the folds to train.
     """
     from mvl_auto.runs.checkpoint import CHECKPOINT, find_checkpoint
-    from mvl_auto.runs.folds import fold_folder, run_name
 
-    folder = results / run_name(*run)
-    if not all((fold_folder(folder, fold) / CHECKPOINT).is_file() for fold in folds):
+    if not all((folder / CHECKPOINT).is_file() for folder in folders):
         find_checkpoint(start_from)
 
 

@@ -134,11 +134,12 @@ def find_pattern(folder: Path, channels: Sequence[str]) -> tuple[Pattern | None,
     found = _pattern_in(folder, channels)
     if found[0] is not None:
         return found
-    below = [entry for entry in _plain_folders(folder) if _pattern_in(entry, channels)[0] is not None]
+    below = [(entry.name, *_pattern_in(entry, channels)) for entry in _plain_folders(folder)]
+    below = [each for each in below if each[1] is not None]
     if len(below) != 1:
         return None, None
-    proposed, certain = _pattern_in(below[0], channels)
-    return _moved(proposed, below[0].name), _moved(certain, below[0].name)
+    name, proposed, certain = below[0]
+    return _moved(proposed, name), _moved(certain, name)
 
 
 def _moved(pattern: Pattern | None, below: str) -> Pattern | None:

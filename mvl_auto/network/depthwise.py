@@ -1,8 +1,8 @@
 """A depthwise 3x3x3 convolution whose gradients are quick on a CPU.
 
-y[b, d, p] = bias[d] + sum over k of w[d, k] x[b, d, p + k - 1], zeros outside of the grid. Torch 2.13 takes the
-gradients of this, on the small grids of a trunk, through a kernel that needs ten times as long as the convolution
-itself (benchmarks/layers.py). Here the gradient by x is the convolution with the kernel turned round, and the gradient
+y[b, d, p] = bias[d] + sum over k of w[d, k] x[b, d, p + k - 1], zeros outside of the grid. On the small grids of a
+trunk torch 2.13 needs more than twice as long for it, forward and backward, than it takes with the gradients of this
+file (benchmarks/layers.py). Here the gradient by x is the convolution with the kernel turned round, and the gradient
 by w[d, k] is the sum over b and p of dy[b, d, p] x[b, d, p + k - 1]. In 2D torch is quick, and left alone.
 
 Shape letters: b batch, d channels, z y x places of the grid, k places of the kernel.
@@ -15,29 +15,31 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mvl_auto.network.layers import CONVOLUTION, KERNEL
+from mvl_auto.network.layers import CONVOLUTION, KERNEL, Convolution3d
 
 NUMPYS = (torch.float32, torch.float64)  # types that numpy computes in, too
 
 
-def depthwise(dimensions: int, channels: int) -> nn.Module:
-    """(b, channels, z, y, x) -> the same: torch's layer, for convolve_depthwise."""
-    layer: nn.Module = CONVOLUTION[dimensions](channels, channels, KERNEL, padding=KERNEL // 2, groups=channels)
+class Depthwise3d(Convolution3d):
+    """torch's layer. The gradients are torch's own where it chooses the types or compiles, and on other devices."""
+
+    def forward(self, x_bdzyx: Tensor) -> Tensor:
+        plain = type(x_bdzyx) is Tensor and x_bdzyx.device.type == "cpu" and x_bdzyx.dtype in NUMPYS  # no fake tensor
+        chosen_by_torch = torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling()
+        if not plain or chosen_by_torch or not torch.is_grad_enabled():
+            return super().forward(x_bdzyx)
+        convolved: Tensor = _Depthwise.apply(x_bdzyx, self.weight, self.bias)
+        return convolved
+
+
+def depthwise(dimensions: int, channels: int) -> Convolution3d | torch.nn.Conv2d:
+    """(b, channels, z, y, x) -> the same."""
+    kind = Depthwise3d if dimensions == 3 else CONVOLUTION[dimensions]
+    layer: Convolution3d | torch.nn.Conv2d = kind(channels, channels, KERNEL, padding=KERNEL // 2, groups=channels)
     return layer
-
-
-def convolve_depthwise(layer: nn.Module, x_bdzyx: Tensor) -> Tensor:
-    """layer(x) of a layer of `depthwise`. The gradients are torch's where it chooses the types or compiles."""
-    plain = type(x_bdzyx) is Tensor and x_bdzyx.device.type == "cpu" and x_bdzyx.dtype in NUMPYS  # no fake tensor
-    ours = plain and x_bdzyx.ndim == 5 and torch.is_grad_enabled()
-    if not ours or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
-        result: Tensor = layer(x_bdzyx)
-        return result
-    convolved: Tensor = _Depthwise.apply(x_bdzyx, layer.weight, layer.bias)
-    return convolved
 
 
 class _Depthwise(torch.autograd.Function):

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mvl_auto.network.depthwise import convolve_depthwise, depthwise
+from mvl_auto.network.depthwise import depthwise
 from mvl_auto.network.layers import KERNEL, Residual, in_float32, own_numbers, to_grid, to_tokens
 from mvl_auto.plans import NetworkSettings, Shape
 
@@ -45,7 +45,7 @@ class HybridAttention(nn.Module):
         if self.mode == "global":
             return self.out(self.attend(q_bnd, k_bnd, v_bnd))
         if self.local_branch == "convolution":
-            near_bnd = to_tokens(self.compute(partial(convolve_depthwise, self.neighbourhood), to_grid(v_bnd, grid)))
+            near_bnd = to_tokens(self.compute(self.neighbourhood, to_grid(v_bnd, grid)))
         else:
             near_bnd = self.attend(q_bnd, k_bnd, v_bnd, neighbours(grid, x_bnd.device))
         if self.mode == "local":

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mvl_auto.planners.cost.block import SMOLLM2, like_smollm2
-from mvl_auto.planners.presets import SEARCH_ORDERS, SMALL, TOKEN_MAX, TOKENS_MIN, TRUNKS
+from mvl_auto.planners.presets import CPU_3D_SMALL_IMAGES, SEARCH_ORDERS, SMALL, TOKEN_MAX, TOKENS_MIN, TRUNKS
 from mvl_auto.planners.search import (
     Candidate,
     choose_strides,
@@ -126,6 +126,11 @@ GROWTH = {
         "cpu",
         3,
     ): "patch to 64^3, patch to 96^3, depth 8, width 384, batch 4, patch to 128^3, depth 12, width 768, batch 8",
+    (
+        "small images",
+        3,
+    ): "patch to 64^3, depth 6, patch to 96^3, depth 8, width 384, batch 4, patch to 128^3, depth 12, "
+    "width 768, batch 8",
     ("cpu", 2): "patch to 320^2, batch 5, patch to 512^2, depth 8, width 384, batch 16, patch to 1024^2, depth 12, "
     "width 768",
 }
@@ -135,9 +140,8 @@ GROWTH = {
 def test_candidates_grow_in_the_order_of_the_document(device, dimensions):
     """For an image that is larger than any patch: what grows, one after the other, and where each growth ends."""
     spacing, shape, token = (1.0,) * dimensions, (4000,) * dimensions, ((16, 16) if dimensions == 2 else (8, 8, 8))
-    candidates = list_candidates(
-        SEARCH_ORDERS[device, dimensions], list_patches(spacing, shape, token), 1e12, BLOCKS, timed=True
-    )
+    order = CPU_3D_SMALL_IMAGES if device == "small images" else SEARCH_ORDERS[device, dimensions]
+    candidates = list_candidates(order, list_patches(spacing, shape, token), 1e12, BLOCKS, timed=True)
     told: list[str] = []
     for below, above in pairwise(candidates):
         if above.patch_size != below.patch_size:

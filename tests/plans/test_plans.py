@@ -326,3 +326,8 @@ def test_keys_on_disk_are_those_of_before() -> None:
     for wrong in (*({"crop": crop} for crop in crops), {"transpose_forward": (0, 0, 1)}):
         with pytest.raises(ValidationError):
             Trail(**(trail.model_dump() | wrong))
+
+
+@pytest.mark.parametrize(("width", "rate"), [(48, 3e-3), (192, 3e-3), (384, 1.5e-3), (768, 7.5e-4)])
+def test_the_default_rate_falls_inversely_beyond_a_width_of_192(width, rate):
+    assert tiny(width=width, heads=3).peak_learning_rate == pytest.approx(rate)

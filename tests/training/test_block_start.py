@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from interrupted import stop_before
 from networks import tiny_llm
 from safetensors.torch import load_file
 
 from mvl_auto.runs import load_trained
 from mvl_auto.runs.checkpoint import AVERAGED, read_state, read_tensors
-from mvl_auto.training import TrainingOptions, loop, patches, train
+from mvl_auto.training import TrainingOptions, loop, train
 
 LATE = tiny_llm(tokens="queries", queries=4, start=0.5, mapper_rate=10.0)
 
@@ -31,19 +32,6 @@ def averaged(folder):
 @pytest.fixture(scope="module")
 def whole(prepared):
     return run(prepared, "late", steps=20).folder
-
-
-def stop_before(monkeypatch, step):
-    make, left = patches.Patches.batch, [step]
-
-    def batch(own, now):
-        if now in left:
-            left.clear()
-            raise KeyboardInterrupt
-        return make(own, now)
-
-    monkeypatch.setattr(loop, "SAVE_EVERY", 0.0)
-    monkeypatch.setattr(patches.Patches, "batch", batch)
 
 
 def test_until_its_step_the_run_is_that_of_the_plain_vit_and_then_the_gate_opens(prepared, whole, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from interrupted import stop_before
 from networks import tiny_llm
 from safetensors.torch import load_file, save_file
 
@@ -13,7 +14,7 @@ from mvl_auto.llm import list_blocks
 from mvl_auto.plans import write_document
 from mvl_auto.runs import load_trained
 from mvl_auto.runs.checkpoint import read_state
-from mvl_auto.training import TrainingOptions, loop, patches, train
+from mvl_auto.training import TrainingOptions, train
 
 
 def run(prepared, blocks, name):
@@ -24,19 +25,6 @@ def run(prepared, blocks, name):
         results_folder=blocks.parent / "results",
         blocks_folder=blocks,
     )
-
-
-def stop_before(monkeypatch, step):
-    make, left = patches.Patches.batch, [step]
-
-    def batch(own, now):
-        if now in left:
-            left.clear()
-            raise KeyboardInterrupt
-        return make(own, now)
-
-    monkeypatch.setattr(loop, "SAVE_EVERY", 0.0)
-    monkeypatch.setattr(patches.Patches, "batch", batch)
 
 
 def test_a_run_resumes_with_its_two_layers_and_no_others_and_predicts(prepared, tmp_path, monkeypatch):

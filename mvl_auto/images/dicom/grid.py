@@ -118,19 +118,19 @@ def _stack(volume: DicomVolume, folder: Path) -> _Stack:
 
 
 def _placeless(frames: tuple[Frame, ...], folder: Path) -> MvlError:
-    again = "xport the series again with its positions, or convert it to NIfTI."
     if frames[0].frames_in_file == len(frames):
         return MvlError(
             f"its {len(frames)} frames do not say where they lie: no position of each, no first one with "
             "SpacingBetweenSlices",
             file=frames[0].file,
-            remedy=f"Save the frames of a film as PNG, one file for each; else e{again}",
+            remedy="Save the frames of a film as PNG, one file for each; "
+            "else export the series again with its positions, or convert it to NIfTI.",
         )
     return MvlError(
         f"its {len(frames)} slices do not say where they lie: no ImagePositionPatient (or no "
         "ImageOrientationPatient), no SliceLocation",
         file=folder,
-        remedy=f"E{again}",
+        remedy="Export the series again with its positions, or convert it to NIfTI.",
     )
 
 
