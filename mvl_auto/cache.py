@@ -42,7 +42,7 @@ from mvl_auto.arrays import Box, Classes, Floats
 from mvl_auto.errors import MvlError
 from mvl_auto.files import as_json, cannot_write, check_regular, writing_all
 from mvl_auto.names import checked_name
-from mvl_auto.plans import CachedCase, Fingerprint, PreviousCase, read_document
+from mvl_auto.plans import PLAN_AGAIN, CachedCase, Fingerprint, PreviousCase, read_document
 from mvl_auto.printable import shown
 from mvl_auto.text import shape_text
 
@@ -54,7 +54,6 @@ ROWS, CHECKSUMS, CASE = "rows", "checksums", "case"  # in an array's own metadat
 BLOCK_BYTES = 256 << 10  # decompressed at once: fits the L2 cache, and a whole small case
 CHUNK_BYTES = 4 << 20  # compressed together, a header each
 DAMAGED = (RuntimeError, ValueError, LookupError, AttributeError, TypeError)  # what blosc2 raises for senseless bytes
-REMEDY = "Run mvl_plan_and_preprocess again."
 PREVIOUS_REMEDY = "Run mvl_train again."
 
 Checked = set[tuple[str, int]]  # suffix and number of the parts of a case's arrays that are as they were written
@@ -81,9 +80,9 @@ class CaseReader:
         """Z Y X of a sample of the voxels of class k, (n, 3); (0, 3) where the case has none."""
         path = self.folder / f"{self.cached.name}{LOCATIONS}"
         with _opened(path) as array:
-            _check_case(path, array, REMEDY)
+            _check_case(path, array, PLAN_AGAIN)
             start, stop = array.schunk.vlmeta[ROWS].get(str(k), (0, 0))
-            _check(path, array, (slice(start, stop),), self.checked, REMEDY)
+            _check(path, array, (slice(start, stop),), self.checked, PLAN_AGAIN)
             return np.asarray(array[start:stop])
 
     def _read(self, suffix: str, box: tuple[slice, ...], shape: tuple[int, ...]) -> Any:
@@ -109,7 +108,7 @@ def open_case(folder: Path, name: str) -> CaseReader:
 
     Raises MvlError when it is not in the cache, is damaged or belongs to another case; so do the reader's methods.
     """
-    return CaseReader(folder, _read_card(folder, name, CachedCase, REMEDY))
+    return CaseReader(folder, _read_card(folder, name, CachedCase, PLAN_AGAIN))
 
 
 def is_cached(folder: Path, name: str, files_hash: str, settings_hash: str) -> bool:
@@ -286,7 +285,9 @@ def _remove(card: Path) -> None:
         raise cannot_write(card, error) from error
 
 
-def _read(path: Path, box: tuple[slice, ...], shape: tuple[int, ...], checked: Checked, remedy: str = REMEDY) -> Any:
+def _read(
+    path: Path, box: tuple[slice, ...], shape: tuple[int, ...], checked: Checked, remedy: str = PLAN_AGAIN
+) -> Any:
     with _opened(path, remedy) as array:
         _check_case(path, array, remedy)
         if array.shape != shape:
@@ -330,7 +331,7 @@ def _checksum(array: Any, part: int) -> int:
 
 
 @contextmanager
-def _opened(path: Path, remedy: str = REMEDY) -> Iterator[Any]:
+def _opened(path: Path, remedy: str = PLAN_AGAIN) -> Iterator[Any]:
     """An array on disk. Raises MvlError when it is missing or damaged."""
     import blosc2
 

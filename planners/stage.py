@@ -12,13 +12,21 @@ from mvl_auto.errors import MvlError, PartlyFailed
 from mvl_auto.planners.fingerprint import changed_cases, fingerprint_dataset, left_out
 from mvl_auto.planners.given_folds import given_splits
 from mvl_auto.planners.splits import split
-from mvl_auto.plans import Anomaly, DatasetRecord, Fingerprint, Plan, Splits, read_document, write_document
+from mvl_auto.plans import (
+    DELETE_AND_PLAN,
+    Anomaly,
+    DatasetRecord,
+    Fingerprint,
+    Plan,
+    Splits,
+    read_document,
+    write_document,
+)
 from mvl_auto.progress import Progress
 from mvl_auto.text import count_text
 
 STRICT_REMEDY = "Repair it, or run again without --strict."
 CASE_CACHE = ".examined"  # in a preprocessed dataset: the per-case fingerprint cache
-DELETE = "Delete it and run mvl_plan_and_preprocess again."
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +46,7 @@ def take_fingerprint(
     """
     path = folder / "fingerprint.json"
     if path.is_file():
-        earlier = read_document(path, Fingerprint, DELETE)
+        earlier = read_document(path, Fingerprint, DELETE_AND_PLAN)
         described = (raw.id, raw.channels, raw.labels, raw.file_ending)
         complete = not unread and not earlier.left_out
         same_words = described == (earlier.dataset, earlier.channels, earlier.labels, earlier.file_ending)
@@ -89,7 +97,7 @@ def write_plan(raw: Dataset, fingerprint: Fingerprint, plan: Plan, folder: Path)
     write_document(folder / "fingerprint.json", fingerprint)
     splits = folder / "splits.json"
     given = given_splits(fingerprint, raw.folds, raw.folder / "dataset.json")
-    earlier = read_document(splits, Splits, DELETE) if splits.is_file() else None
+    earlier = read_document(splits, Splits, DELETE_AND_PLAN) if splits.is_file() else None
     stale = earlier is None or earlier.fingerprint_hash != fingerprint.hash
     removed = given is None and earlier is not None and earlier.given
     if removed:
@@ -98,7 +106,7 @@ def write_plan(raw: Dataset, fingerprint: Fingerprint, plan: Plan, folder: Path)
         write_document(splits, given or split(fingerprint))
     write_document(folder / "dataset.json", DatasetRecord(dataset=raw.id, folder=str(raw.folder.absolute())))
     path = folder / "plans.json"
-    if path.is_file() and read_document(path, Plan, DELETE).hash != plan.hash:
+    if path.is_file() and read_document(path, Plan, DELETE_AND_PLAN).hash != plan.hash:
         log.warning("%s is replaced by another plan; trained runs keep their own", path)
     write_document(path, plan)
 

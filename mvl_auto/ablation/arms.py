@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from mvl_auto.llm import BlockGeometry
-from mvl_auto.network.presets import compute_matched, vit
 from mvl_auto.plans import NetworkSettings
+
+if TYPE_CHECKING:
+    from mvl_auto.llm import BlockGeometry
 
 LORA_RANK = 8
 OTHER_SEED = 10_000  # added to the seed of an a/a run
 
 TRAINED_WITH_BLOCK = 0.5  # share of the run of train-only; the rest lets the network do without it
 
-Change = Callable[[NetworkSettings, BlockGeometry], NetworkSettings]
+Change = Callable[[NetworkSettings, "BlockGeometry"], NetworkSettings]
 
 
 @dataclass(frozen=True)
@@ -39,14 +41,18 @@ def with_llm(**changes: object) -> Change:
 
 
 def without_llm(planned: NetworkSettings, geometry: BlockGeometry) -> NetworkSettings:
+    from mvl_auto.network.presets import vit  # torch, which looking an arm up does not need
+
     return vit(planned)
 
 
 def without_trunk(planned: NetworkSettings, geometry: BlockGeometry) -> NetworkSettings:
-    return vit(planned).model_copy(update={"depth": 0})
+    return without_llm(planned, geometry).model_copy(update={"depth": 0})
 
 
 def deeper(planned: NetworkSettings, geometry: BlockGeometry) -> NetworkSettings:
+    from mvl_auto.network.presets import compute_matched
+
     key_value_size = geometry.num_key_value_heads * geometry.head_dim
     return compute_matched(planned, geometry.hidden_size, geometry.intermediate_size, key_value_size)
 

@@ -35,13 +35,14 @@ def ablate(
     Raises MvlError for what the user can mend, PartlyFailed when some runs failed and the others are done.
     """
     from mvl_auto.ablation.options import AblationOptions
-    from mvl_auto.ablation.work import Workers, work_on
     from mvl_auto.jobs.dask import check_address
 
     options = options or AblationOptions()
     study, places, rates = prepare(dataset, options, root)
     if options.scheduler is not None:
         check_address(options.scheduler)
+    from mvl_auto.ablation.work import Workers, work_on  # torch, after all that can be refused without it
+
     return work_on(study, places, rates, Workers(options.jobs, options.scheduler), progress)
 
 
@@ -50,9 +51,10 @@ def runs_to_do(dataset: str | int | Path, options: AblationOptions, *, root: Pat
 
     Raises MvlError for what the user can mend.
     """
+    prepared = prepare(dataset, options, root)
     from mvl_auto.ablation import work
 
-    return work.runs_to_do(*prepare(dataset, options, root))
+    return work.runs_to_do(*prepared)
 
 
 def do_one(
@@ -62,9 +64,10 @@ def do_one(
 
     Raises MvlError for what the user can mend.
     """
+    prepared = prepare(dataset, options, root)
     from mvl_auto.ablation import work
 
-    return work.do_one(*prepare(dataset, options, root), name)
+    return work.do_one(*prepared, name)
 
 
 def estimate_ablation(
@@ -102,14 +105,13 @@ def prepare(
     from mvl_auto.ablation.run import RunPlaces
     from mvl_auto.ablation.study import Study, known_arms
     from mvl_auto.api.training import choose_folds
-    from mvl_auto.planners.stage import DELETE
-    from mvl_auto.plans import Fingerprint, Plan, Splits, read_document
+    from mvl_auto.plans import DELETE_AND_PLAN, Fingerprint, Plan, Splits, read_document
 
     arms = known_arms(options.arms or DEFAULT_ARMS)
     root = find_root(root)
     folder = find_preprocessed_dataset(dataset, root)
-    plan = read_document(folder / "plans.json", Plan, DELETE)
-    splits = read_document(folder / "splits.json", Splits, DELETE)
+    plan = read_document(folder / "plans.json", Plan, DELETE_AND_PLAN)
+    splits = read_document(folder / "splits.json", Splits, DELETE_AND_PLAN)
     configuration = plan.configuration(options.configuration)
     if not configuration.network.llm.present:
         raise MvlError(
@@ -153,7 +155,7 @@ def prepare(
         threads=1 if options.jobs > 1 else None,
     )
     return (
-        Study(record, read_document(folder / "fingerprint.json", Fingerprint, DELETE), splits, str(dataset)),
+        Study(record, read_document(folder / "fingerprint.json", Fingerprint, DELETE_AND_PLAN), splits, str(dataset)),
         places,
         rates,
     )

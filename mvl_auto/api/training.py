@@ -17,7 +17,7 @@ from mvl_auto.paths import (
     find_root,
     results_folder,
 )
-from mvl_auto.plans import LlmSettings, Plan, Splits, read_document
+from mvl_auto.plans import DELETE_AND_PLAN, LlmSettings, Plan, Splits, read_document
 from mvl_auto.progress import Progress, silent
 from mvl_auto.results import TrainingResults
 
@@ -186,14 +186,12 @@ def check_training(
     dataset: str | int | Path, folds: Folds, root: Path, configuration: str | None, runs: tuple[str | None, ...]
 ) -> tuple[Plan, list[str]]:
     """The plan, and the names of the folds. runs: their names. Raises MvlError for what needs no torch."""
-    from mvl_auto.planners.stage import DELETE
-
     for name in runs:
         if name is not None:
             checked_name(name, "run", remedy="Choose another with -n NAME.")
     folder = find_preprocessed_dataset(dataset, root)
-    plan = read_document(folder / "plans.json", Plan, DELETE)
-    splits = read_document(folder / "splits.json", Splits, DELETE)
+    plan = read_document(folder / "plans.json", Plan, DELETE_AND_PLAN)
+    splits = read_document(folder / "splits.json", Splits, DELETE_AND_PLAN)
     chosen = choose_folds(folds, len(splits.folds))
     plan.configuration(configuration)
     return plan, chosen

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="ARM",
         help="vit, vit+compute, mappers, mlp, random, permuted, pretrained, lora (these are the default), lora-random, "
-        "head, middle, train-only, all-tokens, pooled, queries, no-trunk, aa, rotated",
+        "head, middle, two-layers, train-only, all-tokens, pooled, queries, no-trunk, aa, rotated",
     )
     parser.add_argument("--folds", nargs="+", default=["0"], metavar="K", help="whose cases are scored (default: 0)")
     parser.add_argument(

@@ -11,9 +11,11 @@ previous/.../<case>.json   PreviousCase   what the stage before segmented in it 
 from mvl_auto.plans.block import BFLOAT16, PLANNED_TOKENS, POOLED_CELL, BlockSizes, LlmSettings, Tokens
 from mvl_auto.plans.cache import CachedCase, PreviousCase, Trail
 from mvl_auto.plans.document import (
+    DELETE_AND_PLAN,
     LARGEST_SIDE,
     MOST_CHANNELS,
     MOST_CLASSES,
+    PLAN_AGAIN,
     SCHEMA_VERSION,
     Document,
     FileEnding,
@@ -49,6 +51,7 @@ from mvl_auto.plans.plan import (
 __all__ = [
     "BFLOAT16",
     "BY_STATISTICS",
+    "DELETE_AND_PLAN",
     "IGNORE",
     "LARGEST_BATCH",
     "LARGEST_SIDE",
@@ -58,6 +61,7 @@ __all__ = [
     "MOST_CLASSES",
     "MOST_STEPS",
     "PLANNED_TOKENS",
+    "PLAN_AGAIN",
     "POOLED_CELL",
     "SCHEMA_VERSION",
     "Anomaly",

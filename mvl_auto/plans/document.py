@@ -23,6 +23,8 @@ from mvl_auto.printable import printable
 from mvl_auto.version import __version__
 
 SCHEMA_VERSION = 1
+PLAN_AGAIN = "Run mvl_plan_and_preprocess again."  # remedies
+DELETE_AND_PLAN = "Delete it and run mvl_plan_and_preprocess again."
 
 LARGEST_SIDE = 1 << 20  # voxels along one axis
 MOST_VOXELS = 1 << 40

@@ -9,14 +9,21 @@ from typing import Any
 from mvl_auto.cache import find_stale
 from mvl_auto.errors import MvlError
 from mvl_auto.network.presets import preset
-from mvl_auto.plans import Configuration, Fingerprint, LlmSettings, Plan, Splits, read_document, write_document
+from mvl_auto.plans import (
+    PLAN_AGAIN,
+    Configuration,
+    Fingerprint,
+    LlmSettings,
+    Plan,
+    Splits,
+    read_document,
+    write_document,
+)
 from mvl_auto.progress import Progress
 from mvl_auto.runs import checkpoint as ckpt
 from mvl_auto.training.first_stage import find_first_stage, prepare_first_stage
 from mvl_auto.training.job import FoldOfPlan, Places, TrainingJob
 from mvl_auto.training.previous import PreviousChannels
-
-PLAN_AGAIN = "Run mvl_plan_and_preprocess again."
 
 
 @dataclass(frozen=True)

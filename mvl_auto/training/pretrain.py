@@ -24,7 +24,7 @@ from mvl_auto.network.device import choose_device
 from mvl_auto.network.reconstruction import reconstruction_loss
 from mvl_auto.network.step import step_context
 from mvl_auto.outputs import TRACES, check_apart, leaving_no_trace
-from mvl_auto.plans import Splits, read_document
+from mvl_auto.plans import PLAN_AGAIN, Splits, read_document
 from mvl_auto.preprocessing.unlabelled import cache_of, preprocess_images
 from mvl_auto.progress import Progress, silent
 from mvl_auto.ranks import rank_here
@@ -34,7 +34,7 @@ from mvl_auto.runs.trained import load_block_of
 from mvl_auto.text import count_text
 from mvl_auto.training.cases import Cases, memory_for_cases
 from mvl_auto.training.job import FoldOfPlan, Places, TrainingJob
-from mvl_auto.training.lookup import PLAN_AGAIN, Changes, cases_of_fold, check_cache, keep_plan, read_plan
+from mvl_auto.training.lookup import Changes, cases_of_fold, check_cache, keep_plan, read_plan
 from mvl_auto.training.masking import MaskedPatches
 from mvl_auto.training.patches import Patches
 from mvl_auto.training.schedule import TrainingLimit

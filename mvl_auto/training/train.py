@@ -17,7 +17,7 @@ from mvl_auto.logs import LOG, log_file
 from mvl_auto.network.step import StepContext, step_context
 from mvl_auto.network.team import Team, together
 from mvl_auto.outputs import TRACES, check_apart, leaving_no_trace
-from mvl_auto.plans import DatasetRecord, LlmSettings, read_document
+from mvl_auto.plans import PLAN_AGAIN, DatasetRecord, LlmSettings, read_document
 from mvl_auto.progress import Progress, silent
 from mvl_auto.report import write_report
 from mvl_auto.runs import checkpoint as ckpt
@@ -27,7 +27,7 @@ from mvl_auto.runs.trained import load_block_of
 from mvl_auto.text import count_text
 from mvl_auto.training.cases import Cases, memory_for_cases
 from mvl_auto.training.job import Places, TrainingJob
-from mvl_auto.training.lookup import PLAN_AGAIN, Changes, find_fold, keep_plan, previous_channels, read_plan
+from mvl_auto.training.lookup import Changes, find_fold, keep_plan, previous_channels, read_plan
 from mvl_auto.training.patches import Patches
 from mvl_auto.training.schedule import TrainingLimit
 from mvl_auto.training.task import Task, carry_out, first_state

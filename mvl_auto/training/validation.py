@@ -16,6 +16,7 @@ from mvl_auto.datasets import Case, Dataset, load_case, to_classes, to_values
 from mvl_auto.errors import MvlError
 from mvl_auto.files import write_json
 from mvl_auto.images import read_label, write_label
+from mvl_auto.plans import PLAN_AGAIN
 from mvl_auto.progress import Progress
 from mvl_auto.runs import SUMMARY, VALIDATION
 
@@ -98,7 +99,7 @@ def case_named(name: str, cases: dict[str, Case], raw: Dataset) -> Case:
         raise MvlError(
             f"the case {name} of the splits is not in the dataset any more",
             file=raw.folder,
-            remedy="Run mvl_plan_and_preprocess again.",
+            remedy=PLAN_AGAIN,
         )
     return cases[name]
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
+
 import pytest
 from networks import tiny, tiny_llm
 
 from mvl_auto.ablation.arms import ARMS, OTHER_SEED
+from mvl_auto.cli import ablate
 from mvl_auto.llm import BlockGeometry
 from mvl_auto.network.presets import compute_matched, vit
 
@@ -61,3 +64,10 @@ def test_only_the_check_of_chance_has_another_seed_and_every_arm_says_what_it_is
     assert ARMS.keys() == OF_THE_BLOCK.keys() | WITHOUT.keys()
     assert len({arm.what for arm in ARMS.values()}) == len(ARMS)
     assert all(isinstance(arm.what, str) for arm in ARMS.values())
+
+
+def test_the_help_names_every_arm():
+    parser = argparse.ArgumentParser()
+    ablate.add_arguments(parser)
+    words = next(action.help for action in parser._actions if action.dest == "arms")
+    assert {word.strip("(,)") for word in words.split()} >= set(ARMS)

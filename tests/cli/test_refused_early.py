@@ -31,6 +31,14 @@ COMMANDS = {
     "a run that is not there": ("predict", ["-i", "imgs", "-o", "preds", "-n", "x"], "-n x"),
     "maps of nothing": ("explain", ["-i", "nowhere", "-o", "maps"], "nowhere: does not exist"),
     "references that are not there": ("evaluate", ["-r", "nowhere", "-p", "imgs"], "nowhere"),
+    "an ablation of a dataset that is not planned": ("ablate", ["-d", "99"], "no planned dataset '99'"),
+    "an arm that is none": ("ablate", ["-d", "7", "--arms", "vitt"], "vitt"),
+    "a fold that an ablation cannot score": ("ablate", ["-d", "7", "--folds", "9"], "no fold '9'"),
+    "a pretraining of nothing": ("pretrain", ["-d", "99"], "no planned dataset '99'"),
+    "an audit of nothing": ("audit", ["-d", "99"], "99"),
+    "a report of nothing": ("report", ["nowhere"], "nowhere"),
+    "runs to compare that are not there": ("compare", ["nowhere", "imgs"], "nowhere"),
+    "a dataset to examine that is not there": ("doctor", ["-d", "99"], "no dataset '99'"),
     "an unknown word": ("train", ["7", "-npz"], "-npz is nnU-Net's"),
 }
 
