@@ -86,7 +86,7 @@ def measure(way: str, folder: Path) -> dict[str, float]:
     import transformers.models.llama.modeling_llama as llama
 
     import mvl_auto.llm.block
-    import mvl_auto.llm.formats.safetensors_layer  # noqa: F401
+    import mvl_auto.llm.formats.safetensors_layers  # noqa: F401
     from mvl_auto.llm import load_block
 
     sources = {

@@ -29,7 +29,7 @@ def estimate(specs: list[RunSpec], missing: list[RunSpec], places: RunPlaces, jo
 
     Raises MvlError when a block is not to be had.
     """
-    from mvl_auto.llm import known_sizes
+    from mvl_auto.llm import known_sizes, planned_layers
     from mvl_auto.network import build_network
     from mvl_auto.planners import TrainingStep, time_step
     from mvl_auto.planners.cost.dummy import DummyBlock, settings_for_dummy
@@ -42,7 +42,7 @@ def estimate(specs: list[RunSpec], missing: list[RunSpec], places: RunPlaces, jo
         configuration = of_arm.configuration(spec.basis.configuration)
         llm = configuration.network.llm
         named = llm.present and llm.source != "auto"
-        block = known_sizes(llm.source, llm.layer, places.blocks, llm.layers) if named else None
+        block = known_sizes(llm.source, planned_layers(llm), places.blocks) if named else None
         step = TrainingStep(
             configuration.network,
             configuration.patch_size,

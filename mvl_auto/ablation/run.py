@@ -130,11 +130,11 @@ def job_of(spec: RunSpec, places: RunPlaces) -> TrainingJob:
 
 def plan_of_arm(plan: Plan, spec: RunSpec, blocks: Path) -> Plan:
     """The plan with its configuration changed as the arm says. Other layers are those of the planned block's donor."""
-    from mvl_auto.llm import ensure_block
+    from mvl_auto.llm import ensure_block, planned_layers
 
     configuration = plan.configuration(spec.basis.configuration)
     planned = configuration.network
-    card = ensure_block(planned.llm.source, planned.llm.layer, blocks, planned.llm.hidden_size, planned.llm.layers)
+    card = ensure_block(planned.llm.source, planned_layers(planned.llm), blocks, planned.llm.hidden_size)
     network = ARMS[spec.arm].change(planned, card.geometry)
     if network.llm.present:
         llm = network.llm.model_copy(update={"mapper_rate": spec.rates.mapper_rate})

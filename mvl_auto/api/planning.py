@@ -73,6 +73,7 @@ def plan_and_preprocess(
     from mvl_auto import planners
     from mvl_auto.datasets import paths_read, read_dataset
     from mvl_auto.llm.known import known_blocks, llm_settings
+    from mvl_auto.llm.layers import LayerRange
     from mvl_auto.planners import stage
     from mvl_auto.planners.budget import choose_budget
 
@@ -82,7 +83,7 @@ def plan_and_preprocess(
     unread: list[MvlError] = []
     raw = read_dataset(find_raw_dataset(dataset, root), unread if keep_going else None)
     folder = preprocessed_folder(root, raw.id)
-    block = llm_settings(llm, llm_layer, llm_tokens, llm_layers)
+    block = llm_settings(llm, LayerRange(llm_layer, llm_layers), llm_tokens)
     blocks = known_blocks(block, blocks_folder(root))
     budget = choose_budget(memory, preset, seconds, device)
     overrides = overrides or planners.Overrides()

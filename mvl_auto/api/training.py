@@ -176,10 +176,13 @@ def block_of_run(llm: str | None, planned: LlmSettings) -> LlmSettings | None:
     llm: a source of the block bank; None where the run has the planned block. Raises MvlError for unknown syntax.
     """
     from mvl_auto.llm.known import llm_settings
+    from mvl_auto.llm.layers import LayerRange
 
     if llm is None:
         return None
-    return llm_settings(llm, "last", *((planned.tokens, planned.layers) if planned.present else ()))
+    if not planned.present:
+        return llm_settings(llm, "last")
+    return llm_settings(llm, LayerRange(count=planned.layers), planned.tokens)
 
 
 def check_training(

@@ -95,10 +95,10 @@ def run_list(args: argparse.Namespace) -> int:
 
 
 def run_add(args: argparse.Namespace) -> int:
-    from mvl_auto.llm import ensure_block
+    from mvl_auto.llm import LayerRange, ensure_block
     from mvl_auto.paths import blocks_folder
 
-    card = ensure_block(args.source, args.layer, blocks_folder(args.root), layers=args.layers)
+    card = ensure_block(args.source, LayerRange(args.layer, args.layers), blocks_folder(args.root))
     print(f"\n{details(card)}\n")
     several = f" --llm-layers {args.layers}" if args.layers > 1 else ""
     print(f"use it: mvl_plan_and_preprocess -d DATASET --llm '{card.source}' --llm-layer {card.layer}{several}")

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, get_args
 from pydantic import ValidationError
 
 from mvl_auto.errors import MvlError
-from mvl_auto.llm.card import Architecture, BlockGeometry, Layer, resolve_layer
+from mvl_auto.llm.card import Architecture, BlockGeometry
+from mvl_auto.llm.layers import LayerRange
 from mvl_auto.plans.block import MOST_LAYERS
 
 if TYPE_CHECKING:
@@ -110,10 +111,10 @@ def transformers_config(geometry: BlockGeometry) -> PreTrainedConfig:
     return _config_class(geometry.architecture)(**words)
 
 
-def read_config(config_json: Any, layer: Layer, file: str, layers: int = 1) -> tuple[BlockGeometry, int, int]:
+def read_config(config_json: Any, layers: LayerRange, file: str) -> tuple[BlockGeometry, int, int]:
     """(geometry of a block, number of its last layer from 0, number of layers) from a model's config.json.
 
-    layer: the last of so many `layers`. file: its name in messages.
+    file: its name in messages.
     Raises MvlError for an architecture that is not supported, for quantized checkpoints, for inconsistent values, for
     a layer that the model does not have, and for layers that are not alike.
     """
@@ -133,9 +134,9 @@ def read_config(config_json: Any, layer: Layer, file: str, layers: int = 1) -> t
         raise MvlError(f"has {depth:,} layers; at most {MOST_LAYERS:,} are supported", file=file)
     try:
         config = _config_class(architecture).from_dict(config_json)
-        number = resolve_layer(layer, config.num_hidden_layers, file, layers)
-        geometries = [_geometry(architecture, config, each) for each in range(number - layers + 1, number + 1)]
-        return in_one_block(geometries, number, file), number, config.num_hidden_layers
+        numbers = layers.numbers(config.num_hidden_layers, file)
+        geometry = in_one_block([_geometry(architecture, config, each) for each in numbers], numbers[-1], file)
+        return geometry, numbers[-1], config.num_hidden_layers
     except (
         StrictDataclassError,
         ValidationError,

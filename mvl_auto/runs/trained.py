@@ -67,14 +67,13 @@ def load_block_of(configuration: Configuration, state: State | None, blocks_fold
     settings = configuration.network.llm
     if not settings.present:
         return None
-    from mvl_auto.llm import load_block, load_same_block
+    from mvl_auto.llm import LayerRange, load_block, load_same_block, planned_layers
 
     if state is None or state.block is None:
-        return load_block(settings.source, settings.layer, blocks_folder, settings.hidden_size, settings.layers)
+        return load_block(settings.source, planned_layers(settings), blocks_folder, settings.hidden_size)
     block = state.block
-    return load_same_block(
-        block.source, block.layer, blocks_folder, block.sha256, block.geometry_sha256, block.name, block.layers
-    )
+    layers = LayerRange(block.layer, block.layers)
+    return load_same_block(block.source, layers, blocks_folder, block.sha256, block.geometry_sha256, block.name)
 
 
 def load_weights(network: nn.Module, weights: dict[str, Tensor], path: Path) -> None:

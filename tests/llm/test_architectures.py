@@ -8,12 +8,13 @@ from llm_models import SIZES
 from mvl_auto.errors import MvlError
 from mvl_auto.llm.architectures import build_parts, read_config
 from mvl_auto.llm.card import BlockGeometry
+from mvl_auto.llm.layers import LayerRange
 
 MOST = 10_000  # layers
 
 
 def geometry_of(model_type: str, **changes: object) -> BlockGeometry:
-    return read_config(SIZES | {"model_type": model_type} | changes, 0, "config.json")[0]
+    return read_config(SIZES | {"model_type": model_type} | changes, LayerRange(0), "config.json")[0]
 
 
 def test_heads_that_do_not_divide_the_width_are_as_wide_as_transformers_makes_them():
@@ -37,9 +38,9 @@ def test_gemmas_layers_of_another_attention_are_refused(change):
 
 def test_a_model_may_have_as_many_layers_as_the_refusal_says():
     config = SIZES | {"model_type": "llama", "num_hidden_layers": MOST}
-    assert read_config(config, "last", "config.json")[1:] == (MOST - 1, MOST)
+    assert read_config(config, LayerRange(), "config.json")[1:] == (MOST - 1, MOST)
     with pytest.raises(MvlError, match="has 10,001 layers; at most 10,000"):
-        read_config(config | {"num_hidden_layers": MOST + 1}, "last", "config.json")
+        read_config(config | {"num_hidden_layers": MOST + 1}, LayerRange(), "config.json")
 
 
 @pytest.mark.parametrize("name", ["gemma3", "qwen2_vl"])

@@ -29,6 +29,7 @@ from mvl_auto.llm import (
 )
 from mvl_auto.llm.card import BlockCard
 from mvl_auto.llm.catalogue import AUTO, CATALOGUE, WHEELS
+from mvl_auto.llm.layers import LayerRange
 from mvl_auto.llm.sources.syntax import parse_source
 from mvl_auto.locks import locked
 
@@ -86,31 +87,31 @@ def test_layers_are_counted_from_both_ends(folder, model):
 
 
 def test_two_layers_are_a_block_of_their_own(folder, model):
-    one, two = ensure_block(model, "last", folder), ensure_block(model, "last", folder, layers=2)
+    one, two = ensure_block(model, "last", folder), ensure_block(model, LayerRange("last", 2), folder)
     assert [card.name for card in list_blocks(folder)] == sorted([one.name, two.name])
     assert (two.layer, two.layers, two.layers_text, one.layers_text) == (2, 2, "1-2", "2")
     assert ensure_block(model, 2, folder) == one
-    assert ensure_block(model, -1, folder, layers=2) == two
+    assert ensure_block(model, LayerRange(-1, 2), folder) == two
     assert two.parameters == 2 * one.parameters - one.hidden_size  # one final norm
-    assert known_sizes(model, "last", folder, 2).parameters == two.parameters
+    assert known_sizes(model, LayerRange("last", 2), folder).parameters == two.parameters
     assert known_sizes(model, "last", folder).parameters == one.parameters
     for layer, layers in ((0, 2), ("last", 4)):
         with pytest.raises(MvlError, match=f"has no {layers} layers that end with layer"):
-            ensure_block(model, layer, folder, layers=layers)
+            ensure_block(model, LayerRange(layer, layers), folder)
 
 
 def test_auto_takes_so_many_layers_as_are_asked_for(folder, model, monkeypatch):
-    one, two = ensure_block(model, "last", folder), ensure_block(model, "last", folder, layers=2)
+    one, two = ensure_block(model, "last", folder), ensure_block(model, LayerRange("last", 2), folder)
     assert ensure_block("auto", "last", folder) == one
-    assert ensure_block("auto", "last", folder, layers=2) == two
-    assert [sizes.layers for sizes in pretrained_sizes("last", folder, 2)] == [2]
+    assert ensure_block("auto", LayerRange("last", 2), folder) == two
+    assert [sizes.layers for sizes in pretrained_sizes(LayerRange("last", 2), folder)] == [2]
     monkeypatch.setattr(auto, "ensure_source", nowhere)
     with pytest.raises(MvlError, match="holds no pretrained block for 3 layers up to layer last"):
-        ensure_block("auto", "last", folder, layers=3)
+        ensure_block("auto", LayerRange("last", 3), folder)
 
 
 def test_a_random_model_has_as_many_layers_as_are_asked_for(folder):
-    one, two = load_block(RANDOM, "last", folder), load_block(RANDOM, "last", folder, layers=2)
+    one, two = load_block(RANDOM, "last", folder), load_block(RANDOM, LayerRange("last", 2), folder)
     weights = two.state_dict()
     assert all(torch.equal(weights[name], weight) for name, weight in one.state_dict().items())
     assert not torch.equal(weights["layer2.mlp.up_proj.weight"], weights["layer.mlp.up_proj.weight"])
@@ -281,7 +282,7 @@ def test_a_second_process_waits_for_the_first_and_fetches_nothing(folder, monkey
         other.start()
         while "waiting for it" not in caplog.text:
             assert other.is_alive()
-        bank.store(extract(parse_source(RANDOM), "last", folder), parse_source(RANDOM), folder)
+        bank.store(extract(parse_source(RANDOM), LayerRange(), folder), parse_source(RANDOM), folder)
     other.join()
     assert calls == []
     assert len(list_blocks(folder)) == 1

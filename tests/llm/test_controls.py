@@ -9,6 +9,7 @@ from llm_models import make_model, save_model
 from mvl_auto.errors import MvlError
 from mvl_auto.llm import load_block
 from mvl_auto.llm.controls import Rotated, orthogonal, permuted, randomised
+from mvl_auto.llm.layers import LayerRange
 
 TOKENS = 6
 
@@ -45,7 +46,7 @@ def test_a_rotated_block_is_the_same_function(block, rotary, final_norm):
 
 @pytest.mark.parametrize("final_norm", [True, False])
 def test_two_rotated_layers_are_the_same_function(block, tmp_path, final_norm):
-    two = load_block(block.card.source, "last", tmp_path / "blocks", layers=2)
+    two = load_block(block.card.source, LayerRange("last", 2), tmp_path / "blocks")
     x = tokens(two.card.hidden_size)
     turned, expected = Rotated(two, seed=0), two(x, rotary=True, final_norm=final_norm)
     torch.testing.assert_close(
@@ -58,7 +59,7 @@ def test_two_rotated_layers_are_the_same_function(block, tmp_path, final_norm):
 
 @pytest.mark.parametrize("control", [permuted, randomised])
 def test_a_control_changes_both_of_two_layers(block, tmp_path, control):
-    two = load_block(block.card.source, "last", tmp_path / "blocks", layers=2)
+    two = load_block(block.card.source, LayerRange("last", 2), tmp_path / "blocks")
     before, after = two.state_dict(), control(two, 0).state_dict()
     for layer in ("layer", "layer2"):
         name = f"{layer}.mlp.down_proj.weight"

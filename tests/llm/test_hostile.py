@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from llm_models import make_model, save_model
 
 from mvl_auto.errors import MvlError
-from mvl_auto.llm.formats.gguf_layer import read_gguf_layer
+from mvl_auto.llm.formats.gguf_layers import read_gguf_layers
 from mvl_auto.llm.formats.random_access import MappedFile
 from mvl_auto.llm.formats.safetensors_header import read_header
+from mvl_auto.llm.layers import LayerRange
 from mvl_auto.llm.load import load_block
 from mvl_auto.llm.sources.local import extract_from_disk
 
@@ -91,7 +92,7 @@ def offsets(start: int, stop: int) -> Callable[[dict[str, Any]], None]:
 def test_a_safetensors_header_that_lies(folder, tmp_path, change, said):
     rewrite_header(folder, change)
     with pytest.raises(MvlError, match=said):
-        extract_from_disk(folder, 0)
+        extract_from_disk(folder, LayerRange(0))
     assert refused(folder, tmp_path / "blocks")
 
 
@@ -169,7 +170,7 @@ def test_a_configuration_that_lies(folder, tmp_path, change, said):
     config = json.loads((folder / "config.json").read_text()) | change
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(MvlError, match=said):
-        extract_from_disk(folder, 0)
+        extract_from_disk(folder, LayerRange(0))
     refused(folder, tmp_path / "blocks")
 
 
@@ -206,7 +207,7 @@ def test_pickles_are_never_read(folder, tmp_path, name):
 
 def test_the_sound_file_is_read(gguf_bytes, tmp_path):
     (tmp_path / "m.gguf").write_bytes(gguf_bytes)
-    assert read_gguf_layer(MappedFile(tmp_path / "m.gguf"), 0).num_layers == 1
+    assert read_gguf_layers(MappedFile(tmp_path / "m.gguf"), LayerRange(0)).num_layers == 1
 
 
 @pytest.mark.parametrize("value", [TWO_TO_60, (1 << 64) - 1, 1 << 31])
@@ -278,7 +279,9 @@ def test_any_damage_to_a_gguf_header_is_refused_or_harmless(gguf_bytes, tmp_path
     for place in data.draw(st.lists(st.integers(0, header_end), min_size=1, max_size=4)):
         content[place] = data.draw(st.sampled_from([0, 1, 127, 128, 255]))
     (tmp_path / "m.gguf").write_bytes(content)
-    assert "m.gguf" in refusal_if_any(lambda: read_gguf_layer(MappedFile(tmp_path / "m.gguf"), 0), "m.gguf")
+    assert "m.gguf" in refusal_if_any(
+        lambda: read_gguf_layers(MappedFile(tmp_path / "m.gguf"), LayerRange(0)), "m.gguf"
+    )
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -292,7 +295,7 @@ def test_any_damage_to_a_safetensors_header_is_refused_or_harmless(folder, data)
         content[place] = data.draw(st.sampled_from([0, 57, 34, 44, 255]))
     file.write_bytes(content)
     try:
-        assert "model" in refusal_if_any(lambda: extract_from_disk(folder, 0), "model")
+        assert "model" in refusal_if_any(lambda: extract_from_disk(folder, LayerRange(0)), "model")
     finally:
         file.write_bytes(sound)
 

@@ -11,6 +11,7 @@ from llm_models import NUM_LAYERS, VARIANTS, reference, save_model
 
 from mvl_auto.errors import MvlError
 from mvl_auto.llm import load_block
+from mvl_auto.llm.layers import LayerRange
 
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
 
@@ -45,9 +46,9 @@ def test_two_layers_compute_what_the_full_model_does_from_the_first_to_its_end(s
     expected = reference(variant)
     if variant == "gemma3_text":  # its last layer has a window, the one before has none
         with pytest.raises(MvlError, match="layers of different kinds between layer 1 and layer 2"):
-            load_block(f"file:{folder}", "last", tmp_path / "blocks", layers=2)
+            load_block(f"file:{folder}", LayerRange("last", 2), tmp_path / "blocks")
         return
-    block = load_block(f"file:{folder}", "last", tmp_path / "blocks", layers=2)
+    block = load_block(f"file:{folder}", LayerRange("last", 2), tmp_path / "blocks")
     assert (block.card.layer, block.card.layers) == (NUM_LAYERS - 1, 2)
     assert block.card.name.startswith("model-layer1-2-")
     torch.testing.assert_close(block(expected.inputs[-2], causal=True, rotary=True), expected.normed, **TOLERANCE)
@@ -59,6 +60,6 @@ def test_two_layers_compute_what_the_full_model_does_from_the_first_to_its_end(s
 def test_two_layers_of_a_gguf_file_compute_what_the_full_model_does(variant, tmp_path):
     expected = reference(variant)
     file = write_gguf(tmp_path / "model.gguf", expected.model, words=50)
-    block = load_block(f"file:{file}", 1, tmp_path / "blocks", layers=2)
+    block = load_block(f"file:{file}", LayerRange(1, 2), tmp_path / "blocks")
     found = block(expected.inputs[0], causal=True, rotary=True, final_norm=False)
     torch.testing.assert_close(found, expected.outputs[1], **TOLERANCE)

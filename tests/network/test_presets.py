@@ -8,6 +8,7 @@ from networks import tiny, tiny_llm
 from torch.utils.flop_counter import FlopCounterMode
 
 from mvl_auto.llm import load_block
+from mvl_auto.llm.layers import LayerRange
 from mvl_auto.network import build_network
 from mvl_auto.network.presets import compute_matched, vit
 
@@ -28,7 +29,7 @@ def test_a_compute_matched_vit_works_as_much_as_the_network_with_the_block(tmp_p
     # the global branch alone: torch's counter takes the gradient of a depthwise convolution for that of a full one
     llm = tiny_llm(source=SMOLLM2, tokens=tokens, layers=layers)
     planned = tiny(width=192, heads=6, depth=1, attention="global", llm=llm)
-    with_block = work_of_a_step(planned, load_block(SMOLLM2, "last", tmp_path, layers=layers))
+    with_block = work_of_a_step(planned, load_block(SMOLLM2, LayerRange("last", layers), tmp_path))
     matched = work_of_a_step(compute_matched(planned, HIDDEN, FFN, HIDDEN // HEADS * KV_HEADS))
     shallow, deeper = (work_of_a_step(vit(planned).model_copy(update={"depth": depth})) for depth in (1, 2))
     nearest = max(1.0, round((with_block - shallow) / (deeper - shallow)))

@@ -13,6 +13,7 @@ from trained import make_configuration, make_plan
 from mvl_auto.errors import MvlError
 from mvl_auto.files import sha256_of_file
 from mvl_auto.llm import BlockCard, load_block
+from mvl_auto.llm.layers import LayerRange
 from mvl_auto.network.optimizer import trainable
 from mvl_auto.plans import read_document, write_document
 from mvl_auto.runs import BlockReference, State, load_trained, network_of
@@ -22,7 +23,7 @@ from mvl_auto.runs.checkpoint import AVERAGED, PLAN, align_reference, save
 @pytest.fixture(params=[1, 2])
 def fold(request, tmp_path):
     """A trained fold with a block of one layer or two, in a bank beside it."""
-    block = load_block(RANDOM_BLOCK, "last", tmp_path / "blocks", layers=request.param)
+    block = load_block(RANDOM_BLOCK, LayerRange("last", request.param), tmp_path / "blocks")
     llm = tiny_llm(source=RANDOM_BLOCK, hidden_size=32, layers=request.param)
     plan = make_plan(make_configuration(network=tiny(llm=llm)))
     network = network_of(plan, plan.configuration(), block)

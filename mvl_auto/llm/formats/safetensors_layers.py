@@ -9,7 +9,6 @@ from torch import Tensor
 
 from mvl_auto.errors import MvlError
 from mvl_auto.llm.architectures import read_config
-from mvl_auto.llm.card import Layer
 from mvl_auto.llm.extracted import UNKNOWN_LICENCE, Extracted, check_names, check_shape, expected_shapes
 from mvl_auto.llm.formats.random_access import AGAIN, RandomAccess, read_ranges
 from mvl_auto.llm.formats.repository import (
@@ -22,14 +21,15 @@ from mvl_auto.llm.formats.repository import (
     read_licence,
 )
 from mvl_auto.llm.formats.safetensors_header import StoredTensor, read_header
+from mvl_auto.llm.layers import LayerRange
 
 PREFIXES = ("model.", "")  # of a model with its head, and without
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 KNOWN_EXTRAS = (".rotary_emb.inv_freq",)  # in old checkpoints; computed from the configuration anyway
 
 
-def read_safetensors_layer(repository: Repository, layer: Layer, layers: int = 1) -> Extracted:
-    """Read so many layers, the last of which is `layer`, and the final norm.
+def read_safetensors_layers(repository: Repository, layers: LayerRange) -> Extracted:
+    """Read layers of a model and its final norm.
 
     Raises MvlError for a missing, damaged or unsupported file.
     """
@@ -38,7 +38,7 @@ def read_safetensors_layer(repository: Repository, layer: Layer, layers: int = 1
         raise MvlError(
             f"has no {CONFIG}", file=repository.name, remedy="Give a folder with config.json and safetensors."
         )
-    geometry, number, num_layers = read_config(read_json_file(config), layer, config.name, layers)
+    geometry, number, num_layers = read_config(read_json_file(config), layers, config.name)
     shapes = expected_shapes(geometry, config.name)
     headers: dict[str, tuple[RandomAccess, dict[str, StoredTensor]]] = {}
     places = locate_tensors(repository)

@@ -16,10 +16,11 @@ from torch import Tensor
 
 from mvl_auto.errors import MvlError
 from mvl_auto.llm.architectures import check_architecture, in_one_block
-from mvl_auto.llm.card import Architecture, BlockGeometry, Layer, RopeValue, resolve_layer
+from mvl_auto.llm.card import Architecture, BlockGeometry, RopeValue
 from mvl_auto.llm.extracted import UNKNOWN_LICENCE, Extracted, check_names, check_shape, expected_shapes
 from mvl_auto.llm.formats.gguf_header import GgufHeader, TensorInfo, read_header
 from mvl_auto.llm.formats.random_access import RandomAccess, read_ranges
+from mvl_auto.llm.layers import LayerRange
 
 # name in GGUF -> ours. Mistral is "llama" in GGUF: its layer is the same.
 ARCHITECTURES: dict[str, Architecture] = {"llama": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
@@ -44,19 +45,18 @@ DEFAULT_ROPE_THETA = 10000.0  # llama.cpp's, where the header has none
 DEFAULT_CONTEXT = 2048
 
 
-def read_gguf_layer(file: RandomAccess, layer: Layer, layers: int = 1) -> Extracted:
-    """Read the header, so many layers, the last of which is `layer`, and the final norm.
+def read_gguf_layers(file: RandomAccess, layers: LayerRange) -> Extracted:
+    """Read the header, layers of the model, and the final norm.
 
     Raises MvlError for a damaged file and for an architecture or quantization that is not supported.
     """
     header = read_header(file)
     if header.architecture not in ARCHITECTURES:
         check_architecture(f"{header.architecture} (GGUF)", file.name)
-    number = resolve_layer(layer, _read_count(header, "block_count"), file.name, layers)
-    geometry = in_one_block(
-        [_read_geometry(header, file, each) for each in range(number - layers + 1, number + 1)], number, file.name
-    )
-    numbers = geometry.layer_numbers(number)
+    num_layers = _read_count(header, "block_count")
+    chosen = layers.numbers(num_layers, file.name)
+    geometry = in_one_block([_read_geometry(header, file, each) for each in chosen], chosen[-1], file.name)
+    numbers = geometry.layer_numbers(chosen[-1])
     shapes = expected_shapes(geometry, file.name)
     theirs = {_gguf_name(name, numbers): name for name in shapes}
     mine = tuple(f"blk.{each}." for each in numbers.values())
@@ -72,8 +72,8 @@ def read_gguf_layer(file: RandomAccess, layer: Layer, layers: int = 1) -> Extrac
     }
     return Extracted(
         geometry=geometry,
-        layer=number,
-        num_layers=_read_count(header, "block_count"),
+        layer=chosen[-1],
+        num_layers=num_layers,
         weights=weights,
         bytes_read=file.bytes_read,
         bytes_layer=sum(info.length for info in infos.values()),
