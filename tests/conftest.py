@@ -33,6 +33,7 @@ LONG = (
     *("training/test_train.py", "training/test_batches.py", "planners/cost/test_memory.py"),
     *("integration/test_bad_datasets.py", "integration/test_full_disk.py", "planners/cost/test_estimate.py"),
     *("integration/test_bad_input.py", "integration/test_cascade.py", "training/test_block_start.py"),
+    "faults/test_fuzz.py",
 )
 SLOW = (
     *("demo/test_walk.py", "integration/test_interrupted.py", "integration/test_notebook.py", "jobs/test_dask.py"),

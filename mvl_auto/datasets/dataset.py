@@ -163,9 +163,12 @@ def _read_groups(path: Path, names: set[str]) -> dict[str, str]:
     remedy = "Write a header line 'case,group' and one line a case."
     try:
         with reading(path), open(path, newline="", encoding="utf-8-sig") as stream:
-            rows = list(csv.DictReader(stream, skipinitialspace=True))
+            reader = csv.DictReader(stream, skipinitialspace=True)
+            columns, rows = reader.fieldnames or (), list(reader)
     except (UnicodeDecodeError, csv.Error) as error:
         raise MvlError(f"is not a CSV file ({error})", file=path, remedy=remedy) from error
+    if not {"case", "group"} <= set(columns):
+        raise MvlError("has no columns 'case' and 'group'", file=path, remedy=remedy)
     if any(not row.get("case") or not row.get("group") for row in rows):
         raise MvlError("has a line without case or group", file=path, remedy=remedy)
     groups: dict[str, str] = {}

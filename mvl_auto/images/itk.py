@@ -52,7 +52,8 @@ def read_itk(path: Path) -> tuple[Array, FileGrid]:
         _check_size(reader, data or [path], path, 1 if _is_raw(fields) else MOST_PACKED)
         _check_end(reader, fields, path)
         image = reader.Execute()
-    channels = _channels_of(image, path)
+        array = sitk.GetArrayFromImage(image)
+    channels = _channels_of(image, array, path)
     return channels, _grid_of(image, channels.dtype)
 
 
@@ -112,11 +113,8 @@ def _reason(error: Exception) -> str:
     return re.sub(r"^(sitk::ERROR|ITK ERROR):\s*(\w+\(0x[0-9a-f]+\):)?", "", lines[-1]).strip()
 
 
-def _channels_of(image: Any, path: Path) -> Array:
-    """(C, i, j, k) of a scalar, vector, or 4D image."""
-    import SimpleITK as sitk
-
-    array = sitk.GetArrayFromImage(image)
+def _channels_of(image: Any, array: Array, path: Path) -> Array:
+    """(C, i, j, k) of a scalar, vector, or 4D image. array: its voxels, channels last."""
     if image.GetNumberOfComponentsPerPixel() > 1:
         array = np.moveaxis(array, -1, 0)
     elif image.GetDimension() < 4:

@@ -55,7 +55,7 @@ class FrozenBlock(nn.Module):
         mask, positions = self._window_mask(hidden_bnd) if causal else None, self._positions(hidden_bnd, rotary)
         for name in self.card.geometry.layer_names:
             hidden = self._compute(
-                self.get_submodule(name),
+                getattr(self, name),
                 hidden,
                 attention_mask=mask,
                 position_embeddings=positions,

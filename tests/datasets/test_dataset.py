@@ -313,9 +313,11 @@ def test_groups_are_read_and_unknown_cases_named(tmp_path: Path) -> None:
     assert read_dataset(dataset).groups == {"tiny_000": "anna", "tiny_001": "anna"}
     groups.write_text("case,group\ntiny_000,anna\nnobody,bert\n")
     assert refusal(dataset).startswith(f"{groups}: names cases that the dataset does not have: nobody.")
-    for text in ("name,patient\na,b\n", "case,group\ntiny_000\n"):
+    groups.write_text("case,group\ntiny_000\n")
+    assert "has a line without case or group" in refusal(dataset)
+    for text in ("name,patient\na,b\n", "name,patient\n", ""):
         groups.write_text(text)
-        assert "has a line without case or group" in refusal(dataset)
+        assert "has no columns 'case' and 'group'" in refusal(dataset)
 
 
 def test_groups_that_contradict_themselves_or_could_mean_two_things(tmp_path: Path) -> None:

@@ -64,10 +64,10 @@ class Outcome:
 
 
 @contextmanager
-def runner(folder: Path) -> Iterator[Callable[[Hostile], Outcome]]:
-    """A function that runs one input after the other, each on a fresh copy of one base."""
+def runner(folder: Path, make: Callable[[Path], object] = base) -> Iterator[Callable[[Hostile], Outcome]]:
+    """A function that runs one input after the other, each on a fresh copy of one root. make: makes that root."""
     made = folder / "base"
-    base(made)
+    make(made)
     environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
     command = [sys.executable, str(Path(__file__).parents[1] / "support/zygote.py")]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}

@@ -34,9 +34,9 @@ ID = "Dataset007_Tiny"
 RAW, PREPARED, RESULTS = Path("raw") / ID, Path("preprocessed") / ID, Path("results") / ID
 PLAN = ["plan_and_preprocess", "-d", "7", "--plan-only", "--llm", "none", "--memory", "1GB", "--workers", "1"]
 PREPARE = [word for word in PLAN if word != "--plan-only"]
-TRAIN = ["train", "7", "0", "--steps", "1", "--device", "cpu"]
+TRAIN = ["train", "7", "0", "-n", "new", "--steps", "1", "--device", "cpu"]
 PREDICT = ["predict", "-i", "imgs", "-o", "preds", "-d", "7", "--device", "cpu", "--no-mirroring"]
-EVALUATE = ["evaluate", "-r", str(RAW / "labelsTr"), "-p", "masks"]
+EVALUATE = ["evaluate", "-r", str(RAW / "labelsTr"), "-p", "masks", "--only-common"]
 DOCTOR = ["doctor", "-d", "7", "--workers", "1"]
 
 BAD_NAMES = (

@@ -17,7 +17,7 @@ import time
 import traceback
 from typing import IO, Any
 
-COMMANDS = ("plan_and_preprocess", "train", "predict", "evaluate", "doctor", "explain", "report")
+COMMANDS = ("plan_and_preprocess", "train", "predict", "evaluate", "doctor", "explain", "report", "compare", "block")
 TRACEBACK = 70
 MOST_SAID = 1 << 20
 
