@@ -44,7 +44,7 @@ class CommandJob:
 
     def __call__(self) -> None:
         """Raises CalledProcessError when the command fails."""
-        process = subprocess.Popen(self.words, env=_own_environment(os.environ))
+        process = subprocess.Popen(self.words, env=_own_environment(os.environ), preexec_fn=_ignore_warning)
         self.process = process.pid
         while (code := process.poll()) is None:  # not wait(): its lock would be held while `checkpoint` interrupts it
             time.sleep(LOOK_EVERY)
@@ -61,6 +61,11 @@ class CommandJob:
             while time.monotonic() < end and not _has_ended(self.process):
                 time.sleep(LOOK_EVERY)
         return DelayedSubmission(CommandJob(self.words))
+
+
+def _ignore_warning() -> None:
+    """Slurm sends its warning to all processes of a job, and SIGUSR2 would end the command before it could save."""
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 
 
 def _own_environment(environment: Mapping[str, str]) -> dict[str, str]:

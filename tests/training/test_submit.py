@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import signal
 import subprocess
 import sys
 import threading
@@ -64,6 +66,7 @@ def test_a_job_whose_time_is_over_lets_its_command_save_and_is_queued_again_as_i
     running = threading.Thread(target=run)
     running.start()
     wait_for(ready)
+    os.kill(job.process, signal.SIGUSR2)  # Slurm sends its warning to every process of the job
     again = job.checkpoint()
     running.join(PATIENCE)
     assert saved.read_text() == "saved"
