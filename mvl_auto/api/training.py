@@ -205,9 +205,9 @@ def check_start(start_from: Path, folders: Sequence[Path]) -> None:
 
     folders: of the folds to train.
     """
-    from mvl_auto.runs.checkpoint import CHECKPOINT, find_checkpoint
+    from mvl_auto.runs.checkpoint import find_checkpoint, has_checkpoint
 
-    if not all((folder / CHECKPOINT).is_file() for folder in folders):
+    if not all(has_checkpoint(folder) for folder in folders):
         find_checkpoint(start_from)
 
 

@@ -155,11 +155,16 @@ def _write(path: Path, state: State, tensors: dict[str, Tensor]) -> None:
         beside.chmod(mode)
 
 
+def has_checkpoint(folder: Path) -> bool:
+    """Whether the training of this fold, or this pretraining, has begun: a run that goes on needs no start."""
+    return (folder / CHECKPOINT).is_file()
+
+
 def find_checkpoint(source: Path) -> Path:
     """The checkpoint that a path means. Raises MvlError when there is none, or several folds have one."""
     if source.is_file():
         return source
-    if (source / CHECKPOINT).is_file():
+    if has_checkpoint(source):
         return source / CHECKPOINT
     found = sorted(file for kind in ("fold", PRETRAINING) for file in source.glob(f"{kind}*/{CHECKPOINT}"))
     if len(found) == 1:

@@ -10,7 +10,7 @@ from mvl_auto.errors import MvlError
 from mvl_auto.files import sha256_of_file
 from mvl_auto.paths import FOLDER_NAME
 from mvl_auto.plans import Configuration, Plan, read_document
-from mvl_auto.runs.checkpoint import CHECKPOINT, PLAN, PreviousReference, State, read_state
+from mvl_auto.runs.checkpoint import CHECKPOINT, PLAN, PreviousReference, State, has_checkpoint, read_state
 from mvl_auto.runs.trained import Trained, load_trained
 
 
@@ -65,7 +65,7 @@ class TrainedRun:
 
 def read_run(folder: Path, configuration: str | None = None) -> TrainedRun:
     """A run with all its folds (of one configuration) that have a checkpoint. Raises MvlError for a damaged one."""
-    there = [entry for entry in subfolders(folder) if entry.name.startswith("fold") and (entry / CHECKPOINT).is_file()]
+    there = [entry for entry in subfolders(folder) if entry.name.startswith("fold") and has_checkpoint(entry)]
     folds = tuple((fold, read_state(fold)) for fold in there)
     return TrainedRun(folder, tuple(each for each in folds if configuration in (None, each[1].configuration)))
 

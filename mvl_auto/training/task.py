@@ -115,7 +115,7 @@ def conclude(session: Session, before: float) -> None:
 def new_session(job: TrainingJob, task: Task, limit: TrainingLimit, earlier: ckpt.State | None) -> Session:
     """An untrained network on its device, with a fresh optimizer. What the user does not give is as in `earlier`."""
     network = task.network()
-    if job.start_from is not None and not (job.folder / ckpt.CHECKPOINT).is_file():
+    if job.start_from is not None and not ckpt.has_checkpoint(job.folder):
         finetune.start_from(network, job.start_from)
     network = place(network, job.device)
     before = task.state if earlier is None else earlier
@@ -140,7 +140,7 @@ def read_earlier(job: TrainingJob, state: ckpt.State) -> ckpt.State | None:
     Raises MvlError when it is of a run with other settings, or damaged without another.
     """
     folder = job.folder
-    if not (folder / ckpt.CHECKPOINT).is_file():
+    if not ckpt.has_checkpoint(folder):
         return None
     try:
         earlier = ckpt.read_state(folder)

@@ -159,7 +159,7 @@ def train_fold(job: TrainingJob) -> TrainingResult:
     if not job.team.leads:
         return assist(job)
     folder, cache = job.folder, job.places.cache(job.fold.configuration)
-    start = [] if job.start_from is None or (folder / ckpt.CHECKPOINT).is_file() else [job.start_from]
+    start = [] if job.start_from is None or ckpt.has_checkpoint(folder) else [job.start_from]
     for written, read in ((folder, [job.places.preprocessed, cache, *start]), (job.places.run, [cache])):
         check_apart(written, read, remedy="Choose another run with -n NAME.")
     with (
