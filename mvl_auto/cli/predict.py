@@ -7,7 +7,6 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from mvl_auto.alike import lines_of_reasons
 from mvl_auto.cli.common import BAD_INPUT, DONE, PARTLY_FAILED, Command, run_command
 from mvl_auto.cli.values import DEVICES, device, share
 from mvl_auto.text import count_text
@@ -96,9 +95,7 @@ def run(args: argparse.Namespace) -> int:
     there = f", {len(report.skipped)} existed already" if report.skipped else ""
     print(f"{count_text(len(report.done), 'image')} predicted{there}, in {args.output}")
     if report.failed:
-        print(f"{count_text(len(report.failed), 'image')} failed:")
-        for line in lines_of_reasons(report.failed):
-            print(f"  {line}")
+        print(f"{count_text(len(report.failed), 'image')} failed, for the reasons above")  # errors, in the log
     if report.done or report.skipped:
         print(f"next: {shlex.join(['mvl_evaluate', '-r', 'REFERENCES', '-p', str(args.output)])}")
     if not report.failed:
