@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mvl_auto.cli.common import DONE, Command, run_command
-from mvl_auto.cli.values import DEVICES, LOGGERS, PEAK, device, duration, learning_rate, logger, positive, whole
+from mvl_auto.cli.training_options import add_changes, add_configuration, add_training, shared_arguments
 from mvl_auto.text import count_text
 
 
@@ -26,56 +26,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLD",
         help="leave out the images that this fold validates on (default: all images are seen)",
     )
-    parser.add_argument(
-        "-c", "--configuration", metavar="NAME", help="of the plan: 2d, 3d_fullres, ... (default: the recommended one)"
-    )
-    parser.add_argument(
-        "-n", "--name", metavar="RUN", help="name of the run (default: the configuration's, with _pretrained)"
-    )
-    length = parser.add_mutually_exclusive_group()
-    length.add_argument(
-        "--time",
-        type=duration,
-        metavar="TIME",
-        help="pretrain this long: 90s, 10m, 1h30m (default: as long as is planned for a training). A finished run that "
-        "is given more than it had goes on",
-    )
-    length.add_argument("--steps", type=positive, metavar="N", help="pretrain for N steps; as with --time")
-    parser.add_argument("--device", type=device, default="auto", metavar="DEVICE", help=DEVICES)
-    parser.add_argument(
-        "--seed", type=whole, default=0, metavar="N", help="of weights, crops and what is hidden (default: 0)"
-    )
-    parser.add_argument("--workers", type=whole, metavar="N", help="processes that make batches, as in mvl_train")
-    parser.add_argument("--logger", type=logger, metavar="LOGGER", help=LOGGERS)
-    changes = parser.add_argument_group("for this run, instead of what the plan says: the same as mvl_train will get")
-    changes.add_argument("--batch-size", type=positive, metavar="N", help="samples of a batch")
-    changes.add_argument("--lr", type=learning_rate, metavar="RATE", help=PEAK)
-    changes.add_argument("--network", choices=["mvl", "vit", "unet", "paper"], help="as in mvl_train")
-    changes.add_argument("--llm", metavar="SOURCE", help="another frozen block, as mvl_plan_and_preprocess takes it")
+    add_configuration(parser, "the configuration's, with _pretrained")
+    add_training(parser, "pretrain", "as long as is planned for a training", "weights, crops and what is hidden")
+    add_changes(parser, "for this run, instead of what the plan says: the same as mvl_train will get")
 
 
 def run(args: argparse.Namespace) -> int:
     from mvl_auto import api
 
-    result = api.pretrain(
-        args.dataset,
-        args.input,
-        without_fold=args.without_fold,
-        root=args.root,
-        configuration=args.configuration,
-        run=args.name,
-        seconds=args.time,
-        steps=args.steps,
-        device=args.device,
-        seed=args.seed,
-        workers=args.workers,
-        batch_size=args.batch_size,
-        learning_rate=args.lr,
-        network=args.network,
-        llm=args.llm,
-        logger=args.logger,
-        progress=args.progress,
-    )
+    result = api.pretrain(args.dataset, args.input, without_fold=args.without_fold, **shared_arguments(args))
     print(f"\n{result.folder}: {result.steps} steps in {result.seconds:.0f} s on {count_text(result.images, 'image')}")
     words = ["mvl_train", args.dataset, f"fold{fold_number(args.without_fold)}", "--from", str(result.folder)]
     print(f"next: {shlex.join(words)}")

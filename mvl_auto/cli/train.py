@@ -11,7 +11,8 @@ from mvl_auto.cli.common import DONE, Command, run_command
 from mvl_auto.cli.evaluate import labels
 from mvl_auto.cli.plan_and_preprocess import CONFIGURATIONS
 from mvl_auto.cli.submitting import add_submit_arguments, command_words, send, words_of_options
-from mvl_auto.cli.values import DEVICES, LOGGERS, PEAK, device, duration, factor, learning_rate, logger, positive, whole
+from mvl_auto.cli.training_options import add_changes, add_configuration, add_training, shared_arguments
+from mvl_auto.cli.values import factor
 from mvl_auto.errors import MvlError
 
 
@@ -22,44 +23,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", help="number, name or path: 4, Hippocampus, Task04_Hippocampus")
     parser.add_argument("folds", nargs="+", metavar="fold", help="fold0 or 0; several: 0 1 2; all: on every case")
-    parser.add_argument(
-        "-c", "--configuration", metavar="NAME", help="of the plan: 2d, 3d_fullres, ... (default: the recommended one)"
-    )
-    parser.add_argument("-n", "--name", metavar="RUN", help="name of the run (default: the configuration's)")
+    add_configuration(parser, "the configuration's")
     parser.add_argument(
         "--previous", metavar="RUN", help="for 3d_cascade_fullres: the run of its first stage (default: 3d_lowres)"
     )
-    length = parser.add_mutually_exclusive_group()
-    length.add_argument(
-        "--time",
-        type=duration,
-        metavar="TIME",
-        help="train each fold this long: 90s, 10m, 1h30m (default: as planned). A finished fold that is given more "
-        "than it had goes on",
-    )
-    length.add_argument("--steps", type=positive, metavar="N", help="train each fold for N steps; as with --time")
-    parser.add_argument("--device", type=device, default="auto", metavar="DEVICE", help=DEVICES)
-    parser.add_argument(
-        "--seed", type=whole, default=0, metavar="N", help="of weights, crops and augmentation (default: 0)"
-    )
-    parser.add_argument(
-        "--workers",
-        type=whole,
-        metavar="N",
-        help="processes that make batches; 0: the training process makes them (default: 0 on two cores, else one per "
-        "core but one)",
-    )
-    parser.add_argument("--logger", type=logger, metavar="LOGGER", help=LOGGERS)
-    changes = parser.add_argument_group("for this run, instead of what the plan says (give it a name with -n)")
-    changes.add_argument("--batch-size", type=positive, metavar="N", help="samples of a batch")
-    changes.add_argument("--lr", type=learning_rate, metavar="RATE", help=PEAK)
-    changes.add_argument(
-        "--network",
-        choices=["mvl", "vit", "unet", "paper"],
-        help="mvl: as planned; vit: without the LLM block; unet: convolutions for the transformer; paper: as "
-        "MedVisionLlama describes itself",
-    )
-    changes.add_argument("--llm", metavar="SOURCE", help="another frozen block, as mvl_plan_and_preprocess takes it")
+    add_training(parser, "train each fold", "as planned", "weights, crops and augmentation")
+    changes = add_changes(parser, "for this run, instead of what the plan says (give it a name with -n)")
     changes.add_argument(
         "--from",
         dest="start_from",
@@ -88,23 +57,10 @@ def run(args: argparse.Namespace) -> int:
     results = api.train(
         args.dataset,
         folds,
-        root=args.root,
-        configuration=configuration,
-        run=args.name,
         previous=args.previous,
-        seconds=args.time,
-        steps=args.steps,
-        device=args.device,
-        seed=args.seed,
-        workers=args.workers,
-        batch_size=args.batch_size,
-        learning_rate=args.lr,
-        network=args.network,
-        llm=args.llm,
         start_from=args.start_from,
         trunk_rate=args.trunk_rate,
-        logger=args.logger,
-        progress=args.progress,
+        **(shared_arguments(args) | {"configuration": configuration}),
     )
     if not args.leads:
         return DONE
