@@ -1,7 +1,7 @@
 """mvl_evaluate's scoring against nnU-Net's evaluation, MONAI's metrics and the package surface-distance, in turn.
 
     pip install -e ".[bench]"
-    python benchmarks/evaluate.py [--data ../shared/data] [--rounds 3] [--cases 200] [--ct-cases 4]
+    python benchmarks/evaluate.py [--data ../shared/data] [--rounds 3] [--cases 200] [--ct-cases 4] [--keep FILE]
 
 Two sets of pairs: Hippocampus labels (real; the prediction is the label, moved and roughened here) and CT-sized volumes
 made here with 20 labels of the size of organs. Each tool runs in a process of its own, one thread, one case at a time,
@@ -36,6 +36,7 @@ from typing import Any
 
 import numpy as np
 from cpu import cpu
+from figures import add_keep, keep
 
 TOLERANCE_MM = 1.0
 SHARED = {
@@ -62,6 +63,7 @@ def main() -> None:
     parser.add_argument("--ct-cases", type=int, default=4)
     parser.add_argument("--ct-shape", type=int, nargs=3, default=CT_SHAPE, metavar=("Z", "Y", "X"))
     parser.add_argument("--peers", nargs="+", choices=list(SHARED), default=list(SHARED))
+    add_keep(parser)
     parser.add_argument("--worker", nargs=4, help=argparse.SUPPRESS)  # tool, metrics, folder, "time" or "memory"
     args = parser.parse_args()
     if args.worker:
@@ -69,19 +71,24 @@ def main() -> None:
         return
     print(f"{cpu()}, {os.cpu_count()} cores")
     with tempfile.TemporaryDirectory() as folder:
-        sets = {}
+        sets, figures = {}, dict[str, float]()
         labels = args.data / "Task04_Hippocampus" / "labelsTr"
         if args.cases and labels.is_dir():
             sets["Hippocampus"] = make_hippocampus(labels, Path(folder) / "hippocampus", args.cases)
         if args.ct_cases:
             sets["CT"] = make_ct(Path(folder) / "ct", args.ct_cases, args.ct_shape)
         for name, pairs in sets.items():
-            print(f"\n{name}, {len(list((pairs / 'references').iterdir()))} pairs, {args.rounds} rounds")
+            count = len(list((pairs / "references").iterdir()))
+            print(f"\n{name}, {count} pairs, {args.rounds} rounds")
+            figures |= {f"{name}: pairs": count, f"{name}: rounds": args.rounds}
             for peer in args.peers:
-                compare(peer, pairs, args.rounds)
+                found = compare(peer, pairs, args.rounds)
+                figures |= {f"{name}, {peer}: {what}": value for what, value in found.items()}
+                keep(args.keep, figures)
 
 
-def compare(peer: str, pairs: Path, rounds: int) -> None:
+def compare(peer: str, pairs: Path, rounds: int) -> dict[str, float]:
+    """Prints what the median round shows; returns it, ratios as theirs to ours."""
     ours, theirs = [], []
     for _ in range(rounds):
         ours.append(run("ours", SHARED[peer], pairs))
@@ -95,6 +102,15 @@ def compare(peer: str, pairs: Path, rounds: int) -> None:
         f"{count} values, largest difference {off:.1e} {where}",
         flush=True,
     )
+    return {
+        "times as fast": statistics.median(seconds),
+        "at least": min(seconds),
+        "at most": max(seconds),
+        "times our memory": statistics.median(memory),
+        "our MB": ours[0].peak_bytes / 1e6,
+        "values": count,
+        "largest difference": off,
+    }
 
 
 def largest_difference(ours: Scores, theirs: Scores) -> tuple[float, str, int]:
