@@ -76,8 +76,12 @@ class Surroundings:
 NOT_UTF8 = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 STRANGER = ["setpriv", "--reuid=54321", "--inh-caps=+dac_override,+fowner", "--ambient-caps=+dac_override,+fowner"]
 OWN_MOUNTS = ["unshare", "-m"]
-NO_TEMPORARY = " && ".join(  # read-only, with what is in them: the environment of these tests may be
-    f"mount --bind {place} {place} && mount -o remount,ro,bind {place}" for place in ("/tmp", "/var/tmp", "/dev/shm")
+NO_TEMPORARY = " && ".join(  # read-only, with what is in them: the environment of these tests may be. Not the root
+    ['mount --bind "$MVL_ROOT" "$MVL_ROOT"']
+    + [
+        f"mount --rbind {place} {place} && mount -o remount,ro,bind {place}"
+        for place in ("/tmp", "/var/tmp", "/dev/shm")
+    ]
 )
 SURROUNDINGS: dict[str, Surroundings] = {
     "stdin closed": Surroundings(behind="<&-"),
@@ -98,7 +102,7 @@ SURROUNDINGS: dict[str, Surroundings] = {
     "TMPDIR not there": Surroundings({"TMPDIR": "/nowhere"}),
     "TMPDIR cannot be written": Surroundings({"TMPDIR": "CLOSED"}, prefix=AS_A_USER),
     "no place for temporary files": Surroundings(
-        {"TMPDIR": None}, shell=NO_TEMPORARY + " && cd /proc", prefix=OWN_MOUNTS
+        {"TMPDIR": None}, shell=NO_TEMPORARY + " && cd /proc", prefix=OWN_MOUNTS, missing=True
     ),
     "/dev/shm small": Surroundings(shell="mount -t tmpfs -o size=64k none /dev/shm", prefix=OWN_MOUNTS),
     "/dev/shm read-only": Surroundings(shell="mount -t tmpfs -o ro none /dev/shm", prefix=OWN_MOUNTS),
