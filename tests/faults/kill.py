@@ -42,7 +42,7 @@ STAGES = {
 LONGEST = 300.0  # s of a command
 PATIENCE = 30.0  # s for the processes of a command that was killed to end
 TIMES = {"elapsed", "seconds", "created", "date"}  # keys of JSON files
-VOLATILE = {"log.txt", ".lock", "report.html", "progress.png", "earlier.safetensors"}  # hold times, or follow them
+VOLATILE = {"log.txt", ".lock", "report.html", "audit.html", "progress.png", "earlier.safetensors"}  # hold times, or follow them
 CLOCKED = {"seconds", "waited", "share_waited"}  # columns of progress.csv
 
 
@@ -170,7 +170,7 @@ def timeless(path: Path) -> bytes:
 
     predictions.json and PreviousCase name checkpoints by their hash, which has the duration in it.
     """
-    if path.suffix == ".safetensors" and path.parent.name.startswith("fold"):
+    if path.suffix == ".safetensors" and path.parent.name.startswith(("fold", "pretraining")):
         from safetensors.numpy import load_file
 
         arrays = load_file(path)

@@ -16,6 +16,8 @@ from spoil import changes, cut, nothing, several, writes
 RUN = RESULTS / "3d_fullres"
 ABLATE = ("ablate", "-d", "7", "--steps", "1", "--device", "cpu")
 FOLD = RUN / "fold0"
+BEGUN = "3d_fullres"  # the run of the prepared root
+ALL = EVALUATE[:-1]  # without --only-common
 PRETRAIN = ("pretrain", "-d", "7", "--device", "cpu", "--steps", "1")
 NEW = "new/folder"  # of results: neither part exists
 
@@ -90,9 +92,9 @@ REFUSALS = {
     ),
     "train: no such block": Refusal((*TRAIN, "-n", "x", "--llm", "file:nowhere"), "nowhere"),
     "train: no first stage": Refusal((*TRAIN, "-n", "x", "--previous", "y"), "first stage"),
-    "train: another run's folder": Refusal((*TRAIN, "--seed", "5"), "other settings"),
+    "train: another run's folder": Refusal((*TRAIN, "-n", BEGUN, "--seed", "5"), "other settings"),
     "train: a damaged checkpoint": Refusal(
-        (*TRAIN,), "damaged", lambda root: cut(root / FOLD / "checkpoint.safetensors", 0.5)
+        (*TRAIN, "-n", BEGUN), "damaged", lambda root: cut(root / FOLD / "checkpoint.safetensors", 0.5)
     ),
     "train: the cache is damaged": Refusal(
         (*TRAIN, "-n", "x", "--workers", "0"),
@@ -111,8 +113,8 @@ REFUSALS = {
     "predict: beside the images": Refusal(to(PREDICT, "imgs"), "folder of the images"),
     "predict: into the run": Refusal(to(PREDICT, str(RUN)), "folder of the network"),
     "predict: into the fold": Refusal(to(PREDICT, str(FOLD)), "folder of the network"),
-    "evaluate: a missing partner": Refusal((*EVALUATE, "-o", NEW), "no prediction for 3 of 5"),
-    "evaluate: a missing partner, no -o": Refusal((*EVALUATE,), "no prediction for 3 of 5"),
+    "evaluate: a missing partner": Refusal((*ALL, "-o", NEW), "no prediction for 3 of 5"),
+    "evaluate: a missing partner, no -o": Refusal(ALL, "no prediction for 3 of 5"),
     "evaluate: no references": Refusal(("evaluate", "-r", "nowhere", "-p", "masks", "-o", NEW), "nowhere"),
     "evaluate: no predictions": Refusal(("evaluate", "-r", "masks", "-p", "nowhere"), "nowhere"),
     "evaluate: no such metric": Refusal(("evaluate", "-r", "masks", "-p", "masks", "--metrics", "x", "-o", NEW), "'x'"),
