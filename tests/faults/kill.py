@@ -42,7 +42,8 @@ STAGES = {
 LONGEST = 300.0  # s of a command
 PATIENCE = 30.0  # s for the processes of a command that was killed to end
 TIMES = {"elapsed", "seconds", "created", "date"}  # keys of JSON files
-VOLATILE = {"log.txt", ".lock", "report.html", "audit.html", "progress.png", "earlier.safetensors"}  # hold times, or follow them
+# files that hold times, or follow them
+VOLATILE = {"log.txt", ".lock", "report.html", "audit.html", "progress.png", "earlier.safetensors"}
 CLOCKED = {"seconds", "waited", "share_waited"}  # columns of progress.csv
 
 
