@@ -9,7 +9,7 @@ paper   as MedVisionLlama describes itself (arXiv 2410.02458): 8-voxel linear pa
 
 from __future__ import annotations
 
-from mvl_auto.plans import POOLED_CELL, LlmSettings, NetworkSettings
+from mvl_auto.plans import LlmSettings, NetworkSettings
 
 PAPER_TOKEN, PAPER_WIDTH, PAPER_DEPTH, PAPER_HEADS = 8, 64, 16, 4
 NO_LLM = LlmSettings(source="none")
@@ -63,6 +63,6 @@ def compute_matched(
     llm = 2 * d * h + planned.llm.layers * layer
     block = 4 * d * d + 2 * d * round(d * planned.mlp_ratio)
     # a frozen block needs no gradients of its weights: two thirds of a trained one's work
-    passing = 1 / POOLED_CELL**planned.dimensions if planned.llm.tokens == "pooled" else 1.0
+    passing = 1 / planned.llm.cell**planned.dimensions
     more = max(1, round(passing * llm * 2 / 3 / block))
     return vit(planned).model_copy(update={"depth": planned.depth + more})

@@ -89,11 +89,16 @@ class LlmSettings(Frozen):
         """Whether the trained network has the block; else it was there in training only."""
         return self.present and self.end == 1
 
+    @property
+    def cell(self) -> int:
+        """Tokens along each axis that are averaged into one before the block."""
+        return POOLED_CELL if self.tokens == "pooled" else 1
+
     def tokens_of_block(self, grid: Sequence[float]) -> float:
         """How many tokens of one patch pass the block. grid: its token grid."""
         if self.tokens == "queries":
             return float(self.queries)
-        cell = POOLED_CELL if self.tokens == "pooled" else 1
+        cell = self.cell
         return math.prod(math.ceil(tokens / cell) if cell > 1 else tokens for tokens in grid)
 
 
