@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -23,9 +23,8 @@ from random import Random
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
-
 from corpus import DOCTOR, DONE, EVALUATE, PLAN, PREDICT, PREPARE, PREPARED, RAW, RESULTS, TRAIN, Hostile
-from damage import GZIP, damaged, damaged_archive
+from damage import damaged, damaged_archive
 from hostile import Outcome, runner
 from prepared_root import base
 from spoil import nothing
@@ -132,10 +131,8 @@ def damage_one(kind: str, random: Random) -> Hostile:
         files = sorted(file for pattern in KINDS[kind].files for file in root.glob(pattern) if file.is_file())
         file = random.choice(files)
         content = file.read_bytes()
-        damage: Callable[[bytes, Random], bytes] = damaged
-        if content.startswith(ZIP) and not content.startswith(GZIP) and random.random() < 2 / 3:
-            damage = damaged_archive
-        file.write_bytes(damage(content, random))
+        behind_checksums = content.startswith(ZIP) and random.random() < 2 / 3
+        file.write_bytes((damaged_archive if behind_checksums else damaged)(content, random))
 
     return Hostile(kind, KINDS[kind].command, spoil, DONE)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import struct
+import zipfile
 from random import Random
 from typing import Any
 
@@ -109,9 +111,6 @@ def _blank(content: bytearray, random: Random) -> None:
 
 def damaged_archive(content: bytes, random: Random) -> bytes:
     """Damage behind a checksum: a zip (as .npz is) whose entries were packed anew after one of them was damaged."""
-    import io
-    import zipfile
-
     packed = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as new:
         spoiled = random.choice(old.namelist())
