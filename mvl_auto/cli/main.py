@@ -7,7 +7,17 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-NOT_COMMANDS = {"__init__", "common", "main", "nnunet_words", "streams", "submitting", "values", "waiting"}
+NOT_COMMANDS = {
+    "__init__",
+    "common",
+    "main",
+    "nnunet_words",
+    "streams",
+    "submitting",
+    "training_options",
+    "values",
+    "waiting",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
