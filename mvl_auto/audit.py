@@ -24,7 +24,7 @@ from pydantic import Field
 from mvl_auto.datasets import Case, Dataset, hash_files, inspect_dataset, load_case, paths_read
 from mvl_auto.errors import MvlError
 from mvl_auto.evaluation.audit import audit_case, suspicion_score, usual_agreement
-from mvl_auto.files import clear_unfinished, ensure_writable_folder, write_json, write_text
+from mvl_auto.files import ensure_writable_folder, nothing_unfinished, write_json, write_text
 from mvl_auto.locks import locked
 from mvl_auto.outputs import check_apart, leaving_no_trace
 from mvl_auto.plans import Document, Frozen, read_document, write_document
@@ -108,8 +108,11 @@ def audit_run(
     raw, _ = inspect_dataset(raw_folder)
     folder = trained.folder / AUDIT
     check_apart(folder, paths_read(raw), remedy="Remove what is there in place of the folder of the audit.")
-    with leaving_no_trace(folder), locked(ensure_writable_folder(folder), "auditing"):
-        clear_unfinished(folder / CASES)
+    with (
+        leaving_no_trace(folder),
+        locked(ensure_writable_folder(folder), "auditing"),
+        nothing_unfinished(folder / CASES),
+    ):
         audits, left_out = _audit_cases(trained, raw, blocks_folder, folder / CASES, device, progress)
         report = AuditReport(folder, ranked(audits), left_out)
         write_ranking(report, trained)

@@ -23,6 +23,7 @@ A_FOLDER = "Set $TMPDIR to a folder that can be written."
 MEMORY = re.compile(
     r"can't allocate memory|not enough memory|bad_alloc|failed to map segment|Cannot allocate memory"
     r"|Unable to allocate|cannot allocate memory|\bMemoryError\b"
+    r"|could not create a primitive"  # oneDNN
 )
 FILES = re.compile(r"Too many open files")
 TEMPORARY = re.compile(r"No usable temporary directory")

@@ -96,6 +96,16 @@ def clear_unfinished(folder: Path) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
 
 
+@contextmanager
+def nothing_unfinished(folder: Path) -> Iterator[None]:
+    """Clear `folder` before the block, of killed processes, and after it, of workers that it stopped. As above."""
+    clear_unfinished(folder)
+    try:
+        yield
+    finally:
+        clear_unfinished(folder)
+
+
 def cannot_write(path: Path, error: OSError) -> MvlError:
     """The one line for a folder that is read-only or full (CannotWrite), or not a folder."""
     reason = error.strerror or str(error)

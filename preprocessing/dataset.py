@@ -21,7 +21,7 @@ from mvl_auto.arrays import Classes
 from mvl_auto.cache import is_cached, share_case, write_case
 from mvl_auto.datasets import Case, Dataset, files_of, hash_files, load_case
 from mvl_auto.errors import MvlError
-from mvl_auto.files import CannotWrite, clear_unfinished
+from mvl_auto.files import CannotWrite, nothing_unfinished
 from mvl_auto.images import Volume
 from mvl_auto.jobs import JobFailed, log_trace, run_jobs, worthwhile_workers
 from mvl_auto.locks import locked
@@ -69,8 +69,7 @@ def preprocess_dataset(
     with ExitStack() as stack:
         for name in configurations:
             stack.enter_context(locked(folder / name, "preprocessing or training"))
-            clear_unfinished(folder / name)
-            stack.callback(clear_unfinished, folder / name)  # stopped workers leave temporary files
+            stack.enter_context(nothing_unfinished(folder / name))
         outcomes = run_jobs(prepare, dataset.cases, min(workers, max(1, len(dataset.cases))), scheduler)
         stack.enter_context(closing(outcomes))
         advance = stack.enter_context(progress(f"preparing {', '.join(configurations)}", len(dataset.cases)))

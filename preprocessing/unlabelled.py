@@ -17,7 +17,7 @@ import numpy as np
 from mvl_auto.cache import is_cached, write_case
 from mvl_auto.datasets import Case, files_of, hash_files, load_case
 from mvl_auto.errors import MvlError
-from mvl_auto.files import clear_unfinished, ensure_writable_folder
+from mvl_auto.files import ensure_writable_folder, nothing_unfinished
 from mvl_auto.images.remarks import Remarks, remark_on, tell_remarks
 from mvl_auto.jobs import JobFailed, run_jobs, worthwhile_workers
 from mvl_auto.locks import locked
@@ -60,16 +60,13 @@ def preprocess_images(
         workers = worthwhile_workers((file for case in cases for file in files_of(case)), len(cases))
     prepare = partial(prepare_image, plan=plan, configuration=configuration, folder=folder)
     remarks: Remarks = {}
-    with locked(ensure_writable_folder(folder), "preprocessing or training"):
-        clear_unfinished(folder)
-        try:
-            with (
-                closing(run_jobs(prepare, cases, min(workers, max(1, len(cases))), None)) as outcomes,
-                progress("preparing images without labels", len(cases)) as advance,
-            ):
-                report = gather(_apart_from_remarks(outcomes, remarks), advance)
-        finally:
-            clear_unfinished(folder)
+    with (
+        locked(ensure_writable_folder(folder), "preprocessing or training"),
+        nothing_unfinished(folder),
+        closing(run_jobs(prepare, cases, min(workers, max(1, len(cases))), None)) as outcomes,
+        progress("preparing images without labels", len(cases)) as advance,
+    ):
+        report = gather(_apart_from_remarks(outcomes, remarks), advance)
     tell_remarks(log, remarks)
     return report
 

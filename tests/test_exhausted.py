@@ -56,6 +56,7 @@ def test_memory_that_numpy_torch_and_python_could_not_have(call, told):
     [
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "the memory ran out. Close"),
         (ImportError("libx.so: failed to map segment from shared object"), "the memory ran out. Close"),
+        (RuntimeError("could not create a primitive"), "the memory ran out. Close"),  # oneDNN
         (RuntimeError("std::bad_alloc"), "the memory ran out. Close"),
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), "the GPU ran out of memory (2.15"),
         (RuntimeError("can't start new thread"), "no further thread or process could be started. Use fewer"),

@@ -22,6 +22,7 @@ from mvl_auto.files import (
     clear_unfinished,
     copy_file,
     ensure_writable_folder,
+    nothing_unfinished,
     read_bytes,
     read_json,
     sha256_of_file,
@@ -114,6 +115,21 @@ def test_what_a_killed_process_left_is_cleared_and_nothing_else(tmp_path: Path) 
     assert not (tmp_path / "folder" / "case.txt").exists()
     clear_unfinished(tmp_path)
     assert everything_in(tmp_path) == ["folder", "folder/done.txt"]
+
+
+def test_nothing_unfinished_stays_of_killed_processes_nor_of_stopped_workers(tmp_path: Path) -> None:
+    (tmp_path / ".writing-killed").mkdir()
+    (tmp_path / "done.txt").touch()
+
+    def stop() -> None:
+        with nothing_unfinished(tmp_path):
+            assert everything_in(tmp_path) == ["done.txt"]
+            (tmp_path / "case" / ".writing-stopped").mkdir(parents=True)
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        stop()
+    assert everything_in(tmp_path) == ["case", "done.txt"]
 
 
 def test_json_is_read_as_it_was_written(tmp_path: Path) -> None:

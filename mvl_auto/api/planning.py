@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from mvl_auto.alike import lines_of_reasons
 from mvl_auto.arguments import as_bytes, as_seconds, list_of_words
 from mvl_auto.errors import MvlError
-from mvl_auto.files import clear_unfinished
+from mvl_auto.files import nothing_unfinished
 from mvl_auto.jobs.dask import check_address
 from mvl_auto.locks import locked
 from mvl_auto.logs import LOG, log_file
@@ -90,8 +90,7 @@ def plan_and_preprocess(
     overrides.check(budget)
     speed = partial(planners.time_step, device="cpu" if budget.device == "cpu" else device)
     check_apart(folder, paths_read(raw), remedy="Move the dataset to the folder raw of the root.")
-    with leaving_no_trace(folder), locked(folder, "preprocessing"), log_file(folder / LOG):
-        clear_unfinished(folder)
+    with leaving_no_trace(folder), locked(folder, "preprocessing"), nothing_unfinished(folder), log_file(folder / LOG):
         fingerprint = stage.take_fingerprint(raw, folder, workers, scheduler, keep_going, unread, progress)
         if strict:
             stage.refuse_anomalies(fingerprint, raw.folder, folder)

@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
     there = f", {len(report.skipped)} existed already" if report.skipped else ""
     print(f"{count_text(len(report.done), 'image')} predicted{there}, in {args.output}")
     if report.failed:
-        print(f"{count_text(len(report.failed), 'image')} failed, for the reasons above")  # errors, in the log
+        print(f"{count_text(len(report.failed), 'image')} failed; the errors say why")
     if report.done or report.skipped:
         print(f"next: {shlex.join(['mvl_evaluate', '-r', 'REFERENCES', '-p', str(args.output)])}")
     if not report.failed:

@@ -23,7 +23,7 @@ def add_training(parser: argparse.ArgumentParser, what: str, default: str, seed:
         "--time",
         type=duration,
         metavar="TIME",
-        help=f"{what} this long: 90s, 10m, 1h30m (default: {default}). A finished one that is given more goes on",
+        help=f"{what} this long: 90s, 10m, 1h30m (default: {default}). What is finished goes on when it is given more",
     )
     length.add_argument("--steps", type=positive, metavar="N", help=f"{what} for N steps; as with --time")
     parser.add_argument("--device", type=device, default="auto", metavar="DEVICE", help=DEVICES)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,7 +25,7 @@ from mvl_auto.arrays import Classes
 from mvl_auto.cache import is_previous_cached, open_case, write_previous
 from mvl_auto.datasets import to_classes
 from mvl_auto.errors import MvlError
-from mvl_auto.files import clear_unfinished, sha256_of_file
+from mvl_auto.files import nothing_unfinished, sha256_of_file
 from mvl_auto.images import read_label
 from mvl_auto.jobs import run_jobs, worthwhile_workers
 from mvl_auto.locks import locked
@@ -127,13 +128,17 @@ def prepare_first_stage(
         patch_size=patch_size,
     )
     workers = worthwhile_workers((job.file for job in jobs), len(jobs)) if workers is None else workers
-    with locked(folder, f"preparing what {first.run.folder.name} found", wait=True):
-        clear_unfinished(folder)
-        with progress(f"preparing what {first.run.folder.name} found", len(jobs)) as advance:
-            for job, outcome in run_jobs(prepare, jobs, workers):
-                if isinstance(outcome, Exception):
-                    raise outcome
-                advance(1, note=job.case)
+    what = f"preparing what {first.run.folder.name} found"
+    with (
+        locked(folder, what, wait=True),
+        nothing_unfinished(folder),
+        closing(run_jobs(prepare, jobs, workers)) as outcomes,
+        progress(what, len(jobs)) as advance,
+    ):
+        for job, outcome in outcomes:
+            if isinstance(outcome, Exception):
+                raise outcome
+            advance(1, note=job.case)
     return folder
 
 

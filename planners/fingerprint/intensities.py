@@ -29,7 +29,10 @@ SIGN = np.uint32(1 << 31)
 
 @dataclass(frozen=True)
 class Sketch:
-    """The labelled voxels of one channel of one case. buckets, shares: the occupied buckets and their shares."""
+    """The labelled voxels of one channel of one case. buckets, shares: the occupied buckets and their shares.
+
+    Raises ValueError for numbers that no voxels can have, as a damaged file may hold them.
+    """
 
     mean: float
     variance: float
@@ -37,6 +40,17 @@ class Sketch:
     greatest: float
     buckets: Integers
     shares: Integers
+
+    def __post_init__(self) -> None:
+        if not np.isfinite([self.mean, self.variance, self.least, self.greatest]).all() or self.variance < 0:
+            raise ValueError("a mean, variance, least or greatest value is impossible")
+        buckets, shares = self.buckets, self.shares
+        if buckets.ndim != 1 or buckets.shape != shares.shape or {buckets.dtype.kind, shares.dtype.kind} != {"i"}:
+            raise ValueError("buckets and shares are not two lists of integers of one length")
+        if not buckets.size or buckets[0] < 0 or buckets[-1] >= BUCKETS or (np.diff(buckets) <= 0).any():
+            raise ValueError("the buckets are not increasing numbers of buckets")
+        if shares.min() < 0 or not 0 < shares.sum(dtype=np.float64) <= SHARES:
+            raise ValueError("the shares are not those of one case")
 
     def statistics(self) -> ChannelStatistics:
         """Of this case alone."""

@@ -11,6 +11,7 @@ makes of the file is not judged: a flipped bit of a voxel is another voxel. A tr
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import tempfile
 import time
@@ -20,35 +21,48 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
+from commands import succeed
 from corpus import DOCTOR, DONE, EVALUATE, PLAN, PREDICT, PREPARE, PREPARED, RAW, RESULTS, TRAIN, Hostile
 from damage import damaged, damaged_archive
-from hostile import Outcome, runner
 from prepared_root import base
-from spoil import nothing
+
+from tests.faults.hostile import Outcome, runner
 
 CACHE = PREPARED / "3d_fullres"
 BLOCK = "random:hidden=16,heads=2,kv_heads=1,ffn=24,seed=0"
 ZIP = b"PK"
+BEGUN = RESULTS / "begun"  # a run that was trained, where that of RESULTS was only written
 MORE = Path("more")  # files of other formats, beside what a root has
 
 
 @dataclass(frozen=True)
 class Kind:
-    """files: below the root, one of which is damaged. command: what reads them."""
+    """files: below the root, one of which is damaged. command: what reads them.
+
+    without: a file below the root that is removed, since the command would read it in place of the others.
+    """
 
     files: Sequence[str]
     command: Sequence[str]
+    without: str | None = None
+
+    def files_of(self, root: Path) -> list[Path]:
+        return sorted(file for pattern in self.files for file in root.glob(pattern) if file.is_file())
+
+    def forget(self, root: Path) -> None:
+        if self.without is not None:
+            (root / self.without).unlink()
 
 
 def predicting(place: str) -> list[str]:
-    return ["predict", "-i", place, *PREDICT[3:]]
+    return ["predict", "-i", place, *PREDICT[3:], "-n", "3d_fullres"]  # there are two runs
 
 
 KINDS = {
-    "image": Kind(["imgs/*.nii.gz"], PREDICT),
+    "image": Kind(["imgs/*.nii.gz"], predicting("imgs")),
     "image in NIfTI without gzip": Kind([f"{MORE}/nii/*"], predicting(f"{MORE}/nii")),
     "image in NRRD": Kind([f"{MORE}/nrrd/*"], predicting(f"{MORE}/nrrd")),
     "image in MetaImage": Kind([f"{MORE}/mha/*"], predicting(f"{MORE}/mha")),
@@ -61,13 +75,16 @@ KINDS = {
     "prediction": Kind(["masks/*"], EVALUATE),
     "dataset.json": Kind([f"{RAW}/dataset.json"], PLAN),
     "plan": Kind([f"{PREPARED}/plans.json"], TRAIN),
-    "plan of a run": Kind([f"{RESULTS}/3d_fullres/plans.json"], PREDICT),
+    "plan of a run": Kind([f"{RESULTS}/3d_fullres/plans.json"], predicting("imgs")),
     "splits": Kind([f"{PREPARED}/splits.json", f"{PREPARED}/dataset.json"], TRAIN),
     "fingerprint": Kind([f"{PREPARED}/fingerprint.json"], PLAN),
-    "examined cases": Kind([f"{PREPARED}/.examined/*"], [*PLAN, "--memory", "1GB"]),
+    "examined cases": Kind([f"{PREPARED}/.examined/*"], PLAN, without=f"{PREPARED}/fingerprint.json"),
     "cards of the cache": Kind([f"{CACHE}/*.json"], TRAIN),
     "arrays of the cache": Kind([f"{CACHE}/*.b2nd", f"{CACHE}/*.seg", f"{CACHE}/*.locations"], TRAIN),
-    "checkpoint": Kind([f"{RESULTS}/3d_fullres/fold0/*"], PREDICT),
+    "checkpoint": Kind([f"{RESULTS}/3d_fullres/fold0/*"], predicting("imgs")),
+    "curves of a training": Kind([f"{BEGUN}/fold0/progress.csv"], [*TRAIN[:3], "-n", "begun", "--steps", "2"]),
+    "results of a training": Kind([f"{BEGUN}/fold0/*", f"{BEGUN}/fold0/validation/*"], ["report", str(BEGUN)]),
+    "names of labels": Kind(["masks/labels.json"], ["evaluate", "-r", f"{MORE}/references", "-p", "masks"]),
     "card of a block": Kind(["blocks/*.json"], ["block", "list"]),
     "block": Kind(["blocks/*"], ["block", "verify"]),
     "model in GGUF": Kind([f"{MORE}/gguf/*"], ["block", "add", f"file:{MORE}/gguf/model.gguf"]),
@@ -95,9 +112,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 if args.keep is not None:
                     keep(Path(folder) / "place/around/root", outcome, args.keep / f"{args.seed}-{number}")
     for kind in args.kinds:
-        refused, done = tries[kind, 2], tries[kind, 0] + tries[kind, 1]
-        ended = f"{refused:5} refused, {done:5} done in part or in full, {problems[kind]} problems"
-        print(f"{kind:28} {refused + done:5} tries: {ended}")
+        done, partly, refused = (tries[kind, code] for code in (0, 1, 2))
+        ended = f"{refused:4} refused, {partly:4} done in part, {done:4} done, {problems[kind]} problems"
+        print(f"{kind:28} {sum(tries[kind, code] for code in DONE):4} tries: {ended}")
     print(f"{tries.total()} tries, {problems.total()} problems; the longest took {longest:.1f} s")
     return 1 if problems else 0
 
@@ -121,15 +138,15 @@ def fuzz(
 
 def sound(kind: str) -> Hostile:
     """The same command with nothing damaged, which must succeed: else its refusals say nothing."""
-    return Hostile(kind, KINDS[kind].command, nothing, (0,))
+    return Hostile(kind, KINDS[kind].command, KINDS[kind].forget, (0,))
 
 
 def damage_one(kind: str, random: Random) -> Hostile:
     """One file of a kind, damaged in one way."""
 
     def spoil(root: Path) -> None:
-        files = sorted(file for pattern in KINDS[kind].files for file in root.glob(pattern) if file.is_file())
-        file = random.choice(files)
+        KINDS[kind].forget(root)
+        file = random.choice(KINDS[kind].files_of(root))
         content = file.read_bytes()
         behind_checksums = content.startswith(ZIP) and random.random() < 2 / 3
         file.write_bytes((damaged_archive if behind_checksums else damaged)(content, random))
@@ -141,10 +158,8 @@ def keep(root: Path, outcome: Outcome, folder: Path) -> None:
     """Copy the files that may be damaged, and what was said."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "said.txt").write_text(outcome.said, encoding="utf-8")
-    for pattern in KINDS[outcome.hostile.name].files:
-        for file in root.glob(pattern):
-            if file.is_file():
-                (folder / file.name).write_bytes(file.read_bytes())
+    for file in KINDS[outcome.hostile.name].files_of(root):
+        (folder / file.name).write_bytes(file.read_bytes())
 
 
 def base_of_many(root: Path) -> None:
@@ -159,9 +174,12 @@ def base_of_many(root: Path) -> None:
     from slicer_segments import write_nrrd
 
     from mvl_auto import api
+    from mvl_auto.inference.label_files import write_label_names
     from mvl_auto.llm import ensure_block
+    from mvl_auto.plans import Plan, read_document
 
     base(root)
+    succeed(*TRAIN[:3], "-n", "begun", "--steps", 1, "--device", "cpu", root=root)
     sitk.ProcessObject.SetGlobalWarningDisplay(False)  # of fields of NIfTI that other formats do not have
     more = root / MORE
     for name in ("nii", "nrrd", "mha", "tif", "png", "dicom", "seg", "gguf"):
@@ -179,6 +197,8 @@ def base_of_many(root: Path) -> None:
     model = make_model()
     write_gguf(more / "gguf/model.gguf", model)
     save_model(more / "model", model)
+    write_label_names(root / "masks", read_document(root / PREPARED / "plans.json", Plan).labels)
+    shutil.copytree(root / "masks", more / "references")
     for name in ("scores", "others"):
         api.evaluate(root / RAW / "labelsTr", root / "masks", output=more / name, only_common=True, workers=1)
 

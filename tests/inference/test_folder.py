@@ -199,7 +199,7 @@ def test_a_bad_file_is_named_and_the_others_are_done(images, tmp_path, root, run
     assert lines[0].startswith(f"root: {root}")
     assert f"3 images predicted, in {tmp_path / 'preds'}" in lines
     assert lines[-1] == f"next: mvl_evaluate -r REFERENCES -p {tmp_path / 'preds'}"
-    assert "3 images failed, for the reasons above" in lines
+    assert "3 images failed; the errors say why" in lines
     reasons = [line for line in said.err.splitlines() if line.startswith(str(images / "bad_"))]
     assert [Path(line.strip().split(": ")[0]).name for line in reasons] == [
         "bad_0cut.nii.gz", "bad_1nan.nii.gz", "bad_2two.nii.gz",

@@ -297,6 +297,37 @@ def test_a_folder_that_cannot_be_written_is_told_at_once(dataset, keep, loaded, 
     assert keep.read_text() == "in the way"
 
 
+BEHIND_THE_CHECKSUM = {
+    "no bucket": {"buckets_0": np.zeros(0, np.int64), "shares_0": np.zeros(0, np.int64)},
+    "a bucket that there is not": {"buckets_0": np.array([1 << 40]), "shares_0": np.array([1])},
+    "a negative bucket": {"buckets_0": np.array([-1]), "shares_0": np.array([1])},
+    "buckets that fall": {"buckets_0": np.array([5, 3]), "shares_0": np.array([1, 1])},
+    "fewer shares than buckets": {"shares_0": np.array([1])},
+    "buckets in a table": {"buckets_0": np.array([[5]]), "shares_0": np.array([[1]])},
+    "half a bucket": {"buckets_0": np.array([0.5]), "shares_0": np.array([1])},
+    "a negative share": {"buckets_0": np.array([3, 5]), "shares_0": np.array([-1, 2])},
+    "no share": {"buckets_0": np.array([3]), "shares_0": np.array([0])},
+    "shares of many cases": {"buckets_0": np.array([3]), "shares_0": np.array([2**62])},
+    "a negative variance": {"moments_0": np.array([1.0, -1.0, 0.0, 2.0])},
+    "a mean that is no number": {"moments_0": np.array([np.nan, 1.0, 0.0, 2.0])},
+    "a greatest value without end": {"moments_0": np.array([1.0, 1.0, 0.0, np.inf])},
+    "three moments": {"moments_0": np.array([1.0, 1.0, 0.0])},
+}
+
+
+@pytest.mark.parametrize("what", BEHIND_THE_CHECKSUM)
+def test_impossible_numbers_in_an_entry_are_examined_anew(dataset, keep, loaded, what):
+    """They are packed with a sound checksum, as by somebody who edits the file."""
+    expected = take(dataset, keep)
+    entry = keep / "tiny_002.npz"
+    with np.load(entry) as stored:
+        arrays = dict(stored)
+    np.savez_compressed(entry, **(arrays | BEHIND_THE_CHECKSUM[what]))
+    loaded.clear()
+    assert take(dataset, keep) == expected
+    assert loaded == ["tiny_002"]
+
+
 # ------------------------------------------------------------------------------------------ killed
 
 SCRIPT = """
