@@ -12,7 +12,7 @@ import re
 from math import prod
 
 from mvl_auto.errors import MvlError
-from mvl_auto.text import memory_text
+from mvl_auto.text import count_text, memory_text
 
 LESS_MEMORY = "Close other programs, use fewer --workers, or a machine with more memory (`ulimit -v` shows a limit)."
 LESS_GPU_MEMORY = "Free the memory of the GPU (nvidia-smi shows who uses it), or give --device cpu."
@@ -30,7 +30,11 @@ TEMPORARY = re.compile(r"No usable temporary directory")
 PROCESSES = re.compile(r"can't start new thread|unable to start new thread|Resource temporarily unavailable")
 WANTED = re.compile(r"(?:tried to allocate|Tried to allocate|Unable to allocate) (\d+(?:\.\d+)?) ?(bytes|[KMGT]iB)?")
 UNITS = {"bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
-ROOM_FOR_TORCH = 10**9  # bytes of addresses: its libraries alone take most of that, and abort where they find less
+# bytes of addresses that libraries take when they are loaded, and for each thread of linear algebra. OpenBLAS, which
+# numpy and scipy have each, tries for ever to get the latter; torch's libraries abort the process where they find less
+ROOM_FOR_NUMPY, ROOM_FOR_TORCH, ROOM_FOR_A_THREAD = 350 * 10**6, 840 * 10**6, 80 * 10**6
+MOST_THREADS = 64  # that the builds of OpenBLAS in numpy and scipy start
+MORE_ROOM = "Raise the limit, or set OMP_NUM_THREADS to fewer threads."
 GPU = "OutOfMemoryError"  # torch's class
 
 
@@ -58,13 +62,18 @@ def exhaustion(error: BaseException, doing: str = "") -> MvlError | None:
     return None
 
 
-def check_room_for_torch() -> None:
-    """Raise MvlError where a limit (`ulimit -v`) leaves too little for torch's libraries to be loaded."""
+def check_room_for_libraries(torch: bool = False) -> None:
+    """Raise MvlError where a limit (`ulimit -v`) leaves too little for numpy and scipy to be loaded, or for torch."""
     limit = _limit("RLIMIT_AS")
-    if limit is not None and limit < ROOM_FOR_TORCH:
-        needed = memory_text(ROOM_FOR_TORCH)
-        what = f"the memory is limited to {memory_text(limit)} (`ulimit -v`), and PyTorch needs {needed} to be loaded"
-        raise MvlError(what, remedy="Raise the limit.")
+    threads = _threads_of_linear_algebra()
+    needed = (ROOM_FOR_TORCH if torch else ROOM_FOR_NUMPY) + threads * ROOM_FOR_A_THREAD
+    if limit is not None and limit < needed:
+        who = "PyTorch needs" if torch else "NumPy and SciPy need"
+        raise MvlError(
+            f"the memory is limited to {memory_text(limit)} (`ulimit -v`), and {who} {memory_text(needed)} to be "
+            f"loaded for {count_text(threads, 'thread')}",
+            remedy=MORE_ROOM,
+        )
 
 
 def check_descriptors(needed: int) -> None:
@@ -89,6 +98,12 @@ def _wanted(error: BaseException) -> str:
     if found := WANTED.search(str(error)):
         return f" ({memory_text(int(float(found[1]) * UNITS[found[2] or 'bytes']))} were wanted)"
     return ""
+
+
+def _threads_of_linear_algebra() -> int:
+    """How many OpenBLAS will start when it is loaded: one for each core, or as many as are allowed."""
+    allowed = os.environ.get("OPENBLAS_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS") or ""
+    return min(MOST_THREADS, int(allowed) if allowed.isdecimal() and int(allowed) else os.cpu_count() or 1)
 
 
 def _limit_of_files() -> str:

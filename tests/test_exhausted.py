@@ -147,11 +147,32 @@ def test_a_file_beyond_the_memory_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("train", ("7", "0")), ("predict", ("-i", "x", "-o", "y")), ("ablate", ("-d", "7"))]
-)
-def test_too_small_a_limit_for_torch_is_told_before_its_libraries_abort(tmp_path, name, words):
+    ("name", "words", "threads", "kilobytes", "told"),
+    [
+        ("train", ("7", "0"), 2, 600_000, "limited to 0.61 GB (`ulimit -v`), and PyTorch needs 1.00 GB to be loaded"),
+        ("predict", ("-i", "x", "-o", "y"), 2, 600_000, "limited to 0.61 GB (`ulimit -v`), and PyTorch needs 1.00 GB"),
+        ("ablate", ("-d", "7"), 2, 600_000, "limited to 0.61 GB (`ulimit -v`), and PyTorch needs 1.00 GB"),
+        ("plan_and_preprocess", ("-d", "7"), 2, 250_000, "(`ulimit -v`), and NumPy and SciPy need 0.51 GB"),
+        ("evaluate", ("-r", "x", "-p", "y"), 64, 2_000_000, "need 5.47 GB to be loaded for 64 threads."),
+    ],
+)  # fmt: skip
+def test_too_small_a_limit_for_libraries_is_told_before_they_abort_or_wait(
+    tmp_path, name, words, threads, kilobytes, told
+):
     program = Path(sys.executable).with_name(f"mvl_{name}")
-    command = ["sh", "-c", 'ulimit -v 600000; exec "$0" "$@"', program, *words, "--root", tmp_path]
-    done = subprocess.run(command, capture_output=True, text=True)
+    command = ["sh", "-c", f'ulimit -v {kilobytes}; exec "$0" "$@"', program, *words]
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": "", "MVL_ROOT": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith(f"mvl_{name}: the memory is limited to 0.61 GB (`ulimit -v`)")
+    assert told in done.stderr.splitlines()[-1]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_worker_is_started_where_its_libraries_would_wait_for_ever():
+    code = (
+        "import resource\nfrom mvl_auto.jobs import run_jobs\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (250 << 20, 250 << 20))\n"
+        "print(*run_jobs(len, ['a'], workers=2))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert "MvlError: the memory is limited to 0.26 GB" in done.stderr.splitlines()[-1]

@@ -41,7 +41,7 @@ from mvl_auto.cli.nnunet_words import WORDS, Refused, translate
 from mvl_auto.cli.streams import discard_stdout, is_full, prepare_streams
 from mvl_auto.cli.waiting import choose_waiting
 from mvl_auto.errors import MvlError, PartlyFailed, Stopped
-from mvl_auto.exhausted import check_room_for_torch, exhaustion
+from mvl_auto.exhausted import check_room_for_libraries, exhaustion
 from mvl_auto.logs import LOGGER
 from mvl_auto.paths import DEFAULT_ROOT, ROOT_VARIABLE, check_working_folder, find_root
 from mvl_auto.printable import printable
@@ -96,8 +96,8 @@ def run_command(command: Command, argv: Sequence[str] | None = None) -> int:
     called = command.name if rank.leads else f"{command.name} ({rank})"
     with _log_on_screen(args, "" if rank.leads else f"{rank}: "):
         try:
+            check_room_for_libraries(torch=command.uses_torch)
             if command.uses_torch:
-                check_room_for_torch()
                 check_working_folder()
             if command.uses_root:
                 args.root = _announce_root(args)

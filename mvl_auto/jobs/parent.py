@@ -18,7 +18,7 @@ from multiprocessing import parent_process
 from multiprocessing.connection import wait
 from types import ModuleType
 
-from mvl_auto.exhausted import check_descriptors
+from mvl_auto.exhausted import check_descriptors, check_room_for_libraries
 
 LONGEST_SOCKET_PATH = 100  # bytes: the kernel allows 108 for a socket, 104 on macOS
 SOCKET_NAME = len("/pymp-12345678/listener-12345678")  # what multiprocessing appends to the temporary folder
@@ -59,9 +59,11 @@ def starting_workers() -> Iterator[None]:
 
     Python's multiprocessing would run the user's script again in each worker, which fails without an
     `if __name__ == "__main__"` guard. Our workers run functions of installed modules alone.
-    Raises MvlError where too few files may be opened: the server that forks workers would say so in a traceback.
+    Raises MvlError where too few files may be opened, or a limit leaves too little memory: the server that forks
+    workers would say so in a traceback, or wait for ever.
     """
     check_descriptors(LEAST_DESCRIPTORS)
+    check_room_for_libraries()
     with _starting, _without_main(), interrupts_ignored():
         use_short_socket_paths()
         yield

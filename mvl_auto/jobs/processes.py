@@ -93,10 +93,12 @@ def _start(function: Callable[[J], R]) -> _Worker[J, R]:
     else:
         context = get_context("spawn")
     ours, its = context.Pipe()
-    process = context.Process(target=_work, args=(function, its), daemon=True)
+    process = context.Process(target=_work, args=(its,), daemon=True)
     with starting_workers():
         process.start()
     its.close()
+    with suppress(OSError):  # it died at once: outcome() finds out
+        ours.send(function)
     return _Worker(process, ours)
 
 
@@ -116,7 +118,8 @@ def _stop(idle: Iterable[_Worker[J, R]], busy: Iterable[_Worker[J, R]]) -> None:
 # --------------------------------------------------------------------------------- in the worker
 
 
-def _work(function: Callable[[J], R], pipe: Connection) -> None:
+def _work(pipe: Connection) -> None:
+    """The function comes through the pipe, then jobs: where its modules cannot be imported, their outcome says why."""
     import numpy  # noqa: F401  the limit applies to libraries that are loaded
     from threadpoolctl import threadpool_limits
 
@@ -125,5 +128,7 @@ def _work(function: Callable[[J], R], pipe: Connection) -> None:
     os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"
     end_with_parent()
     with threadpool_limits(1), suppress(EOFError, BrokenPipeError):
+        function = outcome_of(Connection.recv, pipe)
         while True:
-            pipe.send(outcome_of(function, pipe.recv()))
+            job = pipe.recv()
+            pipe.send(function if isinstance(function, MvlError | JobFailed) else outcome_of(function, job))
