@@ -84,7 +84,7 @@ def training_step(
     set_learning_rate(optimizer, learning_rate)
     optimizer.zero_grad(set_to_none=True)
     with _left_out(p for group in optimizer.param_groups if group[RATE] == 0 for p in group["params"]):
-        loss = _backward(learner.parallel, image_bczyx, label_bzyx, context)
+        loss = add_gradients(learner.parallel, image_bczyx, label_bzyx, context)
     weights = [p for group in optimizer.param_groups for p in group["params"]]
     if scaler is not None:
         scaler.unscale_(optimizer)
@@ -104,13 +104,17 @@ def training_step(
     return loss
 
 
-def _backward(network: nn.Module, image_bczyx: Tensor, label_bzyx: Tensor, context: StepContext) -> Tensor:
-    """Add the gradients of the mean loss; returns that loss."""
+def add_gradients(network: nn.Module, image_bczyx: Tensor, label_bzyx: Tensor, context: StepContext) -> Tensor:
+    """Add the gradients of the mean loss of a batch to those of the weights; returns that loss.
+
+    Its parts weigh by their samples in all processes, each of which has cut its share into as many.
+    """
     total = image_bczyx.new_zeros((), dtype=torch.float32)
     images, labels = image_bczyx.chunk(context.parts), label_bzyx.chunk(context.parts)
-    for image, label in zip(images, labels, strict=True):
+    samples = context.team.total(torch.tensor([float(len(image)) for image in images], device=image_bczyx.device))
+    for image, label, share in zip(images, labels, samples / samples.sum(), strict=True):
         with context.precision:
-            loss = context.objective(network, image, label, context.targets) * (len(image) / len(image_bczyx))
+            loss = context.objective(network, image, label, context.targets) * share
         scaled = loss if context.team.size == 1 else loss * context.team.size  # their gradients are averaged
         (scaled if context.scaler is None else context.scaler.scale(scaled)).backward()
         total += loss.detach()

@@ -54,11 +54,17 @@ class Team:
 
     def agree(self, elapsed: float, signal: int | None) -> tuple[float, int | None]:
         """The seconds of the process that leads, and a signal that any of them has got."""
+        elapsed, signals = self.largest(elapsed if self.leads else 0.0, signal or 0)
+        return elapsed, int(signals) or None
+
+    def largest(self, *numbers: float) -> list[float]:
+        """Of each of the numbers, the largest that any process says."""
         if self.talk is None:
-            return elapsed, signal
-        said = torch.tensor([elapsed if self.leads else 0.0, float(signal or 0)], dtype=torch.float64)
+            return list(numbers)
+        said = torch.tensor(numbers, dtype=torch.float64)
         torch.distributed.all_reduce(said, torch.distributed.ReduceOp.MAX, group=self.talk)
-        return float(said[0]), int(said[1]) or None
+        found: list[float] = said.tolist()
+        return found
 
     def wait(self) -> None:
         """Until all processes are here."""

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from mvl_auto.errors import MvlError, Stopped
-from mvl_auto.network.step import training_step
+from mvl_auto.network.step import add_gradients, training_step
+from mvl_auto.network.team import ALONE
 from mvl_auto.progress import Advance, Progress
 from mvl_auto.text import duration_text
 from mvl_auto.training.patches import Batch
@@ -36,6 +37,7 @@ REPORT_EVERY = 10  # steps between looks at the loss
 SAVE_EVERY = 120.0  # seconds between checkpoints
 MOST_LEFT_OUT = 5  # steps in a row without a finite loss
 MEMORY_KNOWN_AFTER = 10  # steps: what has fitted so long will go on to fit
+IN_PARTS = "the memory of %s is too small for a whole batch: each is computed in %d parts, whose gradients are added"
 WARM_UP_STEPS, TIMED_STEPS = 3, 5  # of a session: the first are slower
 
 
@@ -83,6 +85,8 @@ def optimise(
             begun = time.monotonic()
             batch = next(batches)
             waited = time.monotonic() - begun
+            if session.team.size > 1 and session.step == session.begun_at:
+                fit_together(session, batch)
             rate = peak * learning_rate_factor(share)
             session.attach_block(share)
             loss = take_step(session, batch, rate)
@@ -116,6 +120,47 @@ def _bar(session: Session, limit: TrainingLimit, progress: Progress):  # type: i
     return progress("training", limit.steps, unit="step", done=session.step)
 
 
+def fit_together(session: Session, batch: Batch) -> None:
+    """Before the first step of several processes: into how many parts all of them cut their shares of a batch.
+
+    Each tries its share alone, since a process that has no memory in a step leaves the others waiting. Raises MvlError
+    in all of them where the memory of one is too small for the parts that all can make.
+    """
+    (parts,) = session.team.largest(_fitting_parts(session, batch))
+    (fewest,) = session.team.largest(-len(batch.image))
+    if parts > -fewest:
+        raise MvlError(
+            f"the memory is too small for {len(batch.image)} samples of a batch in one of the processes",
+            remedy="Give a smaller --batch-size, or start more processes.",
+        )
+    if parts > session.context.parts:
+        session.context = replace(session.context, parts=int(parts))
+        log.warning(IN_PARTS, session.context.device, parts)
+
+
+def _fitting_parts(session: Session, batch: Batch) -> int:
+    """Into how many parts this process has to cut its share; more than its samples where one is too much."""
+    alone = replace(session.context, targets=replace(session.context.targets, team=ALONE), parts=1)
+    parts = session.context.parts
+    while parts <= len(batch.image):
+        image, label = (part.chunk(parts)[0].to(alone.device) for part in (batch.image, batch.label))
+        try:
+            add_gradients(session.learner.network, image, label, alone)
+        except torch.OutOfMemoryError:
+            parts *= 2
+        else:
+            break
+        finally:
+            _forget_step(session)
+    return parts
+
+
+def _forget_step(session: Session) -> None:
+    session.learner.optimizer.zero_grad(set_to_none=True)
+    if session.context.device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
 def take_step(session: Session, batch: Batch, rate: float) -> Tensor:
     """A step; where the device's memory is too small, in more parts from now on. Returns the loss on the device."""
     while True:
@@ -125,25 +170,15 @@ def take_step(session: Session, batch: Batch, rate: float) -> Tensor:
             return training_step(session.learner, image, label, context, rate)
         except torch.OutOfMemoryError as error:
             parts = 2 * context.parts
-            if session.team.size > 1:  # the others would wait for a step that this process does not take
-                raise MvlError(
-                    f"the memory of {context.device} is too small for {len(batch.image)} samples of a batch",
-                    remedy="Give a smaller --batch-size, or start more processes.",
-                ) from error
-            if session.step - session.begun_at >= MEMORY_KNOWN_AFTER or parts > len(batch.image):
+            late = session.step - session.begun_at >= MEMORY_KNOWN_AFTER
+            if late or parts > len(batch.image) or session.team.size > 1:  # the others are in the middle of this step
                 raise MvlError(
                     f"the memory of {context.device} is too small for this network and its patches",
                     remedy="Plan again with less --memory, or free some.",
                 ) from error
-        session.learner.optimizer.zero_grad(set_to_none=True)
-        if context.device.type == "cuda":
-            torch.cuda.empty_cache()
+        _forget_step(session)
         session.context = replace(context, parts=parts)
-        log.warning(
-            "the memory of %s is too small for a whole batch: each is computed in %d parts, whose gradients are added",
-            context.device,
-            parts,
-        )
+        log.warning(IN_PARTS, context.device, parts)
 
 
 def note_step(session: Session, recent: Recent, loss: Tensor, cases: list[str], waited: float) -> None:

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from networks import tiny
+from networks import Hungry, tiny
 
 from mvl_auto.errors import MvlError
 from mvl_auto.network import build_network
@@ -35,21 +35,6 @@ CPU = torch.device("cpu")
 LABELS = LabelScheme(class_values=(0, 1, 2), class_names=("background", "a", "b"))
 FLOAT32 = StepContext(targets_of(LABELS, CPU), CPU, torch.autocast("cpu", enabled=False))
 NAMES = ("one", "two")
-
-
-class Hungry(torch.nn.Module):
-    """A network for which the memory is enough up to a number of samples, and after a number of calls for none."""
-
-    def __init__(self, samples=99, calls=99):
-        super().__init__()
-        self.network, self.samples, self.calls = build_network(tiny(), 1, 3).train(), samples, calls
-        self.seen = []
-
-    def forward(self, image):
-        self.seen.append(len(image))
-        if len(image) > self.samples or len(self.seen) > self.calls:
-            raise torch.OutOfMemoryError("no memory")
-        return self.network(image)
 
 
 def session(tmp_path, network=None):

@@ -8,10 +8,11 @@ import os
 import signal
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
-from networks import RANDOM_BLOCK, tiny, tiny_llm
+from networks import RANDOM_BLOCK, Hungry, tiny, tiny_llm
 from teams import in_ranks
 
 from mvl_auto.errors import MvlError, Stopped
@@ -19,11 +20,13 @@ from mvl_auto.llm import load_block
 from mvl_auto.network import build_network
 from mvl_auto.network.loss import deep_loss
 from mvl_auto.network.optimizer import trainable
-from mvl_auto.network.step import Learner, _backward, step_context
+from mvl_auto.network.step import Learner, add_gradients, step_context
 from mvl_auto.network.team import together
 from mvl_auto.plans import IGNORE, LabelScheme
 from mvl_auto.runs.checkpoint import read_state
 from mvl_auto.training import TrainingOptions, patches, train
+from mvl_auto.training.loop import fit_together
+from mvl_auto.training.patches import Batch
 
 CPU = torch.device("cpu")
 NAMES = ("background", "a", "b")
@@ -63,7 +66,7 @@ def gradients_of_shares(rank):
             context = replace(context, precision=torch.autocast("cpu", enabled=False))
             learner = Learner.of(build_network(tiny(), 1, labels.num_outputs, seed=rank).train(), team)
             image, label = batch(labels)
-            loss = _backward(learner.parallel, image[rank::2], label[rank::2], context)
+            loss = add_gradients(learner.parallel, image[rank::2], label[rank::2], context)
             found.append((loss, gradients(learner.network)))
     return found
 
@@ -85,6 +88,51 @@ def test_the_gradients_of_two_processes_are_those_of_one_with_the_whole_batch(tm
                     found[name], gradient, rtol=1e-5, atol=1e-5 * largest, msg=lambda m, n=name: f"{n}: {m}"
                 )
         assert all(torch.equal(both[0][place][1][name], both[1][place][1][name]) for name in expected)
+
+
+def test_shares_in_parts_have_the_same_gradients(tmp_path):
+    """Four samples and three, in two parts each: two and two, two and one."""
+    random = torch.Generator().manual_seed(1)
+    image = torch.randn(7, 1, 16, 16, 16, generator=random)
+    label = torch.randint(0, 3, (7, 16, 16, 16), generator=random, dtype=torch.int16)
+
+    def found(rank):
+        with together("cpu") as (team, device):
+            context = replace(step_context(PLAIN, device, team=team), parts=2)
+            context = replace(context, precision=torch.autocast("cpu", enabled=False))
+            learner = Learner.of(build_network(tiny(), 1, 3, seed=0).train(), team)
+            loss = add_gradients(learner.parallel, image[rank::2], label[rank::2], context)
+            return loss, gradients(learner.network)
+
+    network = build_network(tiny(), 1, 3, seed=0).train()
+    whole = deep_loss(network(image), label, step_context(PLAIN, CPU).targets)
+    whole.backward()
+    for loss, ours in in_ranks(found, tmp_path):
+        torch.testing.assert_close(loss, whole.detach(), rtol=1e-5, atol=0)
+        for name, gradient in gradients(network).items():
+            torch.testing.assert_close(ours[name], gradient, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("most", "parts"), [(2, 1), (1, 2), (0, None)])
+def test_all_cut_their_shares_as_the_one_with_the_least_memory_needs_it(tmp_path, most, parts):
+    """The second process has memory for so many samples; the first for any."""
+    shares = [batch(PLAIN)[0][:2], batch(PLAIN)[1][:2]]
+
+    def cut(rank):
+        with together("cpu") as (team, device):
+            network = Hungry(samples=most if rank else 99)
+            context = replace(step_context(PLAIN, device, team=team), precision=torch.autocast("cpu", enabled=False))
+            before = [p.detach().clone() for p in network.parameters()]
+            session = SimpleNamespace(learner=Learner.of(network), context=context, team=team)
+            fit_together(session, Batch(*shares, torch.zeros(2, dtype=torch.int32)))
+            assert all(torch.equal(p, q) and p.grad is None for p, q in zip(before, network.parameters(), strict=True))
+            return session.context.parts
+
+    found = in_ranks(cut, tmp_path)
+    if parts is None:
+        assert all(isinstance(each, MvlError) and "--batch-size" in str(each) for each in found)
+    else:
+        assert found == [parts, parts]
 
 
 def test_the_frozen_block_is_not_sent_and_all_else_is(prepared, tmp_path):
