@@ -111,12 +111,15 @@ def open_case(folder: Path, name: str) -> CaseReader:
     return CaseReader(folder, _read_card(folder, name, CachedCase, PLAN_AGAIN))
 
 
-def is_cached(folder: Path, name: str, files_hash: str, settings_hash: str) -> bool:
-    """Whether the cache has `name`, complete, made from these files (CaseFingerprint) with these settings (Plan)."""
+def is_cached(folder: Path, name: str, files_hash: str, settings_hash: str, classes: int) -> bool:
+    """Whether the cache has `name`, complete, made from these files (CaseFingerprint) with these settings (Plan).
+
+    classes: how many the dataset has, background included.
+    """
     try:
         reader = open_case(folder, name)
-        its = (reader.cached.files_hash, reader.cached.settings_hash)
-        return its == (files_hash, settings_hash) and _is_whole(reader)
+        its = (reader.cached.files_hash, reader.cached.settings_hash, len(reader.cached.class_voxels))
+        return its == (files_hash, settings_hash, classes) and _is_whole(reader)
     except MvlError:
         return False
 
@@ -131,13 +134,12 @@ def find_stale(
     """
     described = {case.name: case.files_hash for case in fingerprint.cases}
     missing = [name for name in names if not (folder / f"{checked_name(name, 'case')}{CARD}").is_file()]
-    there = set(names) - set(missing)
-    stale = [
-        name
-        for name in names
-        if name in there and (name not in described or not is_cached(folder, name, described[name], settings_hash))
-    ]
-    return missing, stale
+    there, classes = set(names) - set(missing), len(fingerprint.labels.class_values)
+
+    def is_stale(name: str) -> bool:
+        return name not in described or not is_cached(folder, name, described[name], settings_hash, classes)
+
+    return missing, [name for name in names if name in there and is_stale(name)]
 
 
 @contextmanager

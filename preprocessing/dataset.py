@@ -98,7 +98,7 @@ def prepare_case(case: Case, plan: Plan, names: Sequence[str], folder: Path) -> 
     settings = {name: plan.preprocessing_hash(name) for name in (*names, *plan.configurations)}
 
     def is_done(name: str) -> bool:
-        return is_cached(folder / name, case.name, files_hash, settings[name])
+        return is_cached(folder / name, case.name, files_hash, settings[name], len(plan.labels.class_values))
 
     missing = [name for name in names if not is_done(name)]
     if not missing:

@@ -90,7 +90,7 @@ def prepare_image(case: Case, plan: Plan, configuration: str, folder: Path) -> s
     Raises MvlError naming the file.
     """
     files_hash, settings = hash_files(case), plan.preprocessing_hash(configuration)
-    if is_cached(folder, case.name, files_hash, settings):
+    if is_cached(folder, case.name, files_hash, settings, len(plan.labels.class_values)):
         return None
     volume, _ = load_case(case, plan.labels, len(plan.channels))
     chosen = plan.configuration(configuration)

@@ -22,6 +22,7 @@ from mvl_auto.plans import IGNORE, CachedCase, Trail
 
 SHAPE = (2, 70, 50, 90)  # several chunks
 FILES, SETTINGS = "f" * 64, "5" * 64
+CLASSES = 3
 ARRAYS = ["case.b2nd", "case.seg", "case.locations"]
 
 
@@ -101,7 +102,7 @@ def test_other_shapes(tmp_path, shape, patch_size):
 def test_a_case_without_any_labelled_voxel(tmp_path):
     write_case(tmp_path, np.zeros((1, 4, 5, 6), np.float32), np.zeros((4, 5, 6), np.int16), card((1, 4, 5, 6)), {})
     assert open_case(tmp_path, "case").locations(1).shape == (0, 3)
-    assert is_cached(tmp_path, "case", FILES, SETTINGS)
+    assert is_cached(tmp_path, "case", FILES, SETTINGS, CLASSES)
 
 
 def test_the_image_may_be_a_view(tmp_path):
@@ -135,10 +136,11 @@ def test_cases_of_confusing_names_do_not_meet(tmp_path):
 
 
 def test_cached_means_these_files_and_these_settings(copied):
-    assert is_cached(copied, "case", FILES, SETTINGS)
-    assert not is_cached(copied, "case", "0" * 64, SETTINGS)
-    assert not is_cached(copied, "case", FILES, "0" * 64)
-    assert not is_cached(copied, "other", FILES, SETTINGS)
+    assert is_cached(copied, "case", FILES, SETTINGS, CLASSES)
+    assert not is_cached(copied, "case", "0" * 64, SETTINGS, CLASSES)
+    assert not is_cached(copied, "case", FILES, "0" * 64, CLASSES)
+    assert not is_cached(copied, "other", FILES, SETTINGS, CLASSES)
+    assert not is_cached(copied, "case", FILES, SETTINGS, CLASSES + 1), "a card that was edited"
 
 
 @pytest.mark.parametrize("name", [*ARRAYS, "case.json"])
@@ -152,7 +154,7 @@ def test_a_missing_or_truncated_file_is_named_and_not_trusted(copied, name, left
         file.write_bytes(content[: int(left * len(content)) if isinstance(left, float) else left])
     if name == "case.json" and left == -1:
         return  # the newline at the end
-    assert not is_cached(copied, "case", FILES, SETTINGS)
+    assert not is_cached(copied, "case", FILES, SETTINGS, CLASSES)
     with pytest.raises(MvlError, match=rf"{name}: is .*\. .*un mvl_plan_and_preprocess"):
         read_all(copied)
 
@@ -160,7 +162,7 @@ def test_a_missing_or_truncated_file_is_named_and_not_trusted(copied, name, left
 @pytest.mark.parametrize("name", ARRAYS)
 def test_bytes_that_make_no_sense_are_named(copied, name):
     (copied / name).write_bytes(np.random.default_rng(0).bytes(5000))
-    assert not is_cached(copied, "case", FILES, SETTINGS)
+    assert not is_cached(copied, "case", FILES, SETTINGS, CLASSES)
     with pytest.raises(MvlError, match=rf"{name}: is damaged"):
         read_all(copied)
 
@@ -168,7 +170,7 @@ def test_bytes_that_make_no_sense_are_named(copied, name):
 def test_an_array_of_another_case_is_not_taken_for_this_one(copied, tmp_path):
     make(tmp_path, (2, 70, 50, 89))
     shutil.copy(tmp_path / "case.b2nd", copied / "case.b2nd")
-    assert not is_cached(copied, "case", FILES, SETTINGS)
+    assert not is_cached(copied, "case", FILES, SETTINGS, CLASSES)
     with pytest.raises(MvlError, match=r"case\.b2nd: holds 2 x 70 x 50 x 89 .*2 x 70 x 50 x 90"):
         read_all(copied)
 
@@ -186,7 +188,7 @@ def test_a_full_disk_leaves_no_case_not_even_the_old_one(copied, monkeypatch, wh
     monkeypatch.setattr(os, "replace", replace)
     with pytest.raises(CannotWrite, match="cannot be written"):
         make(copied, seed=1)
-    assert not is_cached(copied, "case", FILES, SETTINGS)
+    assert not is_cached(copied, "case", FILES, SETTINGS, CLASSES)
     assert not list(copied.glob(".writing-*"))
     monkeypatch.undo()
     image, *_ = make(copied, seed=1)
@@ -205,7 +207,7 @@ def test_bytes_that_have_changed_are_named_not_handed_out(copied, name, where):
     with pytest.raises(MvlError, match=rf"{name}: is damaged .*\. Delete it\. Run mvl_plan_and_preprocess again\.$"):
         read_all(copied)
     file.unlink()
-    assert not is_cached(copied, "case", FILES, SETTINGS), "after what the message says, it is prepared anew"
+    assert not is_cached(copied, "case", FILES, SETTINGS, CLASSES), "after what the message says, it is prepared anew"
 
 
 def test_a_patch_at_one_end_of_a_case_does_not_read_the_other(tmp_path):
@@ -258,17 +260,17 @@ def test_a_card_or_an_array_of_another_case_is_refused_even_with_equal_shapes(tm
         shutil.copy(tmp_path / f"other{suffix}", tmp_path / f"case{suffix}")
         with pytest.raises(MvlError, match=rf"case{suffix}: is damaged \(it belongs to the case 'other'\)"):
             read_all(tmp_path)
-        assert not is_cached(tmp_path, "case", FILES, SETTINGS)
+        assert not is_cached(tmp_path, "case", FILES, SETTINGS, CLASSES)
         for path, content in kept.items():
             path.write_bytes(content)
-    assert is_cached(tmp_path, "case", FILES, SETTINGS)
+    assert is_cached(tmp_path, "case", FILES, SETTINGS, CLASSES)
 
 
 def test_a_case_made_from_other_files_than_the_fingerprint_describes_is_stale(tmp_path):
     for name in ("a", "b", "c"):
         make(tmp_path, (1, 6, 7, 8), name=name)
     cases = [case_of("a", (6, 7, 8), (1, 1, 1), files_hash=FILES), case_of("b", (6, 7, 8), (1, 1, 1), files_hash="new")]
-    fingerprint = fingerprint_of().model_copy(update={"cases": tuple(cases)})
+    fingerprint = fingerprint_of(labels=("background", "x", "y")).model_copy(update={"cases": tuple(cases)})
     names = ["a", "b", "c", "missing"]
     assert find_stale(tmp_path, fingerprint, SETTINGS, names) == (["missing"], ["b", "c"])
     assert find_stale(tmp_path, fingerprint, "other settings", ["a"]) == ([], ["a"])

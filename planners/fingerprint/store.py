@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mvl_auto.datasets import Case, hash_files
 from mvl_auto.errors import MvlError
@@ -113,7 +114,7 @@ def _read(path: Path, conditions: str) -> FingerprintedCase | None:
     """None where there is no entry, where it is damaged (zip has checksums), or where the conditions have changed."""
     try:
         with np.load(path, allow_pickle=False) as stored:
-            card = Card.model_validate(json.loads(stored["card"].tobytes()))
+            card = Card.model_validate(json.loads(_array(stored, "card").tobytes()))
             if card.conditions != conditions:
                 return None
             sketches = tuple(_sketch(stored, channel) for channel in range(card.channels))
@@ -123,8 +124,18 @@ def _read(path: Path, conditions: str) -> FingerprintedCase | None:
 
 
 def _sketch(stored: Mapping[str, Any], channel: int) -> Sketch:
-    mean, variance, least, greatest = stored[f"moments_{channel}"].tolist()
-    return Sketch(mean, variance, least, greatest, stored[f"buckets_{channel}"], stored[f"shares_{channel}"])
+    mean, variance, least, greatest = _array(stored, f"moments_{channel}").tolist()
+    return Sketch(
+        mean, variance, least, greatest, _array(stored, f"buckets_{channel}"), _array(stored, f"shares_{channel}")
+    )
+
+
+def _array(stored: Mapping[str, Any], name: str) -> NDArray[Any]:
+    """Raises ValueError for a member whose first bytes are not those of an array, which numpy gives as bytes."""
+    value = stored[name]
+    if not isinstance(value, np.ndarray):
+        raise ValueError(f"{name} is not an array")
+    return value
 
 
 def _cannot_cache(error: MvlError) -> CannotCache:

@@ -42,12 +42,14 @@ MORE = Path("more")  # files of other formats, beside what a root has
 class Kind:
     """files: below the root, one of which is damaged. command: what reads them.
 
-    without: a file below the root that is removed, since the command would read it in place of the others.
+    without: a file below the root that is removed, since the command would read it in place of the others. codes: with
+    which the command may end; what can be made anew, or is only shown, must not stop it.
     """
 
     files: Sequence[str]
     command: Sequence[str]
     without: str | None = None
+    codes: tuple[int, ...] = DONE
 
     def files_of(self, root: Path) -> list[Path]:
         return sorted(file for pattern in self.files for file in root.glob(pattern) if file.is_file())
@@ -78,12 +80,16 @@ KINDS = {
     "plan of a run": Kind([f"{RESULTS}/3d_fullres/plans.json"], predicting("imgs")),
     "splits": Kind([f"{PREPARED}/splits.json", f"{PREPARED}/dataset.json"], TRAIN),
     "fingerprint": Kind([f"{PREPARED}/fingerprint.json"], PLAN),
-    "examined cases": Kind([f"{PREPARED}/.examined/*"], PLAN, without=f"{PREPARED}/fingerprint.json"),
+    "examined cases": Kind([f"{PREPARED}/.examined/*"], PLAN, f"{PREPARED}/fingerprint.json", codes=(0,)),
     "cards of the cache": Kind([f"{CACHE}/*.json"], TRAIN),
     "arrays of the cache": Kind([f"{CACHE}/*.b2nd", f"{CACHE}/*.seg", f"{CACHE}/*.locations"], TRAIN),
     "checkpoint": Kind([f"{RESULTS}/3d_fullres/fold0/*"], predicting("imgs")),
-    "curves of a training": Kind([f"{BEGUN}/fold0/progress.csv"], [*TRAIN[:3], "-n", "begun", "--steps", "2"]),
-    "results of a training": Kind([f"{BEGUN}/fold0/*", f"{BEGUN}/fold0/validation/*"], ["report", str(BEGUN)]),
+    "curves of a training": Kind(
+        [f"{BEGUN}/fold0/progress.csv"], [*TRAIN[:3], "-n", "begun", "--steps", "2"], codes=(0,)
+    ),
+    "results of a training": Kind(
+        [f"{BEGUN}/fold0/*", f"{BEGUN}/fold0/validation/*"], ["report", str(BEGUN)], codes=(0,)
+    ),
     "names of labels": Kind(["masks/labels.json"], ["evaluate", "-r", f"{MORE}/references", "-p", "masks"]),
     "card of a block": Kind(["blocks/*.json"], ["block", "list"]),
     "block": Kind(["blocks/*"], ["block", "verify"]),
@@ -151,7 +157,7 @@ def damage_one(kind: str, random: Random) -> Hostile:
         behind_checksums = content.startswith(ZIP) and random.random() < 2 / 3
         file.write_bytes((damaged_archive if behind_checksums else damaged)(content, random))
 
-    return Hostile(kind, KINDS[kind].command, spoil, DONE)
+    return Hostile(kind, KINDS[kind].command, spoil, KINDS[kind].codes)
 
 
 def keep(root: Path, outcome: Outcome, folder: Path) -> None:

@@ -67,7 +67,7 @@ def test_each_case_is_what_the_one_case_function_makes_of_it(raw, prepared):
             assert reader.cached.trail == expected.trail
             assert reader.cached.class_voxels == tuple((expected.label == k).sum() for k in range(3))
             assert reader.cached.settings_hash == plan.preprocessing_hash(name)
-            assert is_cached(prepared / name, case.name, hash_files(case), plan.preprocessing_hash(name))
+            assert is_cached(prepared / name, case.name, hash_files(case), plan.preprocessing_hash(name), 3)
 
 
 @pytest.mark.parametrize("before", [[FULLRES], []])

@@ -160,6 +160,9 @@ def plan_numbers() -> Iterator[Hostile]:
             if (key, value if isinstance(value, int) else "") not in fine:
                 where = ".".join(map(str, place))
                 yield Hostile(f"plans.json {where} = {value}", TRAIN, changes(PREPARED / "plans.json", place, value))
+    card = PREPARED / "3d_fullres" / "tiny_000.json"
+    for voxels in ([], [700], [700, 10], [700, 10, 10, 10]):  # the dataset has three classes
+        yield Hostile(f"card with voxels of {len(voxels)} classes", TRAIN, changes(card, ["class_voxels"], voxels))
 
 
 def names() -> Iterator[Hostile]:
