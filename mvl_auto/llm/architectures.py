@@ -15,15 +15,22 @@ from typing import TYPE_CHECKING, Any, get_args
 from pydantic import ValidationError
 
 from mvl_auto.errors import MvlError
+from mvl_auto.exhausted import exhaustion
 from mvl_auto.llm.card import Architecture, BlockGeometry
 from mvl_auto.llm.layers import LayerRange
 from mvl_auto.plans.block import MOST_LAYERS
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from torch import nn
     from transformers import PreTrainedConfig
 
 SUPPORTED: tuple[str, ...] = get_args(Architecture)
+REPAIR = (
+    "Install it again. It imports torchvision where there is one, which must be of the same build as torch: "
+    "pip uninstall torchvision, or install the one that fits."
+)
 FULL, SLIDING = "full_attention", "sliding_attention"
 
 # architecture -> package below transformers.models, prefix of the layer's classes, configuration class
@@ -80,7 +87,7 @@ def build_parts(geometry: BlockGeometry) -> Parts:
     import torch
 
     package, prefix, _ = CLASSES[geometry.architecture]
-    modeling = import_module(f"transformers.models.{package}.modeling_{package}")
+    modeling = _of_transformers(package, "modeling")
     config = transformers_config(geometry)
     config._attn_implementation = "sdpa"
     with torch.device("meta"):
@@ -206,4 +213,15 @@ def _layer_type(architecture: Architecture, config: Any, layer: int) -> str:
 
 def _config_class(architecture: Architecture) -> Any:
     package, _, name = CLASSES[architecture]
-    return getattr(import_module(f"transformers.models.{package}.configuration_{package}"), name)
+    return getattr(_of_transformers(package, "configuration"), name)
+
+
+def _of_transformers(package: str, part: str) -> ModuleType:
+    """A module of transformers. Raises MvlError where it cannot be imported."""
+    try:
+        return import_module(f"transformers.models.{package}.{part}_{package}")
+    except (ImportError, RuntimeError) as error:
+        if exhaustion(error) is not None:
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise MvlError(f"transformers cannot be imported ({reason})", remedy=REPAIR) from error

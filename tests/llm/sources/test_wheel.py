@@ -136,6 +136,26 @@ def test_a_wheel_without_exactly_one_gguf_file(tmp_path, members, count):
         read_wheel_layers(make_wheel(tmp_path, members), LayerRange(1))
 
 
+def test_a_wheel_that_is_encrypted(tmp_path, gguf_file):
+    """Python cannot encrypt, so the flag that says it is set by hand, in the member and in the table of contents."""
+    locked = make_wheel(tmp_path, {"made.gguf": gguf_file.read_bytes()})
+    content = bytearray(locked.read_bytes())
+    for signature, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        place = content.index(b"made.gguf", content.index(signature))
+        content[content.rindex(signature, 0, place) + flags] |= 1
+    locked.write_bytes(content)
+    with pytest.raises(MvlError, match=r"whl/made\.gguf: is encrypted"):
+        read_wheel_layers(locked, LayerRange(1))
+
+
+def test_a_transformers_that_cannot_be_imported_is_not_blamed_on_the_wheel(tmp_path, gguf_file, monkeypatch):
+    """As where there is a torchvision for another torch, which transformers imports."""
+    monkeypatch.setitem(sys.modules, "transformers.models.llama.configuration_llama", None)
+    sound = make_wheel(tmp_path, {"made.gguf": gguf_file.read_bytes()})
+    with pytest.raises(MvlError, match=r"^transformers cannot be imported \(.*torchvision"):
+        read_wheel_layers(sound, LayerRange(1))
+
+
 def test_a_wheel_that_is_none(tmp_path):
     (tmp_path / "made_model-1.0-py3-none-any.whl").write_bytes(b"PK\x03\x04 but no more")
     with pytest.raises(MvlError, match=r"made_model-1\.0-py3-none-any\.whl: is not a readable wheel"):
