@@ -20,6 +20,7 @@ from torch import nn
 from torch.nn import functional
 
 from mvl_auto.network.depthwise import depthwise as depthwise_layer
+from mvl_auto.network.fusion import FusionLevel
 
 BATCH, CHANNELS, GRID, PATCH, CLASSES = 4, 24, (24, 28, 20), (40, 56, 40), 3
 WIDTH, TOKENS = 192, (4, 6, 4)  # of the trunk
@@ -87,6 +88,28 @@ def gradients() -> tuple[Work, Work]:
     return lambda: layer(image), lambda: torchs(image, layer.weight, layer.bias)
 
 
+def fusion() -> tuple[Work, Work]:
+    """The finest level of the decoder without its convolutions, as it is, and with each source brought there apart."""
+    level = FusionLevel(3, channels=16, coarser=32, up=(2, 2, 2), width=WIDTH, reach=(4, 4, 4))
+    level.refine = nn.Identity()
+    level = level.to(memory_format=torch.channels_last_3d)
+    shapes = [(2, 32, 8, 12, 8), (2, 16, 16, 24, 16), (2, WIDTH, *TOKENS), (2, WIDTH, *TOKENS)]
+    coarser, skip, *depths = (
+        torch.randn(*shape).to(memory_format=torch.channels_last_3d).requires_grad_() for shape in shapes
+    )
+
+    def apart() -> torch.Tensor:
+        sources = [level.from_skip(skip), *(up(x) for up, x in zip(level.from_tokens, depths, strict=True))]
+        sources.append(level.from_coarser(coarser))
+        weights = level.weights.softmax(dim=0) * len(sources)
+        mixed = sources[0] * weights[0]
+        for source, weight in zip(sources[1:], weights[1:], strict=True):
+            mixed = torch.addcmul(mixed, source, weight)
+        return mixed
+
+    return lambda: level(coarser, skip, depths), apart
+
+
 def losses() -> tuple[Work, Work]:
     """Soft Dice and cross-entropy of the same logits, stored with voxels or with classes running fastest."""
     label = torch.randint(0, CLASSES, (BATCH, *PATCH))
@@ -108,6 +131,7 @@ PARTS = {
     "norm, 24 channels, channels last: 8 groups / instance": norms,
     "3x3x3 convolution, 24 channels: depthwise / dense": depthwise,
     "depthwise 3x3x3 convolution, 192 channels on 4x6x4 tokens: our gradients / torch's": gradients,
+    "sources of the finest level of the decoder: tokens in one product, weights in the kernels / apart": fusion,
     "Dice and cross-entropy: voxels fastest / classes fastest": losses,
 }
 

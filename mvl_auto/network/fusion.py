@@ -11,11 +11,12 @@ two depths (middle and last) meet in one weighted sum, then a residual convoluti
 from __future__ import annotations
 
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mvl_auto.network.layers import Residual, Up, channel_to_space, convolution
+from mvl_auto.network.layers import Residual, Up, channel_to_space, convolution, sum_of_ups
 from mvl_auto.plans import NetworkSettings, Shape
 
 HEADS = ("decoder.head.", "decoder.coarse_heads.", "decoder.voxels.")  # how the names of their weights begin
@@ -36,15 +37,14 @@ class FusionLevel(nn.Module):
         self.refine = Residual(dimensions, channels, channels)
 
     def forward(self, coarser_bczyx: Tensor | None, skip_bczyx: Tensor, depths_bdzyx: list[Tensor]) -> Tensor:
-        sources = [self.from_skip(skip_bczyx)]
-        sources += [up(tokens) for up, tokens in zip(self.from_tokens, depths_bdzyx, strict=True)]
+        weights = self.weights.softmax(dim=0) * len(self.weights)
+        skip = self.from_skip(skip_bczyx)
+        # in the type of the skip: a GPU's autocast would bring it to that of the weights
+        mixed = skip * weights[0].to(skip.dtype)
+        tokens: Any = self.from_tokens
+        mixed = mixed + sum_of_ups(list(tokens), depths_bdzyx, weights[1 : 1 + NUM_DEPTHS])
         if self.from_coarser is not None and coarser_bczyx is not None:
-            sources.append(self.from_coarser(coarser_bczyx))
-        # in the sources' type: a GPU's autocast would bring them to that of the weights
-        weights = (self.weights.softmax(dim=0) * len(sources)).to(sources[0].dtype)
-        mixed = sources[0] * weights[0]
-        for source, weight in zip(sources[1:], weights[1:], strict=True):
-            mixed = torch.addcmul(mixed, source, weight)
+            mixed = mixed + sum_of_ups([self.from_coarser], [coarser_bczyx], weights[-1:])
         return self.refine(mixed)
 
 

@@ -9,7 +9,7 @@ the grid, not a copy); the shapes stay b c z y x.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from math import gcd, prod
 from typing import Any
@@ -124,6 +124,18 @@ class Up(nn.Module):
 
     def forward(self, x_bczyx: Tensor) -> Tensor:
         return channel_to_space(self.body(x_bczyx.movedim(1, -1)), self.stride)
+
+
+def sum_of_ups(ups: Sequence[Up], inputs_bczyx: Sequence[Tensor], weights: Tensor) -> Tensor:
+    """The weighted sum of what several Ups of one stride and as many outputs make of inputs on one grid.
+
+    One matrix product: the weights, (Ups,), are multiplied into the kernels, which are smaller than what they make.
+    """
+    bodies = [up.body for up in ups]
+    kernel = torch.cat([body.weight * weight for body, weight in zip(bodies, weights, strict=True)], dim=1)
+    bias = torch.stack([body.bias for body in bodies], dim=1).mul(weights).sum(dim=1)
+    inputs_bzyxc = torch.cat([x.movedim(1, -1) for x in inputs_bczyx], dim=-1)
+    return channel_to_space(F.linear(inputs_bzyxc, kernel, bias), ups[0].stride)
 
 
 def channel_to_space(x_bzyxc: Tensor, stride: Shape) -> Tensor:
