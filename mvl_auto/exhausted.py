@@ -101,9 +101,10 @@ def _wanted(error: BaseException) -> str:
 
 
 def _threads_of_linear_algebra() -> int:
-    """How many OpenBLAS will start when it is loaded: one for each core, or as many as are allowed."""
+    """How many OpenBLAS will start when it is loaded: one for each core that it may use, or as many as are allowed."""
     allowed = os.environ.get("OPENBLAS_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS") or ""
-    return min(MOST_THREADS, int(allowed) if allowed.isdecimal() and int(allowed) else os.cpu_count() or 1)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(MOST_THREADS, int(allowed) if allowed.isdecimal() and int(allowed) else cores)
 
 
 def _limit_of_files() -> str:

@@ -28,6 +28,21 @@ def test_a_job_whose_worker_dies_gets_a_second_chance_and_the_others_never_notic
     assert (tmp_path / "2").read_text() == "xx"
 
 
+def test_a_worker_that_cannot_import_its_function_says_why(tmp_path, monkeypatch, capfd):
+    """As where the memory ends while it imports."""
+    (tmp_path / "fits_once.py").write_text(
+        "import multiprocessing\n"
+        "if multiprocessing.parent_process() is not None:\n    raise MemoryError\n"
+        "def work(job):\n    return job\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    import fits_once
+
+    found = dict(run_jobs(fits_once.work, range(3), 2))
+    assert [str(found[job]).partition(".")[0] for job in range(3)] == ["the memory ran out"] * 3
+    assert capfd.readouterr().err == ""
+
+
 def test_a_worker_has_one_thread_for_linear_algebra_and_no_torch(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     assert dict(run_jobs(threads_and_modules, range(2), 2)) == {0: (1, False), 1: (1, False)}
