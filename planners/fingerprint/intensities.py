@@ -24,6 +24,7 @@ SHIFT = 23 - MANTISSA_BITS
 BUCKETS = 1 << (32 - SHIFT)
 SHARES = 1 << 32  # what the buckets of one case add up to
 QUANTILES = (0.005, 0.5, 0.995)
+LARGEST = float(np.finfo(np.float32).max)  # of a voxel
 SIGN = np.uint32(1 << 31)
 
 
@@ -42,7 +43,8 @@ class Sketch:
     shares: Integers
 
     def __post_init__(self) -> None:
-        if not np.isfinite([self.mean, self.variance, self.least, self.greatest]).all() or self.variance < 0:
+        values = (self.mean, self.least, self.greatest)
+        if not all(abs(value) <= LARGEST for value in values) or not 0 <= self.variance <= LARGEST**2:
             raise ValueError("a mean, variance, least or greatest value is impossible")
         buckets, shares = self.buckets, self.shares
         if buckets.ndim != 1 or buckets.shape != shares.shape or {buckets.dtype.kind, shares.dtype.kind} != {"i"}:

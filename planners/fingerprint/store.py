@@ -11,6 +11,7 @@ change while the voxels stay the same.
 from __future__ import annotations
 
 import json
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping
@@ -34,6 +35,8 @@ DAMAGED = (  # what numpy, zipfile and pydantic raise for bytes that make no sen
     LookupError,
     ValueError,
     RuntimeError,
+    SyntaxError,
+    tokenize.TokenError,  # of numpy's reader of headers that Python 2 wrote
     zipfile.BadZipFile,
     zlib.error,
 )

@@ -312,6 +312,8 @@ BEHIND_THE_CHECKSUM = {
     "a negative variance": {"moments_0": np.array([1.0, -1.0, 0.0, 2.0])},
     "a mean that is no number": {"moments_0": np.array([np.nan, 1.0, 0.0, 2.0])},
     "a greatest value without end": {"moments_0": np.array([1.0, 1.0, 0.0, np.inf])},
+    "a mean beyond float32": {"moments_0": np.array([1e200, 1.0, 0.0, 2.0])},
+    "a variance beyond float32": {"moments_0": np.array([1.0, 1e300, 0.0, 2.0])},
     "three moments": {"moments_0": np.array([1.0, 1.0, 0.0])},
 }
 
@@ -329,16 +331,23 @@ def test_impossible_numbers_in_an_entry_are_examined_anew(dataset, keep, loaded,
     assert loaded == ["tiny_002"]
 
 
-@pytest.mark.parametrize("name", ["card", "moments_0", "buckets_1", "shares_0"])
-def test_a_member_of_an_entry_that_is_no_array_is_examined_anew(dataset, keep, loaded, name):
-    """numpy gives the bytes of such a member, with a sound checksum."""
+NO_ARRAY = b"not an array"  # numpy gives the bytes of such a member
+NO_HEADER = b"\x93NUMPY\x01\x00v\x00" + b"{'descr': '<i8', 'fortran_order': (".ljust(117) + b"\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [*((name, NO_ARRAY) for name in ("card", "moments_0", "buckets_1", "shares_0")), ("buckets_0", NO_HEADER)],
+)
+def test_a_member_of_an_entry_that_is_no_array_is_examined_anew(dataset, keep, loaded, name, content):
+    """With a sound checksum."""
     expected = take(dataset, keep)
     entry = keep / "tiny_002.npz"
     with zipfile.ZipFile(entry) as old:
         members = {member: old.read(member) for member in old.namelist()}
     with zipfile.ZipFile(entry, "w") as new:
-        for member, content in (members | {f"{name}.npy": b"not an array"}).items():
-            new.writestr(member, content)
+        for member, packed in (members | {f"{name}.npy": content}).items():
+            new.writestr(member, packed)
     loaded.clear()
     assert take(dataset, keep) == expected
     assert loaded == ["tiny_002"]
