@@ -98,7 +98,10 @@ def clear_unfinished(folder: Path) -> None:
 
 @contextmanager
 def nothing_unfinished(folder: Path) -> Iterator[None]:
-    """Clear `folder` before the block, of killed processes, and after it, of workers that it stopped. As above."""
+    """`clear_unfinished` before the block, after killed processes, and after it, for the workers that it stopped.
+
+    Enter with the lock held, and before the workers start.
+    """
     clear_unfinished(folder)
     try:
         yield

@@ -33,11 +33,10 @@ LONG = (
     *("training/test_train.py", "training/test_batches.py", "planners/cost/test_memory.py"),
     *("integration/test_bad_datasets.py", "integration/test_full_disk.py", "planners/cost/test_estimate.py"),
     *("integration/test_bad_input.py", "integration/test_cascade.py", "training/test_block_start.py"),
-    "faults/test_fuzz.py",
+    *("faults/test_fuzz.py", "demo/test_walk.py", "integration/test_interrupted.py", "integration/test_notebook.py"),
 )
 SLOW = (
-    *("demo/test_walk.py", "integration/test_interrupted.py", "integration/test_notebook.py", "jobs/test_dask.py"),
-    *("planners/test_objective.py", "ablation/test_ablation.py", "jobs/test_processes.py"),
+    *("jobs/test_dask.py", "planners/test_objective.py", "ablation/test_ablation.py", "jobs/test_processes.py"),
     *("ablation/test_evidence_page.py", "images/test_damaged.py", "integration/test_broken_cases.py"),
     *("planners/test_planner.py", "training/test_cascade.py", "report/test_write.py", "network/test_model.py"),
     *("training/test_seed.py", "faults/test_hostile.py", "integration/test_turned.py", "integration/test_walk.py"),

@@ -19,6 +19,7 @@ from mvl_auto.errors import MvlError, Stopped
 from mvl_auto.llm import load_block
 from mvl_auto.network import build_network
 from mvl_auto.network.loss import deep_loss
+from mvl_auto.network.model import MedVisionLlama
 from mvl_auto.network.optimizer import trainable
 from mvl_auto.network.step import Learner, add_gradients, step_context
 from mvl_auto.network.team import together
@@ -189,6 +190,25 @@ def test_the_command_trains_with_two_processes_what_it_trains_with_one(prepared,
     assert (state.step, state.processes, state.finished) == (4, 2, True)
     assert {path.name.partition(".")[0] for path in (folder / "validation").iterdir()} == set(state.validation_cases)
     assert losses(folder) == pytest.approx(losses(alone.folder), rel=1e-4)
+
+
+def test_a_run_goes_to_its_end_where_one_process_has_memory_for_one_sample(prepared, tmp_path):
+    alone = start(prepared, "four at once", batch_size=4)
+
+    def short_of_memory(rank):
+        whole = MedVisionLlama.forward
+
+        def forward(own, image):
+            if own.training and rank == 1 and len(image) > 1:
+                raise torch.OutOfMemoryError("no memory")
+            return whole(own, image)
+
+        MedVisionLlama.forward = forward  # of this fork alone
+        return start(prepared, "short of memory", batch_size=4)
+
+    lead, other = in_ranks(short_of_memory, tmp_path)
+    assert lead.steps == other.steps == 4
+    assert losses(lead.folder) == pytest.approx(losses(alone.folder), rel=1e-3)
 
 
 def test_a_run_goes_on_with_another_number_of_processes(prepared, tmp_path, caplog):
