@@ -13,12 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mvl_auto.planners import Budget, plan, preset_budget
+from mvl_auto.planners.presets import SHALLOW
 from mvl_auto.plans import Configuration, Plan
 
 REPOSITORY = Path(__file__).parents[1]
 sys.path.insert(0, str(REPOSITORY / "tests/support"))
 
-TRUNKS = {192: "S", 384: "M", 768: "L"}  # by width
+TRUNKS = {192: "S", 384: "M", 768: "L"}  # by width; the shallow one is as wide as the small one
 CPU = Budget(8 << 30, "cpu")  # any from 2 GiB on gives the same
 
 
@@ -37,7 +38,7 @@ def main() -> None:
 def planned(plan: Plan) -> str:
     """Patch, batch, trunk and steps of the full resolution."""
     chosen: Configuration = plan.configuration("3d_fullres")
-    trunk = TRUNKS[chosen.network.width]
+    trunk = "shallow" if chosen.network.depth == SHALLOW.depth else TRUNKS[chosen.network.width]
     return f"{by(chosen.patch_size)}, {chosen.batch_size}, {trunk}, {chosen.steps}"
 
 
